@@ -1,0 +1,119 @@
+"""What the two stages of one training run agree on. Every name, count and category they need stands here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from serving.errors import BadArtifact
+
+FILE = "contract.json"
+SCHEMA_VERSION = 1
+
+
+class Task(StrEnum):
+    REGRESSION = "regression"
+    BINARY = "binary"
+    MULTICLASS = "multiclass"
+
+
+class ColumnType(StrEnum):
+    NUMERIC = "numeric"
+    CATEGORICAL = "categorical"
+    LABEL = "label"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A raw column. `categories`: those seen in training, sorted; of a label, its classes."""
+
+    name: str
+    type: ColumnType
+    categories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Raw columns in their order (the label among them), engineered features in theirs, and the training run.
+
+    `training` holds what identifies the run (data fingerprint, rows, seed, library versions); `report` what was
+    measured of it (metrics, parameters tried) and is no part of the hash: it is known only after the featurizer
+    is written.
+    """
+
+    dataset: str
+    task: Task
+    columns: tuple[Column, ...]
+    features: tuple[str, ...]
+    training: Mapping[str, Any]
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        return tuple(column for column in self.columns if column.type is not ColumnType.LABEL)
+
+    @property
+    def label(self) -> Column | None:
+        return next((column for column in self.columns if column.type is ColumnType.LABEL), None)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of all but the report: equal exactly for the two artifacts of one training run."""
+        return hashlib.sha256(_canonical(self._identity())).hexdigest()
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "dataset": self.dataset,
+            "task": self.task.value,
+            "columns": [_column_as_dict(column) for column in self.columns],
+            "features": list(self.features),
+            "training": dict(self.training),
+        }
+
+    def to_json(self) -> str:
+        whole = self._identity() | {"hash": self.hash, "report": dict(self.report)}
+        return json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Contract:
+        """Read a contract. Raises `BadArtifact` when a field is missing or the hash is not that of the fields."""
+        try:
+            raw = json.loads(text)
+            if raw["schema_version"] != SCHEMA_VERSION:
+                raise BadArtifact(f"{FILE}: expected schema_version {SCHEMA_VERSION}, got {raw['schema_version']}")
+            contract = cls(
+                dataset=raw["dataset"],
+                task=Task(raw["task"]),
+                columns=tuple(
+                    Column(c["name"], ColumnType(c["type"]), tuple(c.get("categories", ()))) for c in raw["columns"]
+                ),
+                features=tuple(raw["features"]),
+                training=raw["training"],
+                report=raw["report"],
+            )
+            claimed = raw["hash"]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BadArtifact(f"{FILE} is not a contract: {error!r}") from error
+        if claimed != contract.hash:
+            raise BadArtifact(f"{FILE}: its hash is {claimed}, that of its fields is {contract.hash}")
+        return contract
+
+    @classmethod
+    def load(cls, model_dir: Path) -> Contract:
+        """Read `contract.json` of a model directory."""
+        return cls.from_json((model_dir / FILE).read_text(encoding="utf-8"))
+
+
+def _column_as_dict(column: Column) -> dict[str, Any]:
+    known = {"categories": list(column.categories)} if column.categories else {}
+    return {"name": column.name, "type": column.type.value} | known
+
+
+def _canonical(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

@@ -1,0 +1,55 @@
+"""What a caller can get wrong. Each error carries the status and the code that the caller is answered with."""
+
+from __future__ import annotations
+
+SHOWN = 64  # characters of a caller's value that an error repeats
+
+
+class ServingError(Exception):
+    """A refusal. `row` counts data rows from 1; `column` is a column's name."""
+
+    status = 500
+    code = "internal_error"
+
+    def __init__(self, message: str, *, code: str = "", row: int | None = None, column: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.code
+        self.row = row
+        self.column = column
+
+    def as_dict(self) -> dict[str, str | int]:
+        where = {"row": self.row, "column": None if self.column is None else cut(self.column)}
+        return {"code": self.code, "message": self.message} | {k: v for k, v in where.items() if v is not None}
+
+
+class BadPayload(ServingError):
+    status, code = 400, "bad_payload"
+
+
+class NotAcceptable(ServingError):
+    status, code = 406, "not_acceptable"
+
+
+class ContractMismatch(ServingError):
+    """The features were made by another training run than the model was."""
+
+    status, code = 409, "contract_mismatch"
+
+
+class PayloadTooLarge(ServingError):
+    status, code = 413, "payload_too_large"
+
+
+class UnsupportedMediaType(ServingError):
+    status, code = 415, "unsupported_media_type"
+
+
+class BadArtifact(Exception):
+    """A model directory that must not be served: a file is missing, damaged or of another run."""
+
+
+def cut(value: object) -> str:
+    """A caller's value, short enough to repeat in an error."""
+    text = str(value)
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
