@@ -1,0 +1,96 @@
+"""Media types and content negotiation, as RFC 9110 has them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from serving.errors import NotAcceptable, UnsupportedMediaType, cut
+from serving.payload import JSONLINES
+
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_TYPE = re.compile(rf"\s*({_TOKEN}/{_TOKEN})\s*(;|$)")
+_PARAMETER = re.compile(rf'\s*({_TOKEN})=({_TOKEN}|"(?:[^"\\]|\\.)*")\s*(?:;|$)')
+_QVALUE = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
+_CHARSETS = {"utf-8", "utf8", "us-ascii", "ascii"}
+_ALIASES = {"application/x-jsonlines": JSONLINES, "application/x-ndjson": JSONLINES, "application/jsonl": JSONLINES}
+
+
+@dataclass(frozen=True)
+class MediaType:
+    """A media type in lower case, with its parameters; their names in lower case too."""
+
+    name: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+def parse_media_type(text: str) -> MediaType | None:
+    """Read a header such as `Text/CSV; charset="UTF-8"`; None when it names no type. Junk parameters are passed over."""
+    if not (found := _TYPE.match(text)):
+        return None
+    parameters = {}
+    for part in text[found.end() :].split(";"):
+        if pair := _PARAMETER.fullmatch(part):
+            parameters.setdefault(pair[1].lower(), pair[2].strip('"'))
+    return MediaType(found[1].lower(), parameters)
+
+
+def content_type(text: str, supported: Sequence[str]) -> MediaType:
+    """The payload's media type, aliases resolved. Raises `UnsupportedMediaType` (415) listing what is supported."""
+    media = parse_media_type(text)
+    name = _ALIASES.get(media.name, media.name) if media else ""
+    if media is None or name not in supported:
+        came = f"got {cut(text)}" if text else "got no Content-Type"
+        raise UnsupportedMediaType(f"expected Content-Type {' or '.join(supported)}, {came}")
+    charset = media.parameters.get("charset", "utf-8")
+    if charset.lower() not in _CHARSETS:
+        raise UnsupportedMediaType(f"expected charset utf-8, got {cut(charset)}", code="unsupported_charset")
+    return MediaType(name, media.parameters)
+
+
+def preferred(offered: Sequence[str], default: str) -> tuple[str, ...]:
+    """The offered types, the container's default first. Raises `ValueError` when the default is not offered."""
+    if not default:
+        return tuple(offered)
+    media = parse_media_type(default)
+    name = _ALIASES.get(media.name, media.name) if media else default
+    if name not in offered:
+        raise ValueError(f"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT: expected one of {', '.join(offered)}, got {default!r}")
+    return (name, *(other for other in offered if other != name))
+
+
+def negotiate(accept: str, offered: Sequence[str]) -> str:
+    """Choose the answer's media type: highest q-value, then the order of `offered`.
+
+    A missing or wholly malformed Accept takes the first one offered. Raises `NotAcceptable` (406).
+    """
+    ranges = _read_accept(accept)
+    if not ranges:
+        return offered[0]
+    best, best_quality = "", 0.0
+    for name in offered:
+        quality = _quality(name, ranges)
+        if quality > best_quality:
+            best, best_quality = name, quality
+    if not best:
+        raise NotAcceptable(f"expected Accept to allow {' or '.join(offered)}, got {cut(accept)}")
+    return best
+
+
+def _read_accept(accept: str) -> dict[str, float]:
+    ranges: dict[str, float] = {}
+    for part in accept.split(","):
+        media = parse_media_type(part)
+        quality = media.parameters.get("q", "1") if media else ""
+        if media and _QVALUE.fullmatch(quality):
+            ranges[_ALIASES.get(media.name, media.name)] = float(quality)
+    return ranges
+
+
+def _quality(name: str, ranges: Mapping[str, float]) -> float:
+    """The most specific range that matches decides."""
+    for pattern in (name, name.partition("/")[0] + "/*", "*/*"):
+        if pattern in ranges:
+            return ranges[pattern]
+    return 0.0

@@ -1,0 +1,120 @@
+"""Every environment variable the containers understand, with its default. Read once, by entry points only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+MIB = 1024 * 1024
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+WORKER_CLASSES = ("sync", "gthread", "gevent")
+
+
+class BadSetting(ValueError):
+    """An environment variable holds something it must not."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says. `docs/operations.md` lists the variable behind each field."""
+
+    stage: str = ""  # the package whose wsgi.py is served
+    model_dir: Path = Path("/opt/ml/model")
+    base_dir: Path = Path("/opt/ml")
+    host: str = "0.0.0.0"  # noqa: S104 - a container is reached from outside; the local chain sets 127.0.0.1
+    port: int = 8080
+    safe_port_range: tuple[int, int] | None = None
+    workers: int = 1
+    worker_class: str = "sync"
+    timeout: int = 60  # seconds a request may take
+    nginx: bool = True
+    default_accept: str = ""
+    batch: bool = False
+    max_body: int = 25 * MIB  # bytes
+    log_level: str = "INFO"
+    run_dir: Path | None = None  # sockets, pid files, nginx's spool; None: a fresh temporary directory
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Settings:
+        """Read the settings. Raises `BadSetting` naming the variable, what was expected and what came."""
+        batch = env.get("SAGEMAKER_BATCH", "").lower() == "true"
+        return cls(
+            stage=env.get("STAGE", ""),
+            model_dir=Path(env.get("SM_MODEL_DIR") or "/opt/ml/model"),
+            base_dir=Path(env.get("SAGEMAKER_BASE_DIR") or "/opt/ml"),
+            host=env.get("MODEL_SERVER_HOST") or cls.host,
+            # SageMaker gives every container of a pipeline its own port; App Runner uses PORT.
+            port=_number(env, "SAGEMAKER_BIND_TO_PORT", "PORT", default=8080, least=1, most=65535),
+            safe_port_range=_port_range(env.get("SAGEMAKER_SAFE_PORT_RANGE", "")),
+            workers=_number(env, "MODEL_SERVER_WORKERS", "SAGEMAKER_MODEL_SERVER_WORKERS", default=usable_cpus()),
+            worker_class=_choice(env, "MODEL_SERVER_WORKER_CLASS", WORKER_CLASSES, cls.worker_class),
+            timeout=_number(env, "MODEL_SERVER_TIMEOUT", "SAGEMAKER_MODEL_SERVER_TIMEOUT", default=60, most=3600),
+            nginx=_choice(env, "MODEL_SERVER_NGINX", ("on", "off"), "on") == "on",
+            default_accept=env.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", ""),
+            batch=batch,
+            max_body=_max_body(env, batch=batch),
+            log_level=_log_level(env),
+            run_dir=Path(env["MODEL_SERVER_RUN_DIR"]) if env.get("MODEL_SERVER_RUN_DIR") else None,
+        )
+
+
+def usable_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """CPUs this container may use: its affinity, and its cgroup's quota rounded up. At least one."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, period = _cgroup_quota(cgroup)
+    return max(1, affinity if quota <= 0 else min(affinity, -(-quota // period)))
+
+
+def _cgroup_quota(cgroup: Path) -> tuple[int, int]:
+    """Quota and period in microseconds; a quota of -1 means none."""
+    try:
+        if (v2 := cgroup / "cpu.max").exists():
+            quota, period = v2.read_text().split()
+        else:
+            quota = (cgroup / "cpu/cpu.cfs_quota_us").read_text()
+            period = (cgroup / "cpu/cpu.cfs_period_us").read_text()
+        return (-1, 1) if quota == "max" else (int(quota), int(period))
+    except (OSError, ValueError):
+        return -1, 1
+
+
+def _number(env: Mapping[str, str], *names: str, default: int, least: int = 1, most: int = 1024) -> int:
+    for name in names:
+        if text := env.get(name, ""):
+            if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+                raise BadSetting(f"{name}: expected a whole number from {least} to {most}, got {text!r}")
+            return int(text)
+    return default
+
+
+def _choice(env: Mapping[str, str], name: str, choices: tuple[str, ...], default: str) -> str:
+    if (text := env.get(name) or default) not in choices:
+        raise BadSetting(f"{name}: expected one of {', '.join(choices)}, got {text!r}")
+    return text
+
+
+def _port_range(text: str) -> tuple[int, int] | None:
+    if not text:
+        return None
+    first, _, last = text.partition("-")
+    if not (first.isascii() and first.isdigit() and last.isascii() and last.isdigit() and int(first) <= int(last)):
+        raise BadSetting(f"SAGEMAKER_SAFE_PORT_RANGE: expected FIRST-LAST, got {text!r}")
+    return int(first), int(last)
+
+
+def _max_body(env: Mapping[str, str], *, batch: bool) -> int:
+    """25 MiB, 100 MiB under batch; never less than what the platform says it will send."""
+    default = (100 if batch else 25) * MIB
+    promised = _number(env, "SAGEMAKER_MAX_PAYLOAD_IN_MB", default=0, least=0, most=1024) * MIB
+    return _number(env, "MAX_CONTENT_LENGTH", default=max(default, promised), most=1024 * MIB)
+
+
+def _log_level(env: Mapping[str, str]) -> str:
+    """LOG_LEVEL by name, or SAGEMAKER_CONTAINER_LOG_LEVEL as the SageMaker SDK sets it: a number such as 20."""
+    by_number = {"10": "DEBUG", "20": "INFO", "30": "WARNING", "40": "ERROR", "50": "CRITICAL"}
+    number = env.get("SAGEMAKER_CONTAINER_LOG_LEVEL", "")
+    return _choice(
+        {"LOG_LEVEL": env.get("LOG_LEVEL", "").upper()}, "LOG_LEVEL", LOG_LEVELS, by_number.get(number, "INFO")
+    )
