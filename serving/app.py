@@ -7,7 +7,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 from flask import Flask, Response, g, request
@@ -79,9 +79,9 @@ def answer(payload: Payload) -> Response:
     return Response(payload.body, content_type=payload.content_type)
 
 
-def error_response(status: int, error: dict[str, str | int]) -> Response:
+def error_response(status: int, error: Mapping[str, str | int]) -> Response:
     """An error as JSON under 2,048 bytes, so that SageMaker passes it on whole."""
-    body = json.dumps(error | {"request_id": logs.request_id.get()}, ensure_ascii=False)
+    body = json.dumps({**error, "request_id": logs.request_id.get()}, ensure_ascii=False)
     return Response(body, status=status, mimetype="application/json")
 
 
@@ -133,7 +133,7 @@ def _refuse_http(error: HTTPException) -> Response:
     return response
 
 
-def _own_fault(error: HTTPException) -> Response:
+def _own_fault(_error: HTTPException) -> Response:
     """Flask has logged the exception; the caller learns the request's id and nothing of the inside."""
     g.refusal = "internal_error"
     return error_response(

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from serving.errors import NotAcceptable, UnsupportedMediaType, cut
 from serving.payload import JSONLINES
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_TYPE = re.compile(rf"\s*({_TOKEN}/{_TOKEN})\s*(;|$)")
-_PARAMETER = re.compile(rf'\s*({_TOKEN})=({_TOKEN}|"(?:[^"\\]|\\.)*")\s*(?:;|$)')
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_TYPE = re.compile(rf"\s*({_WORD}/{_WORD})\s*(;|$)")
+_PARAMETER = re.compile(rf'\s*({_WORD})=({_WORD}|"(?:[^"\\]|\\.)*")\s*(?:;|$)')
 _QVALUE = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 _CHARSETS = {"utf-8", "utf8", "us-ascii", "ascii"}
 _ALIASES = {"application/x-jsonlines": JSONLINES, "application/x-ndjson": JSONLINES, "application/jsonl": JSONLINES}
@@ -26,10 +26,10 @@ class MediaType:
 
 
 def parse_media_type(text: str) -> MediaType | None:
-    """Read a header such as `Text/CSV; charset="UTF-8"`; None when it names no type. Junk parameters are passed over."""
+    """Read a header such as `Text/CSV; charset="UTF-8"`; None when it names no type. Junk parameters are dropped."""
     if not (found := _TYPE.match(text)):
         return None
-    parameters = {}
+    parameters: dict[str, str] = {}
     for part in text[found.end() :].split(";"):
         if pair := _PARAMETER.fullmatch(part):
             parameters.setdefault(pair[1].lower(), pair[2].strip('"'))

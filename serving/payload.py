@@ -24,7 +24,10 @@ Stage = Callable[[Payload], Payload]
 
 
 def run_serially(stages: Sequence[Stage], payload: Payload) -> Payload:
-    """Feed each stage what the one before it answered. As on SageMaker, only the last stage sees the client's Accept."""
+    """Feed each stage what the one before it answered.
+
+    Only the last stage sees the client's Accept, as on SageMaker.
+    """
     accept = payload.accept
     for stage in stages[:-1]:
         payload = stage(replace(payload, accept=""))

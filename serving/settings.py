@@ -28,6 +28,7 @@ class Settings:
     safe_port_range: tuple[int, int] | None = None
     workers: int = 1
     worker_class: str = "sync"
+    threads: int = 8  # of a gthread worker
     timeout: int = 60  # seconds a request may take
     nginx: bool = True
     default_accept: str = ""
@@ -50,6 +51,7 @@ class Settings:
             safe_port_range=_port_range(env.get("SAGEMAKER_SAFE_PORT_RANGE", "")),
             workers=_number(env, "MODEL_SERVER_WORKERS", "SAGEMAKER_MODEL_SERVER_WORKERS", default=usable_cpus()),
             worker_class=_choice(env, "MODEL_SERVER_WORKER_CLASS", WORKER_CLASSES, cls.worker_class),
+            threads=_number(env, "MODEL_SERVER_THREADS", default=cls.threads),
             timeout=_number(env, "MODEL_SERVER_TIMEOUT", "SAGEMAKER_MODEL_SERVER_TIMEOUT", default=60, most=3600),
             nginx=_choice(env, "MODEL_SERVER_NGINX", ("on", "off"), "on") == "on",
             default_accept=env.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", ""),

@@ -1,0 +1,48 @@
+"""`python -m serving serve | train | ping`: what the images' programs of these names run."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import sys
+
+from serving.settings import Settings
+
+USAGE = """usage: python -m serving serve | train | ping
+
+  serve   answer /ping and /invocations for the stage named by STAGE
+  train   train that stage as SageMaker does, under /opt/ml
+  ping    ask the server of this container's port for its health; exit 0 when it is ready"""
+
+
+def main(arguments: list[str]) -> int:
+    if arguments == ["serve"]:
+        from serving.serve import serve
+
+        return serve(os.environ)
+    if arguments == ["train"]:
+        from serving import training
+
+        settings = Settings.from_env(os.environ)
+        return training.main(settings.stage, settings.base_dir)
+    if arguments == ["ping"]:
+        return ping(Settings.from_env(os.environ))
+    print(USAGE, file=sys.stderr)
+    return 2
+
+
+def ping(settings: Settings) -> int:
+    """Ask `/ping` once. Returns 0 when it answers 200 within 2 seconds."""
+    connection = http.client.HTTPConnection("127.0.0.1", settings.port, timeout=2)
+    try:
+        connection.request("GET", "/ping")
+        return 0 if connection.getresponse().status == 200 else 1
+    except OSError as error:
+        print(f"no answer from port {settings.port}: {error}", file=sys.stderr)
+        return 1
+    finally:
+        connection.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

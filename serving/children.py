@@ -1,0 +1,99 @@
+"""Child processes of PID 1: started in groups of their own, reaped together with every orphan."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import select
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO
+
+log = logging.getLogger("serving.serve")
+
+_LEVEL = re.compile(r"\[(warn|error|crit|alert|emerg)\] ")
+
+
+@dataclass
+class Children:
+    """The running children by name, and the signals this process received. Needs the main thread."""
+
+    running: dict[str, int] = field(default_factory=dict)
+    _pipe: tuple[int, int] = field(default_factory=os.pipe)
+
+    def __post_init__(self) -> None:
+        os.set_blocking(self._pipe[0], False)
+        os.set_blocking(self._pipe[1], False)
+        signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+
+    def start(
+        self,
+        name: str,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        keep: Sequence[int] = (),
+        relay: bool = False,
+    ) -> None:
+        """Start a child. `keep`: descriptors it inherits; `relay`: log its standard error line by line."""
+        process = subprocess.Popen(
+            command, env=env, pass_fds=keep, process_group=0, stderr=subprocess.PIPE if relay else None, text=relay
+        )
+        self.running[name] = process.pid
+        if process.stderr:
+            threading.Thread(target=_relay, args=(name, process.stderr), name=f"{name} log", daemon=True).start()
+
+    def signal(self, name: str, number: int) -> None:
+        if name in self.running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.running[name], number)
+
+    def wait_for_event(self, seconds: float | None = None) -> tuple[list[int], list[str]]:
+        """Wait for signals or the end of a child. Returns the signals and the names of the children that ended."""
+        select.select([self._pipe[0]], [], [], seconds)
+        with contextlib.suppress(BlockingIOError):
+            return [s for s in os.read(self._pipe[0], 1024) if s != signal.SIGCHLD], self._reap()
+        return [], self._reap()
+
+    def wait_until_gone(self, name: str, deadline: float) -> bool:
+        """Wait for a child to end, until `deadline` on the monotonic clock. Returns whether it did."""
+        while name in self.running and time.monotonic() < deadline:
+            self.wait_for_event(min(0.5, max(0.0, deadline - time.monotonic())))
+        return name not in self.running
+
+    def kill_all(self) -> None:
+        """End what is left at once, with everything that the children started."""
+        for name, pid in list(self.running.items()):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+            self.wait_until_gone(name, time.monotonic() + 2)
+
+    def _reap(self) -> list[str]:
+        ended = []
+        names = {pid: name for name, pid in self.running.items()}
+        with contextlib.suppress(ChildProcessError):
+            while (reaped := os.waitpid(-1, os.WNOHANG))[0]:
+                if name := names.get(reaped[0]):
+                    log.info("%s ended, exit code %s", name, os.waitstatus_to_exitcode(reaped[1]))
+                    del self.running[name]
+                    ended.append(name)
+                    # Its own children, if it was killed, would otherwise go on listening.
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.killpg(reaped[0], signal.SIGTERM)
+        return ended
+
+
+def _relay(name: str, stream: IO[str]) -> None:
+    levels = {"warn": logging.WARNING, "error": logging.ERROR}
+    logger = logging.getLogger(name)
+    for line in stream:
+        found = _LEVEL.search(line)
+        logger.log(levels.get(found[1], logging.CRITICAL) if found else logging.INFO, "%s", line.rstrip())

@@ -1,0 +1,58 @@
+"""gunicorn's configuration: an entry point, read by gunicorn's master and inherited by its workers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from gunicorn import glogging
+
+from serving import logs
+from serving.scoreboard import VARIABLE, Scoreboard
+from serving.settings import Settings
+
+settings = Settings.from_env(os.environ)
+board = Scoreboard.attach(int(os.environ[VARIABLE]))
+slots: dict[int, int] = {}  # worker's age, its name in gunicorn -> its slot
+
+
+class Logger(glogging.Logger):  # type: ignore[misc] # gunicorn is untyped
+    """gunicorn's messages as our JSON lines."""
+
+    def setup(self, cfg: Any) -> None:  # noqa: ANN401
+        logs.configure(settings.stage, settings.log_level)
+        self.error_log.handlers, self.error_log.propagate = [], True
+        self.access_log.handlers, self.access_log.propagate = [], False
+        self.error_log.setLevel(settings.log_level)
+        self.cfg = cfg
+
+
+logger_class = Logger
+wsgi_app = f"{settings.stage}.wsgi:app"
+workers = settings.workers
+worker_class = settings.worker_class
+threads = settings.threads if settings.worker_class == "gthread" else 1
+timeout = settings.timeout
+graceful_timeout = 25
+keepalive = 65  # longer than our router keeps an idle connection
+# A request may not outlive its worker's load: the model is read after the fork, because OpenMP does not survive one.
+preload_app = False
+control_socket_disable = True
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - heartbeats must not touch a disk
+umask = 0o077
+limit_request_line, limit_request_fields, limit_request_field_size = 4094, 100, 8190
+pidfile = str(Path(os.environ["MODEL_SERVER_RUN_DIR"]) / "gunicorn.pid")
+
+
+def pre_fork(_server: object, worker: Any) -> None:  # noqa: ANN401
+    slots[worker.age] = board.assign(set(slots.values()))
+
+
+def post_worker_init(worker: Any) -> None:  # noqa: ANN401
+    """The model is loaded: only now does this worker count."""
+    board.mark_ready(slots[worker.age])
+
+
+def child_exit(_server: object, worker: Any) -> None:  # noqa: ANN401
+    board.clear(slots.pop(worker.age))

@@ -1,0 +1,119 @@
+"""`serve`, as SageMaker starts it: PID 1, which lives and dies with gunicorn and nginx."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from serving import logs
+from serving.children import Children
+from serving.health import start_health_server
+from serving.nginx import find_nginx, write_config
+from serving.scoreboard import VARIABLE, Scoreboard
+from serving.settings import BadSetting, Settings
+
+log = logging.getLogger("serving.serve")
+
+# The platform sends SIGKILL 30 seconds after SIGTERM.
+DRAINED_WITHIN, STOPPED_WITHIN = 25.0, 27.5
+
+
+def serve(env: Mapping[str, str]) -> int:
+    """Serve until told to stop. Returns 0 after an orderly stop, 1 when a child was lost or a setting is wrong."""
+    logs.configure(env.get("STAGE", ""), "INFO")
+    try:
+        settings = Settings.from_env(env)
+    except BadSetting as error:
+        log.critical("%s", error)
+        return 1
+    if not settings.stage:
+        log.critical("STAGE: expected the name of the package to serve, got nothing")
+        return 1
+    nginx = find_nginx(env.get("PATH", os.defpath)) if settings.nginx else None
+    if settings.nginx and not nginx:
+        log.warning("nginx is not on this machine: gunicorn alone answers, and slow clients can hold its workers")
+    with _run_directory(settings) as run_dir:
+        return _supervise(replace(settings, run_dir=run_dir), dict(env), run_dir, nginx)
+
+
+def _supervise(settings: Settings, env: dict[str, str], run_dir: Path, nginx: str | None) -> int:
+    children = Children()
+    board = Scoreboard.create(run_dir)
+    env |= {VARIABLE: str(board.fd), "MODEL_SERVER_RUN_DIR": str(run_dir)}
+    # One thread each: the workers share the cores already. xgboost and numpy read these when they are imported.
+    env = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | env
+    start_health_server(run_dir / "health.sock", lambda: board.ready(settings.workers))
+    started = time.monotonic()
+    children.start("gunicorn", _gunicorn_command(settings, run_dir, behind_nginx=bool(nginx)), env, keep=[board.fd])
+    if nginx:
+        config = write_config(settings, run_dir)
+        children.start("nginx", [nginx, "-p", str(run_dir), "-e", "stderr", "-c", str(config)], env, relay=True)
+    log.info("serving %s on %s:%s with %s workers", settings.stage, settings.host, settings.port, settings.workers)
+    return _watch(children, board, settings, started)
+
+
+def _watch(children: Children, board: Scoreboard, settings: Settings, started: float) -> int:
+    announced = False
+    while True:
+        signals, ended = children.wait_for_event(None if announced else 0.05)
+        if not announced and board.ready(settings.workers):
+            announced = True
+            log.info("every worker has loaded, %.2f s after the start", time.monotonic() - started)
+        if ended:
+            log.critical("lost %s: stopping, so that the platform starts a new container", ended[0])
+            _drain(children, board, patience=5.0)
+            return 1
+        if signal.SIGQUIT in signals:
+            children.kill_all()
+            return 1
+        if signal.SIGHUP in signals:
+            children.signal("gunicorn", signal.SIGHUP)
+        if signal.SIGTERM in signals or signal.SIGINT in signals:
+            log.info("stopping: accepted requests are answered first")
+            _drain(children, board, patience=DRAINED_WITHIN)
+            return 0
+
+
+def _drain(children: Children, board: Scoreboard, patience: float) -> None:
+    """First nginx finishes what it accepted, then gunicorn stops: together they would lose most of it."""
+    board.drain()
+    begun = time.monotonic()
+    children.signal("nginx", signal.SIGQUIT)
+    children.wait_until_gone("nginx", begun + patience)
+    children.signal("gunicorn", signal.SIGTERM)
+    children.wait_until_gone("gunicorn", begun + patience + STOPPED_WITHIN - DRAINED_WITHIN)
+    children.kill_all()
+
+
+def _gunicorn_command(settings: Settings, run_dir: Path, *, behind_nginx: bool) -> list[str]:
+    bind = f"unix:{run_dir}/gunicorn.sock" if behind_nginx else f"{settings.host}:{settings.port}"
+    return [sys.executable, "-m", "gunicorn", "--config", "python:serving.gunicorn_conf", "--bind", bind]
+
+
+@contextlib.contextmanager
+def _run_directory(settings: Settings) -> Iterator[Path]:
+    if settings.run_dir:
+        settings.run_dir.mkdir(parents=True, exist_ok=True)
+        yield settings.run_dir
+        return
+    run_dir = Path(tempfile.mkdtemp(prefix="serve-", dir=_writable_directory()))
+    try:
+        yield run_dir
+    finally:
+        shutil.rmtree(run_dir, ignore_errors=True)
+
+
+def _writable_directory() -> str:
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:  # a read-only root file system without /tmp
+        return "/dev/shm"  # noqa: S108

@@ -1,0 +1,36 @@
+"""From a stage's loader to the WSGI application of its container."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Mapping
+
+from flask import Flask
+
+from serving.app import create_app
+from serving.errors import BadArtifact
+from serving.payload import Stage
+from serving.scoreboard import VARIABLE, Scoreboard
+from serving.settings import Settings
+
+BOOT_ERROR = 3  # gunicorn takes this exit code as: every worker would fail alike, stop
+
+
+def container_app(load: Callable[[Settings], Stage], env: Mapping[str, str]) -> Flask:
+    """Load the stage and put it on HTTP. A model that must not be served ends the worker, and with it the container."""
+    settings = Settings.from_env(env)
+    try:
+        stage = load(settings)
+    except (BadArtifact, OSError, ValueError) as error:
+        logging.getLogger("serving").critical("cannot load the model: %s", error)
+        sys.exit(BOOT_ERROR)
+    return create_app(stage, settings, readiness(settings, env))
+
+
+def readiness(settings: Settings, env: Mapping[str, str]) -> Callable[[], bool]:
+    """Whether every worker has loaded; without our supervisor, that this one has."""
+    if VARIABLE not in env:
+        return lambda: True
+    board = Scoreboard.attach(int(env[VARIABLE]))
+    return lambda: board.ready(settings.workers)
