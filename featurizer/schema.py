@@ -1,0 +1,122 @@
+"""A data set described as data: columns, their types, the label, the task. Adding one means adding one file."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from serving.cells import MISSING, categories_from_text, numbers_from_text
+from serving.contract import Column, ColumnType, Task
+from serving.errors import BadPayload
+from serving.training import BadJob
+
+
+class BadDataset(BadJob):
+    """A schema or data that do not fit it. The message says what was expected and what came."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """`columns` in the order of the raw rows, exactly one of them the label."""
+
+    name: str
+    task: Task
+    columns: tuple[Column, ...]
+    test_size: float = 0.1
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [column.name for column in self.columns]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise BadDataset(f"schema {self.name}: expected each column once, got {repeated[0]} twice")
+        labels = [column.name for column in self.columns if column.type is ColumnType.LABEL]
+        if len(labels) != 1 or len(names) < 2:
+            raise BadDataset(f"schema {self.name}: expected one label and at least one other column, got {labels}")
+        if not 0 < self.test_size < 1:
+            raise BadDataset(f"schema {self.name}: expected a test_size between 0 and 1, got {self.test_size}")
+
+    @property
+    def label(self) -> str:
+        return next(column.name for column in self.columns if column.type is ColumnType.LABEL)
+
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        return tuple(column for column in self.columns if column.type is not ColumnType.LABEL)
+
+
+def read_schema(text: str) -> Schema:
+    """Read a schema's TOML. Raises `BadDataset`."""
+    try:
+        raw = tomllib.loads(text)
+        columns = tuple(Column(str(c["name"]), ColumnType(c["type"])) for c in raw["columns"])
+        size = float(raw.get("split", {}).get("test_size", 0.1))
+        return Schema(str(raw["name"]), Task(raw["task"]), columns, size, raw.get("source", {}))
+    except KeyError as error:
+        raise BadDataset(
+            f"schema: expected name, task and [[columns]] with name and type; {error} is missing"
+        ) from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise BadDataset(f"schema: {error}") from error
+
+
+def typed_frame(raw: pd.DataFrame, schema: Schema) -> pd.DataFrame:
+    """The inputs as serving reads them: numbers float64, categories `str` objects, NaN where missing.
+
+    Columns that the schema does not name are left out. Raises `BadDataset` naming row and column.
+    """
+    if missing := [column.name for column in schema.columns if column.name not in raw.columns]:
+        raise BadDataset(f"data: expected a column {missing[0]}, got {', '.join(map(str, raw.columns))}")
+    try:
+        return pd.DataFrame({c.name: _typed(_texts(raw[c.name]), c) for c in schema.inputs}, index=raw.index)
+    except BadPayload as error:
+        raise BadDataset(f"data, row {error.row}, column {error.column}: {error.message}") from error
+
+
+def labels(
+    raw: pd.DataFrame, schema: Schema, classes: tuple[str, ...] = ()
+) -> tuple[np.ndarray[Any, np.dtype[np.float64]], tuple[str, ...]]:
+    """The label as float64, and for a classification its sorted classes, which the numbers then index.
+
+    `classes`: those of the training rows, where these are others.
+    """
+    texts = _texts(raw[schema.label])
+    if absent := [row for row, text in enumerate(texts, 1) if text in MISSING]:
+        raise BadDataset(f"data, row {absent[0]}, column {schema.label}: expected a label, got none")
+    if schema.task is Task.REGRESSION:
+        try:
+            return numbers_from_text(texts, schema.label), ()
+        except BadPayload as error:
+            raise BadDataset(f"data, row {error.row}, column {schema.label}: {error.message}") from error
+    classes = classes or tuple(sorted(set(texts)))
+    if len(classes) < 2 or (schema.task is Task.BINARY and len(classes) != 2):
+        raise BadDataset(f"data: expected {schema.task.value} classes in {schema.label}, got {', '.join(classes[:5])}")
+    return np.array([classes.index(text) for text in texts], dtype=np.float64), classes
+
+
+def read_rows(path: Path) -> pd.DataFrame:
+    """The rows of a CSV file with a header, every cell as its text. Raises `BadDataset`."""
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    except OSError as error:
+        raise BadDataset(f"{path}: {error.strerror}") from error
+    except ValueError as error:  # pandas' own errors are ValueErrors, and so is bad UTF-8
+        raise BadDataset(f"{path}: {error}") from error
+
+
+def _texts(series: pd.Series[Any]) -> list[str]:
+    """Cells as CSV would hold them: numbers in their shortest exact form."""
+    return ["" if pd.isna(value) else value if isinstance(value, str) else repr(_plain(value)) for value in series]
+
+
+def _plain(value: Any) -> object:  # noqa: ANN401
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _typed(cells: Sequence[str], column: Column) -> np.ndarray[Any, Any]:
+    return numbers_from_text(cells, column.name) if column.type is ColumnType.NUMERIC else categories_from_text(cells)

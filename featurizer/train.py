@@ -1,0 +1,136 @@
+"""Fit the featurizer and write its artifact; also what its image does as a SageMaker training job."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from featurizer.model import PREPROCESS
+from featurizer.schema import BadDataset, Schema, labels, read_rows, read_schema, typed_frame
+from serving.artifact import write_manifest
+from serving.contract import FILE, Column, ColumnType, Contract, Task
+from serving.training import BadJob, TrainingJob
+
+PACKAGES = ("joblib", "numpy", "pandas", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted transformer, its serialized form, and what it makes of the training rows (rows x features)."""
+
+    transformer: ColumnTransformer
+    preprocess: bytes
+    contract: Contract
+    features: NDArray[np.float64]
+    target: NDArray[np.float64]
+
+
+def make_transformer(schema: Schema) -> ColumnTransformer:
+    """Numeric columns: median, then standard scale. Categorical ones: a category of their own for missing, one-hot."""
+    names = {kind: [c.name for c in schema.inputs if c.type is kind] for kind in ColumnType}
+    numeric = Pipeline([("impute", SimpleImputer(strategy="median")), ("scale", StandardScaler())])
+    categorical = Pipeline(
+        [
+            ("impute", SimpleImputer(strategy="constant", fill_value="missing")),
+            ("encode", OneHotEncoder(handle_unknown="ignore", sparse_output=False)),
+        ]
+    )
+    steps = [("numeric", numeric, ColumnType.NUMERIC), ("categorical", categorical, ColumnType.CATEGORICAL)]
+    used = [(name, step, names[kind]) for name, step, kind in steps if names[kind]]
+    return ColumnTransformer(used, verbose_feature_names_out=False)
+
+
+def fit(schema: Schema, raw: pd.DataFrame, run: Mapping[str, Any]) -> Fitted:
+    """Fit on raw rows with their label. `run`: what else identifies this training run. Raises `BadDataset`."""
+    frame = typed_frame(raw, schema)
+    target, classes = labels(raw, schema)
+    transformer = make_transformer(schema)
+    features = np.asarray(transformer.fit_transform(frame), dtype=np.float64)
+    preprocess = _dump(transformer)
+    training = {
+        **run,
+        "rows": len(frame),
+        "data_sha256": _fingerprint(frame, target),
+        "transform_sha256": hashlib.sha256(preprocess).hexdigest(),
+        "versions": {package: version(package) for package in PACKAGES},
+    }
+    columns = tuple(_seen(column, frame, classes) for column in schema.columns)
+    contract = Contract(schema.name, schema.task, columns, tuple(transformer.get_feature_names_out()), training)
+    return Fitted(transformer, preprocess, contract, features, target)
+
+
+def write(fitted: Fitted, model_dir: Path) -> None:
+    """Write the artifact's files into `model_dir`."""
+    (model_dir / PREPROCESS).write_bytes(fitted.preprocess)
+    (model_dir / FILE).write_text(fitted.contract.to_json(), encoding="utf-8")
+    write_manifest(model_dir)
+
+
+def train(job: TrainingJob) -> None:
+    """Fit on the CSV files of channel `train`; write the artifact, and the featurized rows for the predictor's job."""
+    raw = read_rows(job.csv_file("train"))
+    schema = _job_schema(job, list(map(str, raw.columns)))
+    fitted = fit(schema, raw, {"seed": job.whole_number("seed", 42)})
+    write(fitted, job.model_dir)
+    job.output_data_dir.mkdir(parents=True, exist_ok=True)
+    label = fitted.contract.label
+    with (job.output_data_dir / "features.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*fitted.contract.features, label.name if label else "label"])
+        writer.writerows(np.column_stack([fitted.features, fitted.target]).tolist())
+    (job.output_data_dir / FILE).write_text(fitted.contract.to_json(), encoding="utf-8")
+
+
+def _job_schema(job: TrainingJob, names: list[str]) -> Schema:
+    """From a schema.toml in any channel, else from the hyperparameters."""
+    given = job.hyperparameters
+    found = job.find("schema.toml")
+    if text := found.read_text(encoding="utf-8") if found else given.get("schema", ""):
+        return read_schema(text)
+    if "label" not in given or "task" not in given:
+        raise BadJob(
+            "expected schema.toml in a channel, or a hyperparameter `schema` (its text), or hyperparameters `label`, "
+            f"`task` ({', '.join(Task)}) and `categorical` (names joined by commas); got {sorted(given) or 'none'}"
+        )
+    categorical = [name.strip() for name in given.get("categorical", "").split(",") if name.strip()]
+    for name in [given["label"], *categorical]:
+        if name not in names:
+            raise BadDataset(f"data: expected a column {name}, got {', '.join(names)}")
+    if given["task"] not in list(Task):
+        raise BadJob(f"hyperparameter task: expected one of {', '.join(Task)}, got {given['task']}")
+    kinds = dict.fromkeys(categorical, ColumnType.CATEGORICAL) | {given["label"]: ColumnType.LABEL}
+    columns = tuple(Column(name, kinds.get(name, ColumnType.NUMERIC)) for name in names)
+    return Schema(given.get("name", "data"), Task(given["task"]), columns)
+
+
+def _seen(column: Column, frame: pd.DataFrame, classes: tuple[str, ...]) -> Column:
+    if column.type is ColumnType.CATEGORICAL:
+        return replace(column, categories=tuple(sorted(set(frame[column.name].dropna()))))
+    return replace(column, categories=classes) if column.type is ColumnType.LABEL else column
+
+
+def _fingerprint(frame: pd.DataFrame, target: NDArray[np.float64]) -> str:
+    """SHA-256 of the training rows in their order, exact numbers, as CSV."""
+    text = frame.assign(label=target).to_csv(index=False, lineterminator="\n")
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _dump(transformer: ColumnTransformer) -> bytes:
+    buffer = io.BytesIO()
+    joblib.dump(transformer, buffer)
+    return buffer.getvalue()

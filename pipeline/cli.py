@@ -1,0 +1,34 @@
+"""`python -m pipeline VERB`: a verb is a module with HELP, EXAMPLES, `add_arguments` and `run`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from pipeline import train
+from serving.training import BadJob
+
+VERBS = {"train": train}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a verb. Returns its exit code; 2 for wrong arguments or data that do not fit, with one line that says why."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline", description="Train a serial inference pipeline and use it."
+    )
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    for name, module in VERBS.items():
+        verb = verbs.add_parser(
+            name, help=module.HELP, description=module.HELP, epilog=module.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        module.add_arguments(verb)
+        verb.set_defaults(run=module.run)
+    parsed = parser.parse_args(arguments)
+    try:
+        code: int = parsed.run(parsed)
+        return code
+    except BadJob as error:
+        print(f"pipeline: {error}", file=sys.stderr)
+        return 2

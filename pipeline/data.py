@@ -1,0 +1,37 @@
+"""Raw rows of a data set: from the package that holds them, or from a user's file."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featurizer.schema import BadDataset, Schema, read_rows, read_schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DATASETS = Path(__file__).with_name("datasets")
+
+
+def known_datasets() -> list[str]:
+    return sorted(path.stem for path in DATASETS.glob("*.toml"))
+
+
+def load_schema(dataset: str, file: Path | None = None) -> Schema:
+    """The schema of a named data set, or of a file. Raises `BadDataset`."""
+    path = file or DATASETS / f"{dataset}.toml"
+    if not path.is_file():
+        raise BadDataset(f"expected a schema file or one of {', '.join(known_datasets())}, got {file or dataset}")
+    return read_schema(path.read_text(encoding="utf-8"))
+
+
+def load_rows(schema: Schema, file: Path | None = None) -> pd.DataFrame:
+    """All rows with their label: of a CSV file with a header, else from the schema's source. Raises `BadDataset`."""
+    if file:
+        return read_rows(file)
+    if "loader" not in schema.source:
+        raise BadDataset(f"data set {schema.name} has no loader: give its rows with --data FILE.csv")
+    module, _, function = schema.source["loader"].partition(":")
+    loaded: pd.DataFrame = getattr(importlib.import_module(module), function)(**schema.source.get("arguments", {}))
+    return loaded

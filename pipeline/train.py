@@ -1,0 +1,148 @@
+"""`train`: both stages of one training run, from raw rows to artifacts."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featurizer import train as featurizer
+from featurizer.schema import BadDataset, Schema, labels, typed_frame
+from pipeline.data import known_datasets, load_rows, load_schema
+from predictor import train as predictor
+from serving import artifact
+from serving.contract import Contract
+from serving.errors import BadArtifact
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HELP = "train both stages and write their artifacts"
+EXAMPLES = """examples:
+  python -m pipeline train
+  python -m pipeline train --data houses.csv --schema houses.toml --out artifacts/houses
+"""
+STAGES = ("featurizer", "predictor")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", default="abalone", help=f"one of {', '.join(known_datasets())} (default abalone)")
+    parser.add_argument("--data", type=Path, metavar="FILE.csv", help="train on your own rows: CSV with a header")
+    parser.add_argument(
+        "--schema", type=Path, metavar="FILE.toml", help="their columns; see pipeline/datasets/abalone.toml"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("artifacts"), help="where the artifacts go (default artifacts)"
+    )
+    parser.add_argument("--seed", type=int, default=42, help="of the split and the booster (default 42)")
+    parser.add_argument("--keep", action="store_true", help="do nothing when there are sound artifacts already")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.keep and sound(arguments.out):
+        print(f"keeping the artifacts in {arguments.out}")
+        return 0
+    if bool(arguments.data) != bool(arguments.schema):
+        raise BadDataset("expected --data and --schema together")
+    schema = load_schema(arguments.dataset, arguments.schema)
+    contract = train(schema, load_rows(schema, arguments.data), arguments.out, arguments.seed)
+    print((arguments.out / "report.txt").read_text(), end="")
+    print(f"\nwrote {contract.dataset} artifacts to {arguments.out}/: featurizer/model.tar.gz, predictor/model.tar.gz, "
+          "report.txt, predicted_vs_actual.png, feature_importance.png, test.csv")  # fmt: skip
+    return 0
+
+
+def sound(out: Path) -> bool:
+    """Whether both artifacts are there, undamaged and of one training run."""
+    try:
+        for stage in STAGES:
+            artifact.verify(out / stage / "model")
+        return len({Contract.load(out / stage / "model").hash for stage in STAGES}) == 1
+    except BadArtifact:
+        return False
+
+
+def train(schema: Schema, raw: pd.DataFrame, out: Path, seed: int) -> Contract:
+    """Train on one part of the rows, judge on the other, write everything to `out`. Returns the contract.
+
+    Nothing of `out` is touched before all is trained.
+    """
+    from sklearn.model_selection import train_test_split
+
+    typed_frame(raw, schema), labels(raw, schema)  # judge every row by its number in the file, before the split
+    raw_train, raw_test = train_test_split(raw, random_state=seed, test_size=schema.test_size)
+    fitted = featurizer.fit(schema, raw_train, {"seed": seed, "test_size": schema.test_size})
+    learned = predictor.learn(fitted.features, fitted.target, fitted.contract, seed, _show_progress)
+    contract, predicted, truth = _judge(schema, fitted, learned, raw_test, seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        _write(fitted, learned, contract, raw_test, Path(scratch))
+        _draw(contract, learned.booster, predicted, truth, Path(scratch))
+        _publish(Path(scratch), out)
+    return contract
+
+
+def _judge(
+    schema: Schema, fitted: featurizer.Fitted, learned: predictor.Learned, raw_test: pd.DataFrame, seed: int
+) -> tuple[Contract, Any, Any]:
+    from pipeline.evaluate import baselines, metrics
+
+    classes = fitted.contract.label.categories if fitted.contract.label else ()
+    features = fitted.transformer.transform(typed_frame(raw_test, schema))
+    truth = labels(raw_test, schema, classes)[0]
+    predicted = learned.booster.inplace_predict(features.astype("float32"), validate_features=False)
+    found = {
+        "model": metrics(schema.task, predicted, truth),
+        **baselines(fitted.contract, (fitted.features, fitted.target), (features, truth), seed),
+    }
+    report = {"test_rows": len(truth), "metrics": found, "search": learned.report()}
+    return predictor.with_versions(replace(fitted.contract, report=report)), predicted, truth
+
+
+def _write(
+    fitted: featurizer.Fitted, learned: predictor.Learned, contract: Contract, raw_test: pd.DataFrame, out: Path
+) -> None:
+    for stage in STAGES:
+        (out / stage / "model").mkdir(parents=True)
+    featurizer.write(replace(fitted, contract=contract), out / "featurizer" / "model")
+    predictor.write(learned.booster, contract, out / "predictor" / "model")
+    for stage in STAGES:
+        artifact.pack(out / stage / "model", out / stage / "model.tar.gz")
+    names = [column.name for column in contract.columns]
+    raw_test[names].to_csv(out / "test.csv", index=False, lineterminator="\n")
+
+
+def _draw(contract: Contract, booster: Any, predicted: Any, truth: Any, out: Path) -> None:  # noqa: ANN401
+    from pipeline import report
+
+    (out / "report.txt").write_text(report.text(contract), encoding="utf-8")
+    report.draw(contract, booster, predicted, truth, out)
+
+
+def _publish(scratch: Path, out: Path) -> None:
+    """Move the files into place one by one: the directories may be mounted in containers. Remove what is stale."""
+    for stage in STAGES:
+        (out / stage / "model").mkdir(parents=True, exist_ok=True)
+        for old in (out / stage / "model").iterdir():
+            if not (scratch / stage / "model" / old.name).exists():
+                old.unlink()
+    for file in sorted(path for path in scratch.rglob("*") if path.is_file()):
+        target = out / file.relative_to(scratch)
+        beside = target.with_name(f".{target.name}.new")
+        shutil.copyfile(file, beside)
+        beside.replace(target)
+
+
+def _show_progress(done: int, of: int) -> None:
+    if sys.stderr.isatty():
+        print(
+            f"\rcross-validation: {done} of {of} candidates",
+            end="\n" if done == of else "",
+            file=sys.stderr,
+            flush=True,
+        )
+    elif done in (1, of) or done % 4 == 0:
+        print(f"cross-validation: {done} of {of} candidates", file=sys.stderr, flush=True)

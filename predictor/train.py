@@ -1,0 +1,230 @@
+"""Fit the booster with parameters chosen by cross-validation; also what its image does as a SageMaker training job."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xgboost
+from numpy.typing import NDArray
+
+from predictor.model import MODEL
+from serving.artifact import write_manifest
+from serving.cells import numbers_from_text
+from serving.contract import FILE, Column, ColumnType, Contract, Task
+from serving.errors import BadPayload
+from serving.formats.csv import read_csv
+from serving.training import BadJob, TrainingJob
+
+FOLDS, MOST_ROUNDS, PATIENCE = 5, 1000, 30
+OBJECTIVES = {
+    Task.REGRESSION: ("reg:squarederror", "rmse"),
+    Task.BINARY: ("binary:logistic", "logloss"),
+    Task.MULTICLASS: ("multi:softprob", "mlogloss"),
+}
+GRID: Mapping[str, Sequence[float]] = {
+    "max_depth": (4, 5, 6),
+    "min_child_weight": (6, 20),
+    "colsample_bytree": (0.5, 0.8),
+    "eta": (0.05,),
+    "subsample": (0.7,),
+}
+# One thread a booster: the result must not depend on how many cores the machine has. Candidates run side by side.
+SINGLE = {"nthread": 1, "tree_method": "hist"}
+
+# What a training job may set, as XGBoost names it, and the type of its value.
+WHOLE = ("max_depth", "max_leaves", "max_bin", "num_round", "num_parallel_tree")
+REAL = (
+    "eta", "learning_rate", "gamma", "min_split_loss", "min_child_weight", "max_delta_step", "subsample", "lambda",
+    "reg_lambda", "alpha", "reg_alpha", "colsample_bytree", "colsample_bylevel", "colsample_bynode",
+    "scale_pos_weight", "base_score",
+)  # fmt: skip
+
+Parameters = Mapping[str, Any]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Parameters tried, with their cross-validated score (lower is better) and the rounds that reached it."""
+
+    parameters: Parameters
+    rounds: int
+    score: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"parameters": dict(self.parameters), "rounds": self.rounds, "score": round(self.score, 6)}
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A booster, the candidate it was made from, all that were tried, and the metric that chose."""
+
+    booster: Any
+    chosen: Candidate
+    tried: tuple[Candidate, ...]
+    metric: str
+
+    def report(self) -> dict[str, Any]:
+        tried = [candidate.as_dict() for candidate in self.tried]
+        return {"metric": self.metric, "folds": FOLDS, "chosen": self.chosen.as_dict(), "tried": tried}
+
+
+def learn(
+    features: NDArray[np.floating[Any]],
+    target: NDArray[np.float64],
+    contract: Contract,
+    seed: int,
+    progress: Progress = lambda _done, _of: None,
+) -> Learned:
+    """Choose parameters by cross-validation on these rows, then fit on all of them. `features`: rows x features."""
+    grid = [dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())]
+    base = base_parameters(contract, seed)
+    tried: list[Candidate] = []
+    with ThreadPoolExecutor() as pool:
+        jobs = [pool.submit(_cross_validate, base, p, features, target, seed) for p in grid]
+        for done, job in enumerate(as_completed(jobs), 1):
+            progress(done, len(jobs))
+            job.result()
+        tried = [job.result() for job in jobs]
+    chosen = min(tried, key=lambda candidate: candidate.score)
+    booster = fit(features, target, contract, chosen.parameters, chosen.rounds, seed)
+    return Learned(booster, chosen, tuple(tried), str(base["eval_metric"]))
+
+
+def fit(
+    features: NDArray[np.floating[Any]],
+    target: NDArray[np.float64],
+    contract: Contract,
+    parameters: Parameters,
+    rounds: int,
+    seed: int,
+) -> Any:  # noqa: ANN401 - xgboost.Booster is untyped
+    """A booster of `rounds` rounds that knows its feature names."""
+    data = _matrix(features, target, list(contract.features))
+    return xgboost.train({**base_parameters(contract, seed), **parameters}, data, rounds)
+
+
+def base_parameters(contract: Contract, seed: int) -> dict[str, Any]:
+    objective, metric = OBJECTIVES[contract.task]
+    classes = len(contract.label.categories) if contract.label else 0
+    several = {"num_class": classes} if contract.task is Task.MULTICLASS else {}
+    return {**SINGLE, "objective": objective, "eval_metric": metric, "seed": seed, **several}
+
+
+def with_versions(contract: Contract) -> Contract:
+    """The contract with the booster's library in its report."""
+    return replace(contract, report={**contract.report, "xgboost": xgboost.__version__})
+
+
+def write(booster: Any, contract: Contract, model_dir: Path) -> None:  # noqa: ANN401
+    """Write the artifact's files into `model_dir`, the booster in XGBoost's own JSON."""
+    booster.save_model(model_dir / MODEL)
+    (model_dir / FILE).write_text(contract.to_json(), encoding="utf-8")
+    write_manifest(model_dir)
+
+
+def train(job: TrainingJob) -> None:
+    """Fit on the featurized CSV of channel `train`, with the contract beside it where there is one."""
+    given = dict(job.hyperparameters)
+    seed = job.whole_number("seed", 42)
+    given.pop("seed", None)
+    header, columns = _read_features(job)
+    contract = _job_contract(job, given, header)
+    features, target = _split(header, columns, contract)
+    if given:
+        parameters = {name: _converted(name, value) for name, value in given.items()}
+        rounds = int(parameters.pop("num_round", 100))
+        booster = fit(features, target, contract, parameters, rounds, seed)
+        report: dict[str, Any] = {"given": dict(job.hyperparameters)}
+    else:
+        learned = learn(features, target, contract, seed, _print_progress)
+        booster, report = learned.booster, learned.report()
+    write(booster, with_versions(replace(contract, report={**contract.report, "search": report})), job.model_dir)
+
+
+def _cross_validate(
+    base: Parameters, parameters: Parameters, features: NDArray[Any], target: NDArray[np.float64], seed: int
+) -> Candidate:
+    data = _matrix(features, target)
+    stratified = base["objective"] != OBJECTIVES[Task.REGRESSION][0]
+    history = xgboost.cv(
+        {**base, **parameters}, data, MOST_ROUNDS, nfold=FOLDS, stratified=stratified,
+        early_stopping_rounds=PATIENCE, seed=seed, as_pandas=False,
+    )  # fmt: skip
+    scores = history[f"test-{base['eval_metric']}-mean"]
+    best = int(np.argmin(scores))
+    return Candidate(parameters, best + 1, float(scores[best]))
+
+
+def _matrix(features: NDArray[Any], target: NDArray[np.float64], names: list[str] | None = None) -> Any:  # noqa: ANN401
+    return xgboost.DMatrix(np.asarray(features, dtype=np.float32), target, feature_names=names, nthread=1)
+
+
+def _read_features(job: TrainingJob) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
+    """The names in the header, and every column by name."""
+    path = job.csv_file("train")
+    body = path.read_bytes()
+    try:
+        cells = read_csv(body, [body.partition(b"\n")[0].count(b",") + 1])
+        header = cells.row(0)
+        rows = cells.without_first_row()
+        return header, {name: numbers_from_text(rows.column(i), name) for i, name in enumerate(header)}
+    except BadPayload as error:
+        raise BadJob(f"{path.name}, row {error.row}, column {error.column}: {error.message}") from error
+
+
+def _job_contract(job: TrainingJob, given: dict[str, str], header: Sequence[str]) -> Contract:
+    """The featurizer's contract; without one, a contract of the header's columns."""
+    label, task = given.pop("label", ""), given.pop("task", "")
+    if found := job.find(FILE):
+        return Contract.from_json(found.read_text(encoding="utf-8"))
+    if label not in header or task not in (Task.REGRESSION, Task.BINARY):
+        raise BadJob(
+            f"expected the featurizer's {FILE} in a channel, or hyperparameters `label` (one of {', '.join(header)}) "
+            f"and `task` (regression or binary); got label {label!r}, task {task!r}"
+        )
+    classes = ("0", "1") if task == Task.BINARY else ()
+    columns = tuple(
+        Column(name, ColumnType.LABEL, classes) if name == label else Column(name, ColumnType.NUMERIC)
+        for name in header
+    )
+    training = {"data_sha256": hashlib.sha256(job.csv_file("train").read_bytes()).hexdigest()}
+    return Contract("features", Task(task), columns, tuple(name for name in header if name != label), training)
+
+
+def _split(
+    header: Sequence[str], columns: Mapping[str, NDArray[np.float64]], contract: Contract
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    label = contract.label.name if contract.label else "label"
+    if sorted(header) != sorted([*contract.features, label]):
+        wrong = sorted({*header} ^ {*contract.features, label}) or "a name twice"
+        raise BadJob(f"features: expected the contract's features and {label}, got a difference in {wrong}")
+    target = columns[label]
+    if np.isnan(target).any():
+        raise BadJob(f"features, row {int(np.isnan(target).argmax()) + 1}: expected a label, got none")
+    classes = len(contract.label.categories) if contract.label else 0
+    if contract.task is not Task.REGRESSION and not np.isin(target, range(classes)).all():
+        raise BadJob(f"features, column {label}: expected class numbers from 0 to {classes - 1}")
+    return np.column_stack([columns[name] for name in contract.features]), target
+
+
+def _converted(name: str, value: str) -> float:
+    try:
+        if name in WHOLE:
+            return int(value)
+        if name in REAL:
+            return float(value)
+    except ValueError as error:
+        raise BadJob(f"hyperparameter {name}: expected a number, got {value!r}") from error
+    raise BadJob(f"hyperparameter {name}: expected one of {', '.join(sorted(WHOLE + REAL))}, seed, label or task")
+
+
+def _print_progress(done: int, of: int) -> None:
+    print(f"cross-validation: {done} of {of} candidates", flush=True)
