@@ -25,11 +25,11 @@ def metrics(task: Task, predicted: Matrix, truth: NDArray[np.float64]) -> Metric
         errors = predicted - truth
         spread = np.sum((truth - truth.mean()) ** 2)
         r2 = 1 - np.sum(errors**2) / spread if spread else 0.0
-        return _rounded(rmse=np.sqrt(np.mean(errors**2)), mae=np.mean(np.abs(errors)), r2=r2)
+        return _rounded({"rmse": np.sqrt(np.mean(errors**2)), "mae": np.mean(np.abs(errors)), "r2": r2})
     probabilities = np.column_stack([1 - predicted, predicted]) if predicted.ndim == 1 else predicted
     of_truth = probabilities[np.arange(len(truth)), truth.astype(int)]
     accuracy = np.mean(probabilities.argmax(axis=1) == truth)
-    return _rounded(logloss=-np.mean(np.log(np.clip(of_truth, 1e-15, 1))), accuracy=accuracy)
+    return _rounded({"logloss": -np.mean(np.log(np.clip(of_truth, 1e-15, 1))), "accuracy": accuracy})
 
 
 def baselines(
@@ -52,5 +52,5 @@ def _constant(contract: Contract, target: NDArray[np.float64], rows: int) -> Mat
     return np.tile(shares, (rows, 1))
 
 
-def _rounded(**values: float) -> Metrics:
+def _rounded(values: Mapping[str, Any]) -> Metrics:
     return {name: round(float(value), 4) for name, value in values.items()}

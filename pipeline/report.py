@@ -45,7 +45,7 @@ def text(contract: Contract) -> str:
 
 def draw(
     contract: Contract,
-    booster: Any,
+    booster: Any,  # noqa: ANN401
     predicted: NDArray[Any],
     truth: NDArray[np.float64],
     out: Path,
@@ -116,4 +116,5 @@ def _draw_importance(contract: Contract, booster: Any, path: Path) -> None:  # n
 
 
 def _save(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure).print_png(path, metadata={"Software": None}, pil_kwargs={"dpi": (100, 100)})
+    FigureCanvasAgg(figure)  # renders without a display
+    figure.savefig(path, metadata={"Software": None}, dpi=100)

@@ -21,10 +21,10 @@ def main(arguments: list[str]) -> int:
 
         return serve(os.environ)
     if arguments == ["train"]:
-        from serving import training
+        from serving.training import main as train
 
         settings = Settings.from_env(os.environ)
-        return training.main(settings.stage, settings.base_dir)
+        return train(settings.stage, settings.base_dir)
     if arguments == ["ping"]:
         return ping(Settings.from_env(os.environ))
     print(USAGE, file=sys.stderr)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,12 @@ worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa:
 umask = 0o077
 limit_request_line, limit_request_fields, limit_request_field_size = 4094, 100, 8190
 pidfile = str(Path(os.environ["MODEL_SERVER_RUN_DIR"]) / "gunicorn.pid")
+
+
+def on_starting(_server: object) -> None:
+    """Import the stage's libraries once and share their memory; the model itself is read after the fork."""
+    if importlib.util.find_spec(f"{settings.stage}.model"):
+        importlib.import_module(f"{settings.stage}.model")
 
 
 def pre_fork(_server: object, worker: Any) -> None:  # noqa: ANN401

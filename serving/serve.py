@@ -53,12 +53,15 @@ def _supervise(settings: Settings, env: dict[str, str], run_dir: Path, nginx: st
     env = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | env
     start_health_server(run_dir / "health.sock", lambda: board.ready(settings.workers))
     started = time.monotonic()
-    children.start("gunicorn", _gunicorn_command(settings, run_dir, behind_nginx=bool(nginx)), env, keep=[board.fd])
-    if nginx:
-        config = write_config(settings, run_dir)
-        children.start("nginx", [nginx, "-p", str(run_dir), "-e", "stderr", "-c", str(config)], env, relay=True)
-    log.info("serving %s on %s:%s with %s workers", settings.stage, settings.host, settings.port, settings.workers)
-    return _watch(children, board, settings, started)
+    try:
+        children.start("gunicorn", _gunicorn_command(settings, run_dir, behind_nginx=bool(nginx)), env, keep=[board.fd])
+        if nginx:
+            config = write_config(settings, run_dir)
+            children.start("nginx", [nginx, "-p", str(run_dir), "-e", "stderr", "-c", str(config)], env, relay=True)
+        log.info("serving %s on %s:%s, %s workers", settings.stage, settings.host, settings.port, settings.workers)
+        return _watch(children, board, settings, started)
+    finally:
+        children.kill_all()
 
 
 def _watch(children: Children, board: Scoreboard, settings: Settings, started: float) -> int:
@@ -73,7 +76,6 @@ def _watch(children: Children, board: Scoreboard, settings: Settings, started: f
             _drain(children, board, patience=5.0)
             return 1
         if signal.SIGQUIT in signals:
-            children.kill_all()
             return 1
         if signal.SIGHUP in signals:
             children.signal("gunicorn", signal.SIGHUP)
@@ -91,7 +93,6 @@ def _drain(children: Children, board: Scoreboard, patience: float) -> None:
     children.wait_until_gone("nginx", begun + patience)
     children.signal("gunicorn", signal.SIGTERM)
     children.wait_until_gone("gunicorn", begun + patience + STOPPED_WITHIN - DRAINED_WITHIN)
-    children.kill_all()
 
 
 def _gunicorn_command(settings: Settings, run_dir: Path, *, behind_nginx: bool) -> list[str]:
