@@ -154,7 +154,7 @@ def _cross_validate(
 ) -> Candidate:
     data = _matrix(features, target)
     stratified = base["objective"] != OBJECTIVES[Task.REGRESSION][0]
-    history: Mapping[str, list[float]] = xgboost.cv(
+    history: Any = xgboost.cv(
         {**base, **parameters}, data, MOST_ROUNDS, nfold=FOLDS, stratified=stratified,
         early_stopping_rounds=PATIENCE, seed=seed, as_pandas=False,
     )  # fmt: skip
