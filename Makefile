@@ -1,0 +1,44 @@
+# make demo, make test: everything, without Docker. `make help` lists the rest.
+PYTHON := .venv/bin/python
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-docker lint train up down clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## install what development needs into .venv, and nginx where that is possible
+
+$(STAMP): requirements/dev.txt tools/setup.sh
+	@tools/setup.sh
+
+demo: setup ## train on real data, start the chain, send rows through it, check the predictions, stop
+	@$(PYTHON) -m pipeline train --keep
+	@$(PYTHON) -m local_test chain run -- $(PYTHON) -m pipeline demo
+
+test: setup ## run the tests that need no Docker
+	@$(PYTHON) -m pytest -m "not docker"
+
+test-docker: setup ## build the images and run the tests that need Docker
+	@$(PYTHON) -m pytest -m docker
+
+lint: setup ## check style, types and shell scripts
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/shellcheck tools/*.sh requirements/*.sh serving/bin/* .ci/run
+
+train: setup ## train both stages anew
+	@$(PYTHON) -m pipeline train
+
+up: setup ## start the chain in the background; trains first when there are no artifacts
+	@$(PYTHON) -m pipeline train --keep
+	@$(PYTHON) -m local_test chain up
+
+down: setup ## stop what `make up` started
+	@$(PYTHON) -m local_test chain down
+
+clean: ## remove what was installed, trained and logged here
+	@[ ! -x $(PYTHON) ] || $(PYTHON) -m local_test chain down
+	@rm -rf .venv .local_test .mypy_cache .pytest_cache .ruff_cache artifacts/*
