@@ -45,84 +45,81 @@ class Container:
     _idle: deque[Connection] = field(default_factory=deque, repr=False, compare=False)
 
     def post(self, body: bytes, headers: Mapping[str, str], deadline: float, limit: int) -> Answer:
-        """POST /invocations. Raises `NoAnswer` when `deadline` (monotonic) or `limit` (bytes) is passed, or it fails.
+        """POST /invocations, until `deadline` on the monotonic clock, for an answer of at most `limit` bytes.
 
-        A kept connection that the container has closed meanwhile and a refused connection are tried once more.
+        A kept connection that the container has closed meanwhile is replaced by a fresh one, once. Raises `NoAnswer`
+        and `Oversize`.
         """
+        # Without it http.client would not say that an empty body is empty.
+        sent = {"Content-Length": str(len(body)), **headers}
         if kept := self._kept():
-            with contextlib.suppress(ConnectionError, http.client.RemoteDisconnected):
-                return self._exchange(kept, "POST", "/invocations", body, headers, deadline, limit)
-        return self._fresh("POST", "/invocations", body, headers, deadline, limit)
+            try:
+                return self._exchange(kept, "POST", "/invocations", sent, body, deadline, limit, kept=True)
+            except _Stale:
+                pass
+        return self._exchange(self._connect(deadline), "POST", "/invocations", sent, body, deadline, limit)
 
     def ping(self, deadline: float) -> int:
         """The status of GET /ping. Raises `NoAnswer`."""
-        return self._fresh("GET", "/ping", b"", {}, deadline, ERROR_BODY).status
+        connection = self._connect(deadline)
+        return self._exchange(connection, "GET", "/ping", {}, b"", deadline, ERROR_BODY).status
 
-    def _kept(self) -> _Connection | None:
+    def _kept(self) -> Connection | None:
         while self._idle:
-            with contextlib.suppress(IndexError):  # another thread took the last one
+            try:
                 connection = self._idle.pop()
-                if connection.is_open():
-                    return connection
-                connection.close()
+            except IndexError:  # another thread was faster
+                return None
+            if connection.is_open():
+                return connection
+            connection.close()
         return None
 
-    def _fresh(
-        self, method: str, path: str, body: bytes, headers: Mapping[str, str], deadline: float, limit: int
-    ) -> Answer:
-        try:
-            return self._exchange(self._connect(), method, path, body, headers, deadline, limit)
-        except (http.client.HTTPException, ConnectionError) as error:
-            raise NoAnswer(f"it closed the connection or answered no HTTP ({type(error).__name__})") from error
-
-    def _connect(self) -> _Connection:
-        connection = _Connection(self.host, self.port, timeout=CONNECT_WITHIN)
+    def _connect(self, deadline: float) -> Connection:
+        """A fresh connection. A refused one is tried once more."""
         for last in (False, True):
+            left = deadline - time.monotonic()
+            connection = Connection(self.host, self.port, timeout=max(0.001, min(CONNECT_WITHIN, left)))
             try:
                 connection.connect()
-            except OSError as error:
+                return connection
+            except ConnectionRefusedError as error:
                 if last:
-                    raise Unreachable(f"no connection to {self.host}:{self.port} ({error})") from error
-            else:
-                break
-        return connection
+                    raise Unreachable("connection refused") from error
+                time.sleep(_AGAIN_AFTER)
+            except TimeoutError as error:
+                raise Unreachable(f"no connection within {CONNECT_WITHIN * 1000:.0f} ms") from error
+            except OSError as error:
+                raise Unreachable(f"no connection: {error.strerror or error}") from error
+        raise AssertionError("unreachable")
 
     def _exchange(
-        self, connection: _Connection, method: str, path: str, body: bytes, headers: Mapping[str, str],
-        deadline: float, limit: int,
-    ) -> Answer:  # fmt: skip
-        """One request and its answer. The connection is kept when it came to an orderly end."""
-        kept = False
+        self,
+        connection: Connection,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        deadline: float,
+        limit: int,
+        *,
+        kept: bool = False,
+    ) -> Answer:
+        done = False
         try:
-            connection.sock.settimeout(max(0.001, deadline - time.monotonic()))
-            connection.request(method, path, body or None, dict(headers))
-            response = connection.getresponse()
-            answer = Answer(response.status, _lower(response), _read(response, limit))
-            kept = not response.will_close
+            answer = connection.exchange(method, path, headers, body, deadline - time.monotonic(), limit)
+            done = True
             return answer
         except TimeoutError as error:
             raise TimedOut("no complete answer in time") from error
-        finally:
+        except (http.client.RemoteDisconnected, ConnectionError) as error:
             if kept:
+                raise _Stale from error
+            raise NoAnswer("the connection was lost before the answer was complete") from error
+        except (http.client.HTTPException, OSError) as error:
+            raise NoAnswer(f"the answer is not complete HTTP ({type(error).__name__})") from error
+        finally:
+            if done and connection.sock and len(self._idle) < _IDLE:
                 self._idle.append(connection)
             else:
                 connection.close()
-
-
-def _read(response: http.client.HTTPResponse, limit: int) -> bytes:
-    """The body. What a refusal says beyond 64 KiB is left unread; an answer beyond `limit` raises `Oversize`."""
-    if response.status != 200:
-        return response.read(ERROR_BODY) if (response.length or 0) > ERROR_BODY else response.read()[:ERROR_BODY]
-    if (response.length or 0) > limit:
-        raise Oversize(str(response.length), response.status)
-    body = response.read(limit + 1)
-    if len(body) > limit:
-        raise Oversize(f"more than {limit}", response.status)
-    if response.length:
-        raise http.client.IncompleteRead(body, response.length)
-    return body
-
-
-def _lower(response: http.client.HTTPResponse) -> dict[str, str]:
-    # A folded header would split ours
-    return {name.lower(): _FOLD.sub(" ", value) for name, value in response.getheaders()}

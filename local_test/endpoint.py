@@ -1,120 +1,156 @@
-"""A SageMaker endpoint's serial pipeline: its containers one after the other, by the platform's rules."""
+"""An endpoint: containers in a row, under the rules that SageMaker keeps between them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
 
-from local_test.container import Answer, Container, NoAnswer, Oversize, TimedOut
-from local_test.errors import ModelError
-from serving.payload import Payload
+from local_test.connection import Answer, Oversize
+from local_test.container import Container, NoAnswer, TimedOut
+from local_test.errors import ModelError, shorten
+from serving.payload import Payload, run_serially
 
-WITHIN = 60.0  # seconds for the whole chain
-BETWEEN = 5 * 1024 * 1024  # bytes from one container to the next
-ANSWER = 25 * 1024 * 1024  # bytes from the last container
-ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
-SEE = "See the container's log for more information."
+MIB = 1024 * 1024
+CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
+INFERENCE_ID = "X-Amzn-SageMaker-Inference-Id"
+PING_WITHIN = 2.0  # seconds
 
 
 @dataclass(frozen=True)
-class Invocation:
-    """The last container's answer, and how many milliseconds each container took."""
+class Limits:
+    """What the platform allows an invocation."""
 
-    answer: Payload
-    attributes: str
-    milliseconds: Mapping[str, float]
+    request: int = 6_291_456  # bytes of the client's body, and of the answer
+    # AWS says "5 MB" here and "6 MB" for the 6,291,456 bytes above, so its MB is taken for 2^20 bytes.
+    between: int = 5 * MIB
+    seconds: float = 60.0  # for all containers together
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An endpoint by its name and the containers behind it, in order."""
+    """A name, the containers behind it, and the production variant that they are."""
 
     name: str
     containers: tuple[Container, ...]
+    limits: Limits = Limits()
+    variant: str = "AllTraffic"
 
-    @classmethod
-    def parse(cls, name: str, containers: str) -> Endpoint:
-        """Read `NAME=http://HOST:PORT,...`. Raises `ValueError`."""
-        found = []
-        for part in containers.split(","):
-            container, _, url = part.strip().partition("=")
-            address = urlsplit(url)
-            if not container or address.scheme != "http" or not address.hostname or not address.port:
-                raise ValueError(f"CONTAINERS: expected NAME=http://HOST:PORT,..., got {part!r}")
-            found.append(Container(container, address.hostname, address.port))
-        return cls(name, tuple(found))
-
-    def invoke(self, payload: Payload, forwarded: Mapping[str, str]) -> Invocation:
-        """Hand each container what the one before it answered. Raises `ModelError` naming the one that failed.
-
-        The client's Accept goes to the last container only; `forwarded` headers to each.
-        """
-        deadline = time.monotonic() + WITHIN
-        took: dict[str, float] = {}
-        content_type, body = payload.content_type, payload.body
-        for position, container in enumerate(self.containers):
-            last = position == len(self.containers) - 1
-            headers = {**forwarded, **_given({"Content-Type": content_type, "Accept": payload.accept if last else ""})}
-            begun = time.monotonic()
-            answer = self._call(container, body, headers, deadline, position)
-            took[container.name] = (time.monotonic() - begun) * 1000
-            content_type, body = answer.headers.get("content-type", ""), answer.body
-        return Invocation(Payload(body, content_type), answer.headers.get(ATTRIBUTES.lower(), ""), took)
+    def log_stream(self, container: str) -> str:
+        group = f"log-group:/aws/sagemaker/Endpoints/{self.name}"
+        return f"arn:aws:logs:us-east-1:000000000000:{group}:log-stream:{self.variant}/local/{container}"
 
     def unhealthy(self) -> dict[str, str]:
-        """The containers whose `/ping` is not 200 within 2 seconds, and why."""
-        wrong = {}
-        for container in self.containers:
-            try:
-                if (status := container.ping(time.monotonic() + 2)) != 200:
-                    wrong[container.name] = f"answers {status}"
-            except NoAnswer as error:
-                wrong[container.name] = str(error)
-        return wrong
+        """Each container whose ping is not 200 within 2 seconds, with what came instead. All are asked at once."""
+        deadline = time.monotonic() + PING_WITHIN
+        with ThreadPoolExecutor(len(self.containers)) as pool:
+            found = pool.map(partial(_ping, deadline=deadline), self.containers)
+            return {c.name: reason for c, reason in zip(self.containers, found, strict=True) if reason}
+
+
+def _ping(container: Container, deadline: float) -> str:
+    try:
+        status = container.ping(deadline)
+    except NoAnswer as error:
+        return str(error)
+    return "" if status == 200 else f"answered {status}"
+
+
+@dataclass
+class Invocation:
+    """One request on its way through an endpoint's containers. `times`: milliseconds of each container called."""
+
+    endpoint: Endpoint
+    request_id: str
+    forwarded: Mapping[str, str]  # the client's headers that the platform passes to the first container
+    times: dict[str, float] = field(default_factory=dict)
+    last: Answer | None = None
+
+    def run(self, payload: Payload) -> Payload:
+        """Call the containers in their order. Raises `ModelError`; the containers after a failure are not called."""
+        deadline = time.monotonic() + self.endpoint.limits.seconds
+        stages = [self._stage(position, deadline) for position in range(len(self.endpoint.containers))]
+        return run_serially(stages, payload)
+
+    def _stage(self, position: int, deadline: float) -> Callable[[Payload], Payload]:
+        """The call of one container as a stage."""
+        container = self.endpoint.containers[position]
+        following = next(iter(self.endpoint.containers[position + 1 :]), None)
+        forwarded = self.forwarded if position == 0 else {}
+
+        def stage(payload: Payload) -> Payload:
+            headers = {"Content-Type": payload.content_type, "Accept": payload.accept, **forwarded}
+            # Ours, so that one id stands in every container's log; the platform shows an id to the first only.
+            headers[INFERENCE_ID] = self.request_id
+            sent = {name: value for name, value in headers.items() if value}
+            answer = self._call(container, following, payload.body, sent, deadline)
+            self.last = answer
+            return Payload(answer.body, answer.headers.get("content-type", ""), payload.accept)
+
+        return stage
 
     def _call(
-        self, container: Container, body: bytes, headers: Mapping[str, str], deadline: float, position: int
+        self,
+        container: Container,
+        following: Container | None,
+        body: bytes,
+        headers: Mapping[str, str],
+        deadline: float,
     ) -> Answer:
-        following = self.containers[position + 1 :]
+        limits = self.endpoint.limits
+        started = time.perf_counter()
         try:
-            answer = container.post(body, headers, deadline, BETWEEN if following else ANSWER)
+            answer = container.post(body, headers, deadline, limits.between if following else limits.request)
         except TimedOut as error:
-            text = (
-                f"Your invocation timed out while waiting for a response from container {container.name}. Review the "
-                "latency metrics for each container in Amazon CloudWatch, resolve the issue, and try again."
-            )
-            raise self._failed(
-                container, 0, text, f'Received server error (0) from {container.name} with message "{text}"'
-            ) from error
-        except Oversize as error:
-            raise self._oversize(container, error, following) from error
+            raise self._failed(container, 0, _timed_out(container)) from error
         except NoAnswer as error:
-            raise self._failed(container, 503, str(error)) from error
-        if answer.status != 200:
+            raise self._failed(container, error.status, _no_answer(container, error)) from error
+        except Oversize as error:
+            raise self._oversize(container, following, error) from error
+        finally:
+            self.times[container.name] = (time.perf_counter() - started) * 1000
+        return self._checked(container, answer)
+
+    def _checked(self, container: Container, answer: Answer) -> Answer:
+        if not 200 <= answer.status < 300:
             raise self._failed(container, answer.status, answer.body.decode("utf-8", "replace"))
         if not answer.body:
-            raise self._failed(container, answer.status, "it answered 200 with an empty body")
+            raise self._failed(container, answer.status, "the response of the container has an empty body")
         return answer
 
-    def _oversize(self, container: Container, error: Oversize, following: Sequence[Container]) -> ModelError:
-        if not following:
-            return self._failed(container, error.status, f"its answer is {error.size} bytes, expected at most {ANSWER}")
-        text = (
-            f"Received response from {container.name} with status code {error.status}. However, the request payload from "
-            f"{container.name} to {following[0].name} is {error.size} bytes, which has exceeded the maximum limit of 5 MB."
-        )
-        return self._failed(container, error.status, text, text)
-
-    def _failed(self, container: Container, status: int, original: str, message: str = "") -> ModelError:
+    def _failed(self, container: Container, status: int, original: str) -> ModelError:
         side = "client" if 400 <= status < 500 else "server"
-        message = message or f'Received {side} error ({status}) from {container.name} with message "{original}". {SEE}'
-        stream = f"arn:aws:logs:local:000000000000:log-group:/aws/sagemaker/Endpoints/{self.name}:{container.name}"
-        return ModelError(
-            message, container=container.name, original_status=status, original=original, log_stream=stream
-        )
+        head = f"Received {side} error ({status}) from {container.name} with message "
+        # The platform names the address of a CloudWatch log here.
+        tail = f"See the log of container {container.name} for more information."
+        room = 2048 - len(f'{head}"". {tail}'.encode())
+        message = f'{head}"{shorten(original, room)}". {tail}'
+        return self._error(message, container, status, original)
+
+    def _oversize(self, container: Container, following: Container | None, error: Oversize) -> ModelError:
+        """In the platform's words where they are known: between two containers."""
+        head = f"Received response from {container.name} with status code {error.status}. However, the "
+        if following:
+            what = f"request payload from {container.name} to {following.name} is {error.size} bytes"
+            message = f"{head}{what}, which has exceeded the maximum limit of 5 MB."
+        else:
+            limit = self.endpoint.limits.request
+            message = f"{head}response is {error.size} bytes, which has exceeded the maximum limit of {limit} bytes."
+        return self._error(message, container, error.status, message)
+
+    def _error(self, message: str, container: Container, status: int, original: str) -> ModelError:
+        stream = self.endpoint.log_stream(container.name)
+        return ModelError(message, original_status=status, original=original, log_stream=stream)
 
 
-def _given(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if value}
+def _timed_out(container: Container) -> str:
+    return (
+        f"Your invocation timed out while waiting for a response from container {container.name}. Review the latency "
+        "metrics for each container in Amazon CloudWatch, resolve the issue, and try again."
+    )
+
+
+def _no_answer(container: Container, error: NoAnswer) -> str:
+    return f"An error occurred while handling request: {error} (container {container.name}, port {container.port})."

@@ -1,99 +1,142 @@
-"""SageMaker's runtime API over a local endpoint: what boto3, the SDK, the AWS CLI and curl talk to."""
+"""SageMaker's runtime API in front of an endpoint's containers, as boto3, the SDK and the AWS CLI speak it."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-from flask import Flask, Response, request
-from werkzeug.exceptions import RequestEntityTooLarge
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from local_test.endpoint import ATTRIBUTES, Endpoint
+from local_test.endpoint import CUSTOM_ATTRIBUTES, Endpoint, Invocation
 from local_test.errors import RequestTooLarge, RuntimeApiError, ValidationError
 from serving import logs
-from serving.app import error_response, new_app, read_payload
-from serving.payload import Payload
+from serving.app import new_app, read_payload
+from serving.errors import cut
 from serving.settings import Settings
 
-LARGEST = 6_291_456  # bytes of a request, as InvokeEndpoint has it
+ACCOUNT = "000000000000"
 LONGEST_HEADER = 1024
-_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
-# Of a client's headers SageMaker passes on these, beside Content-Type and Accept.
+# Of the client's headers only those of InvokeEndpoint reach a container; Content-Type and Accept travel in the payload.
 FORWARDED = (
-    ATTRIBUTES,
-    "X-Amzn-SageMaker-Session-Id",
+    CUSTOM_ATTRIBUTES,
     "X-Amzn-SageMaker-Target-Variant",
-    "X-Amzn-SageMaker-Target-Model",
+    "X-Amzn-SageMaker-Session-Id",
+    "X-Amzn-SageMaker-Enable-Explanations",
 )
+REFUSED = {
+    "X-Amzn-SageMaker-Target-Container-Hostname": "is for endpoints in Direct mode; this one is serial",
+    "X-Amzn-SageMaker-Target-Model": "is for multi-model endpoints; this one has one model in each container",
+    "X-Amzn-SageMaker-Inference-Component": "is for endpoints with inference components; this one has none",
+}
+_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
+_ASCII = re.compile(r"[\t\x20-\x7e]*")
+
+Find = Callable[[str], Endpoint | None]
 
 
-def create_router(endpoint: Endpoint) -> Flask:
-    """The WSGI application of one endpoint: `/endpoints/NAME/invocations`, `/invocations` and `/ping`."""
-    app = new_app(Settings(max_body=LARGEST))
-    app.register_error_handler(RuntimeApiError, _refuse)
-    app.register_error_handler(RequestEntityTooLarge, _refuse_large)
-
-    @app.get("/ping", provide_automatic_options=False)
-    def ping() -> Response:
-        wrong = endpoint.unhealthy()
-        if not wrong:
-            return Response(status=200)
-        message = "; ".join(f"{name}: {reason}" for name, reason in wrong.items())
-        return error_response(
-            503, {"code": "not_ready", "message": f"expected every container to be healthy; {message}"}
-        )
+def create_app(endpoint: Endpoint, settings: Settings | None = None) -> Flask:
+    """The router of one endpoint: the runtime API, and `/invocations` and `/ping` as a container has them."""
+    # A body's size is the platform's rule here, not a setting.
+    app = new_app(replace(settings or Settings(), max_body=endpoint.limits.request))
+    add_runtime_api(app, lambda name: endpoint if name == endpoint.name else None)
 
     @app.post("/invocations", provide_automatic_options=False)
     def invocations() -> Response:
-        return _invoke(endpoint)
+        return invoke(endpoint)
 
-    @app.post("/endpoints/<name>/invocations", provide_automatic_options=False)
-    def invoke_endpoint(name: str) -> Response:
-        if not _NAME.fullmatch(name):
-            raise ValidationError(
-                f"expected an endpoint name of letters, digits and hyphens, at most 63, got {name[:64]}"
-            )
-        if name != endpoint.name:
-            raise ValidationError(
-                f"Endpoint {name} of account 000000000000 not found. This machine serves {endpoint.name}."
-            )
-        return _invoke(endpoint)
+    @app.get("/ping", provide_automatic_options=False)
+    def ping() -> Response:
+        if not (reasons := endpoint.unhealthy()):
+            return Response(status=200)
+        listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        return _json(503, {"code": "not_ready", "message": f"expected every container to answer its ping, {listed}"})
 
     return app
 
 
-def _invoke(endpoint: Endpoint) -> Response:
-    payload = _checked(read_payload())
-    # Ours, not the platform's: one id for a request in every container's log.
-    forwarded = {"X-Amzn-SageMaker-Inference-Id": logs.request_id.get()}
-    forwarded |= {name: request.headers[name] for name in FORWARDED if name in request.headers}
-    done = endpoint.invoke(payload, forwarded)
-    response = Response(done.answer.body, content_type=done.answer.content_type)
-    response.headers["x-Amzn-Invoked-Production-Variant"] = "AllTraffic"
-    response.headers["x-amzn-RequestId"] = logs.request_id.get()
-    response.headers["Server-Timing"] = ", ".join(f"{name};dur={ms:.3f}" for name, ms in done.milliseconds.items())
-    if done.attributes:
-        response.headers[ATTRIBUTES] = done.attributes
-    return response
+def add_runtime_api(app: Flask, find: Find) -> None:
+    """Answer InvokeEndpoint for every endpoint that `find` knows, and every refusal as the runtime does."""
+    app.register_error_handler(RuntimeApiError, _refuse)
+    app.register_error_handler(RequestEntityTooLarge, _refuse_size)
+    app.before_request(_take_headers)
+
+    @app.post("/endpoints/<name>/invocations", provide_automatic_options=False)
+    def invoke_endpoint(name: str) -> Response:
+        return invoke(_found(name, find))
 
 
-def _checked(payload: Payload) -> Payload:
-    for name, value in (("ContentType", payload.content_type), ("Accept", payload.accept)):
-        if len(value) > LONGEST_HEADER or not value.isascii():
-            raise ValidationError(f"expected {name} of at most {LONGEST_HEADER} ASCII characters, got {len(value)}")
-    if "X-Amzn-SageMaker-Target-Container-Hostname" in request.headers:
-        raise ValidationError("TargetContainerHostname is for endpoints in direct mode; this one is a serial pipeline")
-    return payload
+def invoke(endpoint: Endpoint) -> Response:
+    """Send the current request through the endpoint's containers and answer as the runtime does."""
+    _check_headers(endpoint)
+    forwarded = {name: g.given[name] for name in FORWARDED if name in g.given}
+    g.invocation = invocation = Invocation(endpoint, logs.request_id.get(), forwarded)
+    payload = invocation.run(read_payload())
+    response = Response(payload.body)
+    del response.headers["Content-Type"]
+    if payload.content_type:
+        response.headers["Content-Type"] = payload.content_type
+    response.headers["x-Amzn-Invoked-Production-Variant"] = endpoint.variant
+    answered = invocation.last.headers if invocation.last else {}
+    if attributes := answered.get(CUSTOM_ATTRIBUTES.lower()):
+        response.headers[CUSTOM_ATTRIBUTES] = attributes
+    return _stamped(response)
+
+
+def _take_headers() -> None:
+    """Keep the headers of InvokeEndpoint aside: the application must not echo what only a container may echo."""
+    g.given = {name: request.headers[name] for name in (*FORWARDED, *REFUSED) if name in request.headers}
+    request.environ.pop("HTTP_X_AMZN_SAGEMAKER_CUSTOM_ATTRIBUTES", None)
+
+
+def _found(name: str, find: Find) -> Endpoint:
+    if len(name) > 63 or not _NAME.fullmatch(name):
+        raise ValidationError(
+            f"1 validation error detected: Value '{cut(name)}' at 'endpointName' failed to satisfy constraint: Member "
+            "must have length less than or equal to 63 and satisfy regular expression pattern: "
+            "^[a-zA-Z0-9](-*[a-zA-Z0-9])*"
+        )
+    if not (endpoint := find(name)):
+        raise ValidationError(f"Endpoint {name} of account {ACCOUNT} not found.")
+    return endpoint
+
+
+def _check_headers(endpoint: Endpoint) -> None:
+    given = {"Content-Type": request.headers.get("Content-Type", ""), "Accept": request.headers.get("Accept", "")}
+    for name, value in (given | g.given).items():
+        if len(value) > LONGEST_HEADER or not _ASCII.fullmatch(value):
+            raise ValidationError(
+                f"1 validation error detected: {name} failed to satisfy constraint: Member must have length less than "
+                f"or equal to {LONGEST_HEADER} and be ASCII; got {len(value)} characters"
+            )
+        if name in REFUSED:
+            raise ValidationError(f"{name} {REFUSED[name]}.")
+    variant = g.given.get("X-Amzn-SageMaker-Target-Variant", endpoint.variant)
+    if variant != endpoint.variant:
+        raise ValidationError(f"Variant {cut(variant)} of endpoint {endpoint.name} not found.")
 
 
 def _refuse(error: RuntimeApiError) -> Response:
-    response = Response(json.dumps(error.fields()), status=error.status, mimetype="application/json")
+    g.refusal = error.code
+    response = _json(error.status, error.fields())
     response.headers["x-amzn-ErrorType"] = error.error_type
+    return _stamped(response)
+
+
+def _refuse_size(_error: HTTPException) -> Response:
+    limit, got = request.max_content_length, request.content_length or "more"
+    return _refuse(RequestTooLarge(f"expected a body of at most {limit} bytes, got {got}"))
+
+
+def _json(status: int, body: Mapping[str, str | int]) -> Response:
+    return Response(json.dumps(body, ensure_ascii=False), status=status, mimetype="application/json")
+
+
+def _stamped(response: Response) -> Response:
     response.headers["x-amzn-RequestId"] = logs.request_id.get()
+    if invocation := g.get("invocation"):
+        times = (f"{name};dur={milliseconds:.3f}" for name, milliseconds in invocation.times.items())
+        response.headers["Server-Timing"] = ", ".join(times)
     return response
-
-
-def _refuse_large(_error: RequestEntityTooLarge) -> Response:
-    return _refuse(
-        RequestTooLarge(f"expected a body of at most {LARGEST} bytes, got {request.content_length or 'more'}")
-    )

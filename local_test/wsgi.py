@@ -1,13 +1,18 @@
-"""The router's process."""
+"""The router as the model server runs it: `STAGE=local_test python -m serving serve`."""
 
+from __future__ import annotations
+
+import logging
 import os
+import sys
 
-from local_test.endpoint import Endpoint
-from local_test.router import create_router
+from local_test.config import RouterConfig
+from local_test.router import create_app
+from serving.settings import BadSetting, Settings
+from serving.wsgi import BOOT_ERROR
 
-app = create_router(
-    Endpoint.parse(
-        os.environ.get("ENDPOINT_NAME") or "abalone",
-        os.environ.get("CONTAINERS") or "featurizer=http://127.0.0.1:8081,predictor=http://127.0.0.1:8082",
-    )
-)
+try:
+    app = create_app(RouterConfig.from_env(os.environ).endpoint(), Settings.from_env(os.environ))
+except BadSetting as error:
+    logging.getLogger("local_test").critical("%s", error)
+    sys.exit(BOOT_ERROR)
