@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pipeline import train
+from pipeline import demo, train
 from serving.training import BadJob
 
-VERBS = {"train": train}
+VERBS = {"train": train, "demo": demo}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,0 +1,124 @@
+"""`demo`: real rows through a running endpoint, the answers beside the truth, checked against the models in process."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurizer.model import Featurizer
+from featurizer.records import ACCEPTED, read_records
+from predictor.model import Predictor
+from serving.contract import Contract, Task
+from serving.media import content_type
+from serving.payload import CSV
+
+HELP = "send held-out rows through a running endpoint and check its answers"
+EXAMPLES = """examples:
+  make demo
+  make up; python -m pipeline demo; make down
+"""
+SHOWN = 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--artifacts", type=Path, default=Path("artifacts"), help="what `train` wrote")
+    parser.add_argument("--url", help="of the runtime API (default http://127.0.0.1:ROUTER_PORT, or 8080)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Returns 0 when every answer equals the models' own to the bit."""
+    url = arguments.url or f"http://127.0.0.1:{os.environ.get('ROUTER_PORT') or 8080}"
+    contract = Contract.load(arguments.artifacts / "featurizer" / "model")
+    header, *rows = (arguments.artifacts / "test.csv").read_text(encoding="utf-8").splitlines()
+    client = runtime_client(url)
+    endpoint = contract.dataset.replace("_", "-")
+    print(f"\n{SHOWN} of the {len(rows)} rows that training never saw, one at a time through {url}:\n")
+    _show_rows(contract, header, rows[:SHOWN], [invoke(client, endpoint, f"{header}\n{row}\n") for row in rows[:SHOWN]])
+    answered, _ = invoke(client, endpoint, "\n".join([header, *rows]) + "\n")
+    expected = in_process(arguments.artifacts, "\n".join([header, *rows]) + "\n")
+    return _judge(np.asarray(answered, dtype=np.float32), expected)
+
+
+def runtime_client(url: str) -> Any:  # noqa: ANN401 - boto3 is untyped
+    """SageMaker's runtime client, pointed at this machine; any credentials do."""
+    import boto3
+    from botocore import UNSIGNED
+    from botocore.config import Config
+
+    config = Config(signature_version=UNSIGNED, read_timeout=70)
+    return boto3.client("sagemaker-runtime", endpoint_url=url, region_name="us-east-1", config=config)
+
+
+def invoke(client: Any, endpoint: str, body: str) -> tuple[list[Any], Mapping[str, float]]:  # noqa: ANN401
+    """The predictions, and the milliseconds each container took."""
+    answer = client.invoke_endpoint(
+        EndpointName=endpoint, ContentType=CSV, Accept="application/json", Body=body.encode()
+    )
+    timing = answer["ResponseMetadata"]["HTTPHeaders"].get("server-timing", "")
+    pairs = [part.strip().split(";dur=") for part in timing.split(",") if ";dur=" in part]
+    predictions: list[Any] = json.loads(answer["Body"].read())["result"]
+    return predictions, {name: float(milliseconds) for name, milliseconds in pairs}
+
+
+def in_process(artifacts: Path, body: str) -> NDArray[np.float32]:
+    """What scikit-learn and XGBoost say of the same rows, with no server between."""
+    import xgboost
+
+    featurizer = Featurizer.load(artifacts / "featurizer" / "model")
+    predictor = Predictor.load(artifacts / "predictor" / "model")
+    records = read_records(body.encode(), content_type(CSV, ACCEPTED), featurizer.contract)
+    features = featurizer.transform(records).astype(np.float32)
+    names = list(predictor.contract.features)
+    predictions: NDArray[np.float32] = predictor.booster.predict(xgboost.DMatrix(features, feature_names=names))
+    return predictions
+
+
+def _show_rows(
+    contract: Contract, header: str, rows: Sequence[str], answers: Sequence[tuple[list[Any], Mapping[str, float]]]
+) -> None:
+    at = [column.name for column in contract.columns].index(contract.label.name) if contract.label else -1
+    times = list(answers[0][1])
+    titles = [header.rpartition(",")[0], "prediction", "truth", *(f"{name} ms" for name in times)]
+    table = [titles]
+    for row, (predictions, took) in zip(rows, answers, strict=True):
+        cells = row.split(",")
+        truth = cells.pop(at)
+        table.append(
+            [",".join(cells), _shown(contract, predictions[0]), truth, *(f"{took[name]:.1f}" for name in times)]
+        )
+    widths = [max(len(line[i]) for line in table) for i in range(len(titles))]
+    for line in table:
+        print(
+            "  ".join(
+                [
+                    line[0].ljust(widths[0]),
+                    *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)),
+                ]
+            )
+        )
+
+
+def _shown(contract: Contract, prediction: Any) -> str:  # noqa: ANN401
+    if contract.task is Task.REGRESSION:
+        return f"{prediction:.3f}"
+    classes = contract.label.categories if contract.label else ()
+    shares = prediction if isinstance(prediction, list) else [1 - prediction, prediction]
+    best = int(np.argmax(shares))
+    return f"{classes[best]} ({shares[best]:.2f})"
+
+
+def _judge(answered: NDArray[np.float32], expected: NDArray[np.float32]) -> int:
+    if answered.shape != expected.shape or answered.tobytes() != expected.tobytes():
+        same = int((answered == expected).sum()) if answered.shape == expected.shape else 0
+        print(f"\nFAILED: {same} of {expected.size} predictions equal the in-process ones", file=sys.stderr)
+        return 1
+    print(f"\nOK: all {len(expected)} predictions of the chain equal in-process scikit-learn + XGBoost, bit for bit")
+    return 0
