@@ -34,4 +34,5 @@ def load_rows(schema: Schema, file: Path | None = None) -> pd.DataFrame:
         raise BadDataset(f"data set {schema.name} has no loader: give its rows with --data FILE.csv")
     module, _, function = schema.source["loader"].partition(":")
     loaded: pd.DataFrame = getattr(importlib.import_module(module), function)(**schema.source.get("arguments", {}))
-    return loaded
+    # A loader may have read 0.421 as 0.42100000000000004: pandas' fast parser is not exact.
+    return loaded.round(schema.source["decimals"]) if "decimals" in schema.source else loaded
