@@ -3,84 +3,137 @@
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from local_test.chain import ROOT, ChainError
+from local_test import chain, opt_ml
+from local_test.process import CHECKOUT
+from local_test.state import ChainError
 
-TRAIN_HELP = "run an image's `train` as SageMaker does"
-SERVE_HELP = "run an image's `serve` as SageMaker does, until Ctrl-C"
+READY_WITHIN = 60.0  # seconds
+TRAIN_EXAMPLE = """\
+example:
+  python -m local_test train_local featurizer --channel train=raw.csv --channel schema=pipeline/datasets/abalone.toml"""
+SERVE_EXAMPLE = """\
+example:
+  python -m local_test serve_local predictor --model artifacts/predictor/model --port 8082
+  python -m local_test predict local_test/payloads/features.npy --url http://127.0.0.1:8082"""
 
 
-def add_train_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("image")
-    parser.add_argument(
-        "--channel", action="append", default=[], metavar="NAME=PATH", help="a file or a directory of files"
+def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("image", help="an image that this machine's docker knows")
+    shared.add_argument("--tree", type=Path, help="what becomes /opt/ml (.local_test/opt_ml/IMAGE)")
+    shared.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="for the container")
+    train = commands.add_parser(
+        "train_local",
+        parents=[shared],
+        help="run an image's `train` as SageMaker does",
+        epilog=TRAIN_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--hyperparameter", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--tree", type=Path, help="the tree (default .local_test/opt_ml/IMAGE)")
+    train.add_argument("--channel", action="append", default=[], metavar="NAME=PATH", help="a file, or a directory")
+    train.add_argument("--hyperparameter", action="append", default=[], metavar="NAME=VALUE")
+    train.set_defaults(run=train_local)
+    serve = commands.add_parser(
+        "serve_local",
+        parents=[shared],
+        help="run an image's `serve` as SageMaker does, until Ctrl-C",
+        epilog=SERVE_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    serve.add_argument("--model", type=Path, help="the model directory, mounted read-only (the tree's model)")
+    serve.add_argument("--port", type=int, default=8080, help="on 127.0.0.1 (%(default)s)")
+    serve.set_defaults(run=serve_local)
 
 
-def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("image")
-    parser.add_argument("--model", type=Path, help="the model directory, mounted read-only (default: the tree's model)")
-    parser.add_argument("--port", type=int, default=8080, help="on 127.0.0.1 (default 8080)")
-    parser.add_argument("--tree", type=Path, help="the tree (default .local_test/opt_ml/IMAGE)")
-
-
-def run_train(arguments: argparse.Namespace, env: Mapping[str, str]) -> int:
+def train_local(arguments: argparse.Namespace, env: Mapping[str, str]) -> int:
     docker, tree = _docker(env), _tree(arguments)
-    for name in ("input", "output", "model"):
-        shutil.rmtree(tree / name, ignore_errors=True)
-    for name in ("input/config", "input/data", "output", "model"):
-        (tree / name).mkdir(parents=True)
-    _write_config(tree / "input", _pairs(arguments.channel), _pairs(arguments.hyperparameter))
-    user = f"{os.getuid()}:{os.getgid()}"
-    command = [docker, "run", "--rm", "--user", user, "-v", f"{tree}:/opt/ml", arguments.image, "train"]
-    code = subprocess.run(command, check=False).returncode
-    failure = tree / "output" / "failure"
-    print(
-        f"exit {code}: {failure.read_text() if failure.exists() else f'the model is in {tree}/model'}", file=sys.stderr
+    opt_ml.prepare(tree, _pairs(arguments.channel), _pairs(arguments.hyperparameter))
+    job = {
+        "TRAINING_JOB_NAME": "local",
+        "TRAINING_JOB_ARN": "arn:aws:sagemaker:us-east-1:000000000000:training-job/local",
+    }
+    code = _run(
+        [
+            *(docker, "run", "--rm", "--user", f"{os.getuid()}:{os.getgid()}", "-v", f"{tree}:/opt/ml"),
+            *_env_options(job | _pairs(arguments.env)),
+            *(arguments.image, "train"),
+        ]
     )
+    failure = tree / "output" / "failure"
+    if code == 0:
+        print(f"Completed: the model is in {tree / 'model'}")
+    else:
+        reason = (
+            failure.read_text(encoding="utf-8", errors="replace")[:1024] if failure.is_file() else "no reason given"
+        )
+        print(f"Failed with exit code {code}: {reason}", file=sys.stderr)
     return code
 
 
-def run_serve(arguments: argparse.Namespace, env: Mapping[str, str]) -> int:
+def serve_local(arguments: argparse.Namespace, env: Mapping[str, str]) -> int:
     docker = _docker(env)
     model = (arguments.model or _tree(arguments) / "model").resolve()
     if not model.is_dir():
-        raise ChainError(f"expected a model directory, got {model}; make one with: python -m local_test train_local")
-    print(f"serving on http://127.0.0.1:{arguments.port}/invocations; Ctrl-C stops it", file=sys.stderr)
-    command = [docker, "run", "--rm", "-p", f"127.0.0.1:{arguments.port}:8080", "-v", f"{model}:/opt/ml/model:ro"]
-    process = subprocess.Popen([*command, arguments.image, "serve"])
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:  # docker passes the signal on; the container drains and ends
-            continue
+        raise ChainError(f"there is no model directory {model}: name one with --model, or run train_local first")
+    name = f"serve-local-{uuid.uuid4().hex[:8]}"
+    command = [
+        *(docker, "run", "--rm", "--name", name),
+        *("-p", f"127.0.0.1:{arguments.port}:8080", "-v", f"{model}:/opt/ml/model:ro"),
+        *_env_options(_pairs(arguments.env)),
+        *(arguments.image, "serve"),
+    ]
+    # In a group of its own: Ctrl-C is for us, and the container is then stopped as SageMaker stops it.
+    process = subprocess.Popen(command, process_group=0)
+    try:
+        if _wait_for_ping(process, arguments.port):
+            print(f"{arguments.image} is ready. Try, and stop it with Ctrl-C:", file=sys.stderr)
+            print(
+                f"  curl http://127.0.0.1:{arguments.port}/invocations -H 'Content-Type: text/csv' --data-binary @FILE",
+                file=sys.stderr,
+            )
+        return process.wait()
+    except KeyboardInterrupt:
+        return 0 if _stop(docker, name, process) == 0 else 1
+    finally:
+        if process.poll() is None:
+            _stop(docker, name, process)
 
 
-def _write_config(directory: Path, channels: Mapping[str, str], hyperparameters: Mapping[str, str]) -> None:
-    for name, source in channels.items():
-        path = Path(source)
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
-        (directory / "data" / name).mkdir()
-        for file in files:
-            shutil.copy(file, directory / "data" / name)
-    kind = {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
-    config = {
-        "hyperparameters": hyperparameters,
-        "inputdataconfig": dict.fromkeys(channels, kind),
-        "resourceconfig": {"current_host": "algo-1", "hosts": ["algo-1"], "network_interface_name": "eth0"},
-    }
-    for name, value in config.items():
-        (directory / "config" / f"{name}.json").write_text(json.dumps(value))
+def _wait_for_ping(process: subprocess.Popen[bytes], port: int) -> bool:
+    deadline = time.monotonic() + READY_WITHIN
+    while process.poll() is None and time.monotonic() < deadline:
+        if not chain.ping(port):
+            return True
+        time.sleep(0.2)
+    if process.poll() is None:
+        print(f"/ping is not 200 after {READY_WITHIN:.0f} s: {chain.ping(port)}", file=sys.stderr)
+    return False
+
+
+def _stop(docker: str, name: str, process: subprocess.Popen[bytes]) -> int:
+    """SIGTERM, and SIGKILL after 30 seconds. Returns the container's exit code."""
+    subprocess.run([docker, "stop", "--time", "30", name], check=False, stdout=subprocess.DEVNULL)
+    return process.wait()
+
+
+def _run(command: list[str]) -> int:
+    with contextlib.suppress(KeyboardInterrupt):  # docker has passed it on
+        return subprocess.run(command, check=False).returncode
+    return 130
+
+
+def _env_options(values: Mapping[str, str]) -> list[str]:
+    return [part for name, value in values.items() for part in ("--env", f"{name}={value}")]
 
 
 def _pairs(given: list[str]) -> dict[str, str]:
@@ -92,12 +145,11 @@ def _pairs(given: list[str]) -> dict[str, str]:
 
 def _tree(arguments: argparse.Namespace) -> Path:
     name = re.sub(r"[^A-Za-z0-9.-]+", "_", arguments.image)
-    tree: Path = (arguments.tree or ROOT / ".local_test" / "opt_ml" / name).resolve()
+    tree: Path = (arguments.tree or CHECKOUT / ".local_test" / "opt_ml" / name).resolve()
     return tree
 
 
 def _docker(env: Mapping[str, str]) -> str:
-    docker = shutil.which("docker", path=env.get("PATH"))
-    if not docker:
-        raise ChainError("expected docker on PATH, found none; `make up` runs the chain without it")
+    if not (docker := shutil.which("docker", path=env.get("PATH"))):
+        raise ChainError("docker is not on PATH; the chain runs without it: python -m local_test chain up")
     return docker

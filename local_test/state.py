@@ -1,0 +1,66 @@
+"""What a running chain leaves in its state directory: who runs, where, and the logs."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from local_test.process import Process
+
+FILE = "chain.json"
+
+
+class ChainError(Exception):
+    """The chain cannot do what was asked. The message says why, and the next step."""
+
+
+@dataclass(frozen=True)
+class State:
+    """A state directory."""
+
+    directory: Path
+
+    def log(self, name: str) -> Path:
+        return self.directory / f"{name}.log"
+
+    def tail(self, name: str, lines: int) -> str:
+        try:
+            return "\n".join(self.log(name).read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+        except FileNotFoundError:
+            return ""
+
+    def load(self) -> tuple[str, list[Process]]:
+        """The endpoint's name and the processes, in the order they were started; none when nothing was."""
+        try:
+            raw = json.loads((self.directory / FILE).read_text(encoding="utf-8"))
+            return str(raw["endpoint"]), [Process(**entry) for entry in raw["processes"]]
+        except FileNotFoundError:
+            return "", []
+        except (ValueError, KeyError, TypeError) as error:
+            raise ChainError(
+                f"{self.directory / FILE} is damaged ({error!r}): stop the processes, remove it"
+            ) from error
+
+    def save(self, endpoint: str, processes: Sequence[Process]) -> None:
+        whole = {"endpoint": endpoint, "processes": [asdict(process) for process in processes]}
+        written = self.directory / f"{FILE}.new"
+        written.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+        written.replace(self.directory / FILE)
+
+    def clear(self) -> None:
+        (self.directory / FILE).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Only one command at a time changes what runs. Raises `ChainError` when another one is at it."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ChainError(f"another command is starting or stopping the chain of {self.directory}") from error
+            yield
