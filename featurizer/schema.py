@@ -14,6 +14,7 @@ import pandas as pd
 from serving.cells import MISSING, categories_from_text, numbers_from_text
 from serving.contract import Column, ColumnType, Task
 from serving.errors import BadPayload
+from serving.tables import read_table
 from serving.training import BadJob
 
 
@@ -54,9 +55,9 @@ def read_schema(text: str) -> Schema:
     """Read a schema's TOML. Raises `BadDataset`."""
     try:
         raw = tomllib.loads(text)
-        columns = tuple(Column(str(c["name"]), ColumnType(c["type"])) for c in raw["columns"])
+        columns = tuple(_column(column) for column in raw["columns"])
         size = float(raw.get("split", {}).get("test_size", 0.1))
-        return Schema(str(raw["name"]), Task(raw["task"]), columns, size, raw.get("source", {}))
+        return Schema(str(raw["name"]), read_task(raw["task"]), columns, size, raw.get("source", {}))
     except KeyError as error:
         raise BadDataset(
             f"schema: expected name, task and [[columns]] with name and type; {error} is missing"
@@ -86,7 +87,7 @@ def labels(
     `classes`: those of the training rows, where these are others.
     """
     texts = _texts(raw[schema.label])
-    if absent := [row for row, text in enumerate(texts, 1) if text in MISSING]:
+    if absent := [row for row, label in enumerate(texts, 1) if label in MISSING]:
         raise BadDataset(f"data, row {absent[0]}, column {schema.label}: expected a label, got none")
     if schema.task is Task.REGRESSION:
         try:
@@ -99,14 +100,26 @@ def labels(
     return np.array([classes.index(text) for text in texts], dtype=np.float64), classes
 
 
-def read_rows(path: Path) -> pd.DataFrame:
-    """The rows of a CSV file with a header, every cell as its text. Raises `BadDataset`."""
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    except OSError as error:
-        raise BadDataset(f"{path}: {error.strerror}") from error
-    except ValueError as error:  # pandas' own errors are ValueErrors, and so is bad UTF-8
-        raise BadDataset(f"{path}: {error}") from error
+def read_rows(paths: Sequence[Path]) -> pd.DataFrame:
+    """The rows of CSV files with a header, every cell as its text. Raises `BadJob`.
+
+    They are read as serving reads a request: what serving would refuse is no training row either.
+    """
+    table = read_table(paths)
+    return pd.DataFrame(dict(zip(table.names, table.columns, strict=True)), dtype=object)
+
+
+def read_task(text: str) -> Task:
+    if text not in list(Task):
+        raise BadDataset(f"task: expected one of {', '.join(Task)}, got {text!r}")
+    return Task(text)
+
+
+def _column(raw: Mapping[str, Any]) -> Column:
+    if raw["type"] not in list(ColumnType):
+        expected = ", ".join(ColumnType)
+        raise BadDataset(f"schema, column {raw['name']}: expected type {expected}, got {raw['type']!r}")
+    return Column(str(raw["name"]), ColumnType(raw["type"]))
 
 
 def _texts(series: pd.Series[Any]) -> list[str]:

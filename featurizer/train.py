@@ -21,11 +21,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from featurizer.model import PREPROCESS
-from featurizer.schema import BadDataset, Schema, labels, read_rows, read_schema, typed_frame
+from featurizer.schema import BadDataset, Schema, labels, read_rows, read_schema, read_task, typed_frame
 from serving.artifact import write_manifest
 from serving.contract import FILE, Column, ColumnType, Contract, Task
 from serving.training import BadJob, TrainingJob
 
+HYPERPARAMETERS = ("schema", "label", "task", "categorical", "name", "seed")
 PACKAGES = ("joblib", "numpy", "pandas", "scikit-learn")
 
 
@@ -55,10 +56,15 @@ def make_transformer(schema: Schema) -> ColumnTransformer:
     return ColumnTransformer(used, verbose_feature_names_out=False)
 
 
-def fit(schema: Schema, raw: pd.DataFrame, run: Mapping[str, Any]) -> Fitted:
-    """Fit on raw rows with their label. `run`: what else identifies this training run. Raises `BadDataset`."""
+def fit(schema: Schema, raw: pd.DataFrame, run: Mapping[str, Any], classes: tuple[str, ...] = ()) -> Fitted:
+    """Fit on raw rows with their label. `run`: what else identifies this training run. Raises `BadDataset`.
+
+    `classes`: those of a classification, where these rows may not show all of them.
+    """
     frame = typed_frame(raw, schema)
-    target, classes = labels(raw, schema)
+    for name in frame.columns[frame.isna().all()]:
+        raise BadDataset(f"data, column {name}: expected a value in at least one training row, got none")
+    target, classes = labels(raw, schema, classes)
     transformer = make_transformer(schema)
     features = np.asarray(transformer.fit_transform(frame), dtype=np.float64)
     preprocess = _dump(transformer)
@@ -70,8 +76,15 @@ def fit(schema: Schema, raw: pd.DataFrame, run: Mapping[str, Any]) -> Fitted:
         "versions": {package: version(package) for package in PACKAGES},
     }
     columns = tuple(_seen(column, frame, classes) for column in schema.columns)
-    contract = Contract(schema.name, schema.task, columns, tuple(transformer.get_feature_names_out()), training)
+    contract = Contract(schema.name, schema.task, columns, _feature_names(transformer), training)
     return Fitted(transformer, preprocess, contract, features, target)
+
+
+def _feature_names(transformer: ColumnTransformer) -> tuple[str, ...]:
+    try:
+        return tuple(map(str, transformer.get_feature_names_out()))
+    except ValueError as error:  # a column `sex_F` beside a column `sex` with a category F
+        raise BadDataset(f"data: expected column and category names that make different features; {error}") from error
 
 
 def write(fitted: Fitted, model_dir: Path) -> None:
@@ -83,7 +96,8 @@ def write(fitted: Fitted, model_dir: Path) -> None:
 
 def train(job: TrainingJob) -> None:
     """Fit on the CSV files of channel `train`; write the artifact, and the featurized rows for the predictor's job."""
-    raw = read_rows(job.csv_file("train"))
+    job.refuse_unknown(HYPERPARAMETERS)
+    raw = read_rows(job.training_files())
     schema = _job_schema(job, list(map(str, raw.columns)))
     fitted = fit(schema, raw, {"seed": job.whole_number("seed", 42)})
     write(fitted, job.model_dir)
@@ -111,11 +125,9 @@ def _job_schema(job: TrainingJob, names: list[str]) -> Schema:
     for name in [given["label"], *categorical]:
         if name not in names:
             raise BadDataset(f"data: expected a column {name}, got {', '.join(names)}")
-    if given["task"] not in list(Task):
-        raise BadJob(f"hyperparameter task: expected one of {', '.join(Task)}, got {given['task']}")
     kinds = dict.fromkeys(categorical, ColumnType.CATEGORICAL) | {given["label"]: ColumnType.LABEL}
     columns = tuple(Column(name, kinds.get(name, ColumnType.NUMERIC)) for name in names)
-    return Schema(given.get("name", "data"), Task(given["task"]), columns)
+    return Schema(given.get("name", "data"), read_task(given["task"]), columns)
 
 
 def _seen(column: Column, frame: pd.DataFrame, classes: tuple[str, ...]) -> Column:

@@ -32,3 +32,6 @@ def main(arguments: Sequence[str]) -> int:
     except BadJob as error:
         print(f"pipeline: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("pipeline: interrupted", file=sys.stderr)
+        return 130

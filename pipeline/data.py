@@ -23,16 +23,23 @@ def load_schema(dataset: str, file: Path | None = None) -> Schema:
     path = file or DATASETS / f"{dataset}.toml"
     if not path.is_file():
         raise BadDataset(f"expected a schema file or one of {', '.join(known_datasets())}, got {file or dataset}")
-    return read_schema(path.read_text(encoding="utf-8"))
+    try:
+        return read_schema(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, BadDataset) as error:
+        raise BadDataset(f"{path}: {error}") from error
 
 
 def load_rows(schema: Schema, file: Path | None = None) -> pd.DataFrame:
     """All rows with their label: of a CSV file with a header, else from the schema's source. Raises `BadDataset`."""
     if file:
-        return read_rows(file)
+        return read_rows([file])
     if "loader" not in schema.source:
         raise BadDataset(f"data set {schema.name} has no loader: give its rows with --data FILE.csv")
-    module, _, function = schema.source["loader"].partition(":")
-    loaded: pd.DataFrame = getattr(importlib.import_module(module), function)(**schema.source.get("arguments", {}))
+    module, _, function = str(schema.source["loader"]).partition(":")
+    try:
+        load = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BadDataset(f"schema {schema.name}: expected a loader module:function to import; {error}") from error
+    loaded: pd.DataFrame = load(**schema.source.get("arguments", {}))
     # A loader may have read 0.421 as 0.42100000000000004: pandas' fast parser is not exact.
     return loaded.round(schema.source["decimals"]) if "decimals" in schema.source else loaded

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from serving.contract import Contract, Task
@@ -20,7 +21,8 @@ NAMES = {"model": "this run", "article": "the article's parameters", "constant":
 def text(contract: Contract) -> str:
     """The report as a page of text."""
     report, training = contract.report, contract.training
-    chosen = report["search"]["chosen"]
+    search = report["search"]
+    chosen = search["chosen"]
     lines = [
         f"{contract.dataset}: {contract.task.value} of {contract.label.name if contract.label else '?'}",
         f"{training['rows']} training rows, {report['test_rows']} test rows, seed {training['seed']}, "
@@ -28,8 +30,8 @@ def text(contract: Contract) -> str:
         "",
         _table(report["metrics"]),
         "",
-        f"Parameters, chosen by {report['search']['folds']}-fold cross-validation on the training rows "
-        f"among {len(report['search']['tried'])} ({report['search']['metric']} {chosen['score']:.4f}):",
+        f"Parameters, chosen among {len(search['tried'])} by {search['folds']}-fold cross-validation on the training "
+        f"rows, folds drawn {search['repeats']} times ({search['metric']} {chosen['score']:.4f}):",
         f"  {_parameters(chosen)}",
         "",
         "Tried, best first:",
@@ -77,6 +79,8 @@ def _draw_predictions(contract: Contract, predicted: NDArray[Any], truth: NDArra
         axes.plot(ends, ends, color=GREY, linewidth=1, label="exact")
         axes.scatter(truth, predicted, s=14, alpha=0.45, color=BLUE, edgecolors="none", label=f"{len(truth)} test rows")
         axes.set(xlabel=f"actual {label}", ylabel=f"predicted {label}", aspect="equal")
+        axes.xaxis.set_major_locator(MaxNLocator(8))
+        axes.yaxis.set_major_locator(MaxNLocator(8))
         axes.legend(loc="upper left", frameon=False)
     else:
         _draw_confusion(axes, contract, predicted, truth)

@@ -26,6 +26,7 @@ EXAMPLES = """examples:
   python -m pipeline train
   python -m pipeline train --data houses.csv --schema houses.toml --out artifacts/houses
 """
+FEWEST_ROWS = 20
 STAGES = ("featurizer", "predictor")
 
 
@@ -38,21 +39,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("artifacts"), help="where the artifacts go (default artifacts)"
     )
-    parser.add_argument("--seed", type=int, default=42, help="of the split and the booster (default 42)")
+    parser.add_argument("--seed", type=_seed, default=42, help="of the split and the booster (default 42)")
     parser.add_argument("--keep", action="store_true", help="do nothing when there are sound artifacts already")
+
+
+def _seed(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 2**31):
+        raise argparse.ArgumentTypeError(f"expected a whole number below 2,147,483,648, got {text!r}")
+    return int(text)
 
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.keep and sound(arguments.out):
-        print(f"keeping the artifacts in {arguments.out}")
+        dataset = Contract.load(arguments.out / "featurizer" / "model").dataset
+        print(f"keeping the {dataset} artifacts in {arguments.out}/: they are whole and of one training run")
         return 0
     if bool(arguments.data) != bool(arguments.schema):
         raise BadDataset("expected --data and --schema together")
     schema = load_schema(arguments.dataset, arguments.schema)
-    contract = train(schema, load_rows(schema, arguments.data), arguments.out, arguments.seed)
-    print((arguments.out / "report.txt").read_text(), end="")
-    print(f"\nwrote {contract.dataset} artifacts to {arguments.out}/: featurizer/model.tar.gz, predictor/model.tar.gz, "
-          "report.txt, predicted_vs_actual.png, feature_importance.png, test.csv")  # fmt: skip
+    train(schema, load_rows(schema, arguments.data), arguments.out, arguments.seed)
+    print((arguments.out / "report.txt").read_text(encoding="utf-8").partition("\nTried")[0])
+    print(f"Wrote to {arguments.out}/: featurizer/model.tar.gz, predictor/model.tar.gz, test.csv, report.txt, "
+          "predicted_vs_actual.png, feature_importance.png")  # fmt: skip
     return 0
 
 
@@ -61,8 +69,9 @@ def sound(out: Path) -> bool:
     try:
         for stage in STAGES:
             artifact.verify(out / stage / "model")
+            (out / stage / "model.tar.gz").stat()
         return len({Contract.load(out / stage / "model").hash for stage in STAGES}) == 1
-    except BadArtifact:
+    except (BadArtifact, FileNotFoundError):
         return False
 
 
@@ -73,9 +82,12 @@ def train(schema: Schema, raw: pd.DataFrame, out: Path, seed: int) -> Contract:
     """
     from sklearn.model_selection import train_test_split
 
-    typed_frame(raw, schema), labels(raw, schema)  # judge every row by its number in the file, before the split
+    if len(raw) < FEWEST_ROWS:
+        raise BadDataset(f"data: expected at least {FEWEST_ROWS} rows, got {len(raw)}")
+    typed_frame(raw, schema)  # judges every row by its number in the file, before the split
+    classes = labels(raw, schema)[1]
     raw_train, raw_test = train_test_split(raw, random_state=seed, test_size=schema.test_size)
-    fitted = featurizer.fit(schema, raw_train, {"seed": seed, "test_size": schema.test_size})
+    fitted = featurizer.fit(schema, raw_train, {"seed": seed, "test_size": schema.test_size}, classes)
     learned = predictor.learn(fitted.features, fitted.target, fitted.contract, seed, _show_progress)
     contract, predicted, truth = _judge(schema, fitted, learned, raw_test, seed)
     with tempfile.TemporaryDirectory() as scratch:
@@ -127,7 +139,7 @@ def _publish(scratch: Path, out: Path) -> None:
     for stage in STAGES:
         (out / stage / "model").mkdir(parents=True, exist_ok=True)
         for old in (out / stage / "model").iterdir():
-            if not (scratch / stage / "model" / old.name).exists():
+            if old.is_file() and not (scratch / stage / "model" / old.name).exists():
                 old.unlink()
     for file in sorted(path for path in scratch.rglob("*") if path.is_file()):
         target = out / file.relative_to(scratch)

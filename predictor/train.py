@@ -19,12 +19,13 @@ from serving.artifact import write_manifest
 from serving.cells import numbers_from_text
 from serving.contract import FILE, Column, ColumnType, Contract, Task
 from serving.errors import BadPayload
-from serving.formats.csv import read_csv
 from serving.settings import usable_cpus
+from serving.tables import Table, read_table
 from serving.training import BadJob, TrainingJob
 
 # The folds are drawn twice: one drawing alone ranks such close candidates by luck.
 FOLDS, REPEATS, MOST_ROUNDS, PATIENCE = 5, 2, 1000, 30
+DEFAULT_ROUNDS = 100  # where a user gives other parameters only
 OBJECTIVES = {
     Task.REGRESSION: ("reg:squarederror", "rmse"),
     Task.BINARY: ("binary:logistic", "logloss"),
@@ -128,6 +129,9 @@ def fit(
     seed: int,
 ) -> Any:  # noqa: ANN401 - xgboost.Booster is untyped
     """A booster of `rounds` rounds that knows its feature names."""
+    for name in contract.features:
+        if any(sign in name for sign in "[]<"):
+            raise BadJob(f"feature {name}: expected a name without [, ] and <, which XGBoost refuses; rename it")
     data = _matrix(features, target, list(contract.features))
     return xgboost.train({**base_parameters(contract, seed), **parameters}, data, rounds)
 
@@ -153,21 +157,36 @@ def write(booster: Any, contract: Contract, model_dir: Path) -> None:  # noqa: A
 
 def train(job: TrainingJob) -> None:
     """Fit on the featurized CSV of channel `train`, with the contract beside it where there is one."""
-    given = dict(job.hyperparameters)
+    job.refuse_unknown((*WHOLE, *REAL, "seed", "label", "task"))
+    given = {name: _converted(name, value) for name, value in job.hyperparameters.items() if name in WHOLE + REAL}
     seed = job.whole_number("seed", 42)
-    given.pop("seed", None)
-    header, columns = _read_features(job)
-    contract = _job_contract(job, given, header)
-    features, target = _split(header, columns, contract)
-    if given:
-        parameters = {name: _converted(name, value) for name, value in given.items()}
-        rounds = int(parameters.pop("num_round", 100))
-        booster = fit(features, target, contract, parameters, rounds, seed)
-        report: dict[str, Any] = {"given": dict(job.hyperparameters)}
-    else:
-        learned = learn(features, target, contract, seed, _print_progress)
-        booster, report = learned.booster, learned.report()
-    write(booster, with_versions(replace(contract, report={**contract.report, "search": report})), job.model_dir)
+    table = read_table(job.training_files())
+    contract = _job_contract(job, table)
+    features, target = _split(table, contract)
+    try:
+        if given:
+            learned = _learn_given(features, target, contract, seed, given)
+        else:
+            learned = learn(features, target, contract, seed, _print_progress)
+    except xgboost.core.XGBoostError as error:  # a parameter out of its range
+        raise BadJob(f"XGBoost refuses these hyperparameters or labels: {error}") from error
+    report = {**contract.report, "search": learned.report()}
+    write(learned.booster, with_versions(replace(contract, report=report)), job.model_dir)
+
+
+def _learn_given(
+    features: NDArray[Any], target: NDArray[np.float64], contract: Contract, seed: int, given: Parameters
+) -> Learned:
+    """A booster with a user's parameters, and its cross-validated score in as many rounds."""
+    parameters = {name: value for name, value in given.items() if name != "num_round"}
+    rounds = int(given.get("num_round", DEFAULT_ROUNDS))
+    if rounds < 1:
+        raise BadJob(f"hyperparameter num_round: expected at least 1, got {rounds}")
+    base = base_parameters(contract, seed)
+    scores = _scores(base, parameters, features, target, _folds(target, seed), rounds)
+    chosen = Candidate(parameters, rounds, scores[-1])
+    booster = fit(features, target, contract, parameters, rounds, seed)
+    return Learned(booster, chosen, (chosen,), str(base["eval_metric"]))
 
 
 def _folds(target: NDArray[np.float64], seed: int) -> Folds:
@@ -189,76 +208,83 @@ def _folds(target: NDArray[np.float64], seed: int) -> Folds:
 def _cross_validate(
     base: Parameters, parameters: Parameters, features: NDArray[Any], target: NDArray[np.float64], folds: Folds
 ) -> Candidate:
-    history: dict[str, Any] = xgboost.cv(
-        {**base, **parameters}, _matrix(features, target), MOST_ROUNDS, folds=folds,
-        early_stopping_rounds=PATIENCE, seed=base["seed"], as_pandas=False,
-    )  # fmt: skip
-    scores = history[f"test-{base['eval_metric']}-mean"]
+    scores = _scores(base, parameters, features, target, folds, MOST_ROUNDS, PATIENCE)
     best = int(np.argmin(scores))
-    return Candidate(parameters, best + 1, float(scores[best]))
+    return Candidate(parameters, best + 1, scores[best])
+
+
+def _scores(
+    base: Parameters, parameters: Parameters, features: NDArray[Any], target: NDArray[np.float64], folds: Folds,
+    rounds: int, patience: int | None = None,
+) -> list[float]:  # fmt: skip
+    """The mean score over the folds after each round."""
+    history: dict[str, Any] = xgboost.cv(
+        {**base, **parameters}, _matrix(features, target), rounds, folds=folds,
+        early_stopping_rounds=patience, seed=base["seed"], as_pandas=False,
+    )  # fmt: skip
+    return [float(score) for score in history[f"test-{base['eval_metric']}-mean"]]
 
 
 def _matrix(features: NDArray[Any], target: NDArray[np.float64], names: list[str] | None = None) -> Any:  # noqa: ANN401
     return xgboost.DMatrix(np.asarray(features, dtype=np.float32), target, feature_names=names, nthread=1)
 
 
-def _read_features(job: TrainingJob) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
-    """The names in the header, and every column by name."""
-    path = job.csv_file("train")
-    body = path.read_bytes()
-    try:
-        cells = read_csv(body, [body.partition(b"\n")[0].count(b",") + 1])
-        header = cells.row(0)
-        rows = cells.without_first_row()
-        return header, {name: numbers_from_text(rows.column(i), name) for i, name in enumerate(header)}
-    except BadPayload as error:
-        raise BadJob(f"{path.name}, row {error.row}, column {error.column}: {error.message}") from error
-
-
-def _job_contract(job: TrainingJob, given: dict[str, str], header: Sequence[str]) -> Contract:
+def _job_contract(job: TrainingJob, table: Table) -> Contract:
     """The featurizer's contract; without one, a contract of the header's columns."""
-    label, task = given.pop("label", ""), given.pop("task", "")
     if found := job.find(FILE):
         return Contract.from_json(found.read_text(encoding="utf-8"))
-    if label not in header or task not in (Task.REGRESSION, Task.BINARY):
+    label, task = job.hyperparameters.get("label", ""), job.hyperparameters.get("task", "")
+    if label not in table.names or task not in list(Task):
         raise BadJob(
-            f"expected the featurizer's {FILE} in a channel, or hyperparameters `label` (one of {', '.join(header)}) "
-            f"and `task` (regression or binary); got label {label!r}, task {task!r}"
+            f"expected the featurizer's {FILE} in a channel, or hyperparameters `label` (one of "
+            f"{', '.join(table.names)}) and `task` ({', '.join(Task)}); got label {label!r}, task {task!r}"
         )
-    classes = ("0", "1") if task == Task.BINARY else ()
+    classes = () if task == Task.REGRESSION else _class_numbers(_numbers(table, label), label)
     columns = tuple(
         Column(name, ColumnType.LABEL, classes) if name == label else Column(name, ColumnType.NUMERIC)
-        for name in header
+        for name in table.names
     )
-    training = {"data_sha256": hashlib.sha256(job.csv_file("train").read_bytes()).hexdigest()}
-    return Contract("features", Task(task), columns, tuple(name for name in header if name != label), training)
+    training = {"data_sha256": hashlib.sha256(repr(table).encode()).hexdigest()}
+    return Contract("features", Task(task), columns, tuple(name for name in table.names if name != label), training)
 
 
-def _split(
-    header: Sequence[str], columns: Mapping[str, NDArray[np.float64]], contract: Contract
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _class_numbers(target: NDArray[np.float64], label: str) -> tuple[str, ...]:
+    found = sorted(set(target))
+    if found != list(range(len(found))) or len(found) < 2:
+        raise BadJob(f"features, column {label}: expected every class number from 0 on, got {found[:5]}")
+    return tuple(str(number) for number in range(len(found)))
+
+
+def _split(table: Table, contract: Contract) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Features, rows x features in the contract's order, and the label."""
     label = contract.label.name if contract.label else "label"
-    if sorted(header) != sorted([*contract.features, label]):
-        wrong = sorted({*header} ^ {*contract.features, label}) or "a name twice"
-        raise BadJob(f"features: expected the contract's features and {label}, got a difference in {wrong}")
-    target = columns[label]
+    if wrong := sorted({*table.names} ^ {*contract.features, label}):
+        raise BadJob(f"features: expected the contract's features and {label}; in only one of both: {', '.join(wrong)}")
+    target = _numbers(table, label)
     if np.isnan(target).any():
         raise BadJob(f"features, row {int(np.isnan(target).argmax()) + 1}: expected a label, got none")
+    if len(target) < 2:
+        raise BadJob(f"features: expected at least 2 rows, got {len(target)}")
     classes = len(contract.label.categories) if contract.label else 0
     if contract.task is not Task.REGRESSION and not np.isin(target, range(classes)).all():
         raise BadJob(f"features, column {label}: expected class numbers from 0 to {classes - 1}")
-    return np.column_stack([columns[name] for name in contract.features]), target
+    return np.column_stack([_numbers(table, name) for name in contract.features]), target
+
+
+def _numbers(table: Table, name: str) -> NDArray[np.float64]:
+    try:
+        return numbers_from_text(table.columns[table.names.index(name)], name)
+    except BadPayload as error:
+        raise BadJob(f"features, row {error.row}, column {error.column}: {error.message}") from error
 
 
 def _converted(name: str, value: str) -> float:
+    kind = int if name in WHOLE else float
     try:
-        if name in WHOLE:
-            return int(value)
-        if name in REAL:
-            return float(value)
+        return kind(value)
     except ValueError as error:
-        raise BadJob(f"hyperparameter {name}: expected a number, got {value!r}") from error
-    raise BadJob(f"hyperparameter {name}: expected one of {', '.join(sorted(WHOLE + REAL))}, seed, label or task")
+        expected = "a whole number" if name in WHOLE else "a number"
+        raise BadJob(f"hyperparameter {name}: expected {expected}, got {value!r}") from error
 
 
 def _print_progress(done: int, of: int) -> None:

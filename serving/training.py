@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import signal
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from serving.errors import ServingError
+from serving.errors import BadArtifact, ServingError
 
 
 class BadJob(ValueError):
@@ -32,14 +34,22 @@ class TrainingJob:
         """The file of this name in any channel."""
         return next((c / name for c in self.channels.values() if (c / name).is_file()), None)
 
-    def csv_file(self, channel: str) -> Path:
-        """The one CSV file of a channel. Raises `BadJob`."""
-        if channel not in self.channels:
-            raise BadJob(f"expected a channel {channel}, got {', '.join(self.channels) or 'none'}")
-        files = sorted(path for path in self.channels[channel].glob("*.csv") if path.is_file())
-        if len(files) != 1:
-            raise BadJob(f"expected one .csv file with a header in channel {channel}, got {[f.name for f in files]}")
-        return files[0]
+    def training_files(self) -> list[Path]:
+        """The CSV files of channel `train` (or `training`) in the order of their names. Raises `BadJob`."""
+        channel = self.channels.get("train", self.channels.get("training"))
+        if channel is None:
+            raise BadJob(f"expected a channel train, got {', '.join(self.channels) or 'none'}")
+        files = sorted(path for path in channel.glob("*.csv") if path.is_file())
+        if not files:
+            present = ", ".join(sorted(path.name for path in channel.iterdir())) or "nothing"
+            raise BadJob(f"expected .csv files with a header in channel {channel.name}, got {present}")
+        return files
+
+    def refuse_unknown(self, known: Collection[str]) -> None:
+        """Refuse a hyperparameter that would be ignored. Those that the SageMaker SDK adds are let pass."""
+        for name in self.hyperparameters:
+            if name not in known and not name.startswith("sagemaker_"):
+                raise BadJob(f"hyperparameter {name} is unknown: expected one of {', '.join(sorted(known))}")
 
     def whole_number(self, name: str, default: int) -> int:
         """A hyperparameter that counts something. Raises `BadJob`."""
@@ -51,15 +61,15 @@ class TrainingJob:
 
 def main(stage: str, base_dir: Path) -> int:
     """Run the stage's `train`. Returns 0, or 1 with the reason in `output/failure`, which SageMaker shows."""
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, partial(_stop, base_dir))
     try:
         job = read_job(base_dir)
         importlib.import_module(f"{stage}.train").train(job)
-    except (BadJob, ServingError) as error:
+    except (BadJob, BadArtifact, ServingError) as error:
         return _fail(base_dir, str(error))
     except BaseException as error:  # noqa: BLE001 - whatever it is, the platform shows what the failure file says
-        traceback.print_exc()
-        return _fail(base_dir, f"{type(error).__name__}: {error}")
+        # SageMaker shows the first 1,024 characters: the reason comes first, the traceback after it
+        return _fail(base_dir, f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}")
     print(f"trained {stage}: {', '.join(sorted(path.name for path in job.model_dir.iterdir()))}")
     return 0
 
@@ -95,9 +105,10 @@ def _fail(base_dir: Path, reason: str) -> int:
     output = base_dir / "output"
     output.mkdir(parents=True, exist_ok=True)
     (output / "failure").write_text(reason, encoding="utf-8")
-    print(f"training failed: {reason}", file=sys.stderr)
+    print(f"training failed: {reason}", file=sys.stderr, flush=True)
     return 1
 
 
-def _stop(_number: int, _frame: FrameType | None) -> None:
-    raise SystemExit("stopped by SIGTERM")
+def _stop(base_dir: Path, _number: int, _frame: FrameType | None) -> None:
+    """Leave at once: raising would wait for the threads that fit a booster."""
+    os._exit(_fail(base_dir, "stopped by SIGTERM before the end of the training"))
