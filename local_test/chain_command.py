@@ -81,6 +81,7 @@ def _start(arguments: argparse.Namespace, env: Mapping[str, str]) -> tuple[str, 
 
     Returns the endpoint's name, the router's port, and whether the chain was started just now.
     """
+    signal.signal(signal.SIGTERM, _interrupt)
     state = State(arguments.state)
     endpoint, planned = plan(arguments.artifacts, Ports.from_env(env), env)
     if env.get("MODEL_SERVER_NGINX") != "off" and not find_nginx(env.get("PATH", os.defpath)):
@@ -137,7 +138,6 @@ def _run(arguments: argparse.Namespace, env: Mapping[str, str]) -> int:
     if not command:
         print("expected a command: python -m local_test chain run -- COMMAND", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, _interrupt)
     endpoint, port, fresh = _start(arguments, env)
     try:
         return _run_command(command, command_env(env, endpoint, port))

@@ -64,6 +64,11 @@ class Container:
         connection = self._connect(deadline)
         return self._exchange(connection, "GET", "/ping", {}, b"", deadline, ERROR_BODY).status
 
+    def close(self) -> None:
+        """Close the connections that wait."""
+        while self._idle:
+            self._idle.pop().close()
+
     def _kept(self) -> Connection | None:
         while self._idle:
             try:

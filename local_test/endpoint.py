@@ -49,6 +49,10 @@ class Endpoint:
             found = pool.map(partial(_ping, deadline=deadline), self.containers)
             return {c.name: reason for c, reason in zip(self.containers, found, strict=True) if reason}
 
+    def close(self) -> None:
+        for container in self.containers:
+            container.close()
+
 
 def _ping(container: Container, deadline: float) -> str:
     try:

@@ -62,7 +62,8 @@ def _send(request: urllib.request.Request) -> int:
         with urllib.request.urlopen(request, timeout=70) as response:  # noqa: S310
             answer = response.read()
     except urllib.error.HTTPError as refusal:
-        print(explain(refusal.code, refusal.read()), file=sys.stderr)
+        name = refusal.headers.get("x-amzn-ErrorType", "refused")
+        print(explain(refusal.code, name, refusal.read()), file=sys.stderr)
         return 1
     except OSError as error:
         reason = getattr(error, "reason", error)
@@ -74,7 +75,7 @@ def _send(request: urllib.request.Request) -> int:
     return 0
 
 
-def explain(status: int, body: bytes) -> str:
+def explain(status: int, name: str, body: bytes) -> str:
     """A refusal in full: of the endpoint, or through it of the container that the message names."""
     text = body.decode("utf-8", "replace")
     try:
@@ -83,7 +84,7 @@ def explain(status: int, body: bytes) -> str:
         return f"{status}: {text}"
     if not isinstance(error, dict):
         return f"{status}: {text}"
-    code = error.get("ErrorCode") or error.get("code") or "refused"
+    code = error.get("ErrorCode") or error.get("code") or name
     lines = [f"{status} {code}: {error.get('Message') or error.get('message') or text}"]
     if "OriginalStatusCode" in error:
         lines.append(f"the container answered {error['OriginalStatusCode']}: {error.get('OriginalMessage')}")

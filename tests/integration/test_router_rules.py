@@ -1,0 +1,337 @@
+"""The router's rules between containers, over real sockets: what is handed on, refused, bounded and retried."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from flask.testing import FlaskClient
+
+from local_test.container import Container
+from local_test.endpoint import Endpoint, Limits
+from local_test.router import create_app
+from tests.scripted_container import Asked, ScriptedContainer, answer, raw
+
+ROW = b"M,0.4\n"
+
+
+@pytest.fixture
+def featurizer() -> Iterator[ScriptedContainer]:
+    with ScriptedContainer(answer(b"0.5,0.1\n", "text/csv; charset=utf-8")) as container:
+        yield container
+
+
+@pytest.fixture
+def predictor() -> Iterator[ScriptedContainer]:
+    with ScriptedContainer(answer(b'{"result":[9.5]}', "application/json")) as container:
+        yield container
+
+
+ClientOf = Callable[..., FlaskClient]
+
+
+@pytest.fixture
+def client_of() -> Iterator[ClientOf]:
+    endpoints: list[Endpoint] = []
+
+    def make(*containers: ScriptedContainer, limits: Limits | None = None) -> FlaskClient:
+        names = ("featurizer", "predictor")
+        row = tuple(Container(name, "127.0.0.1", c.port) for name, c in zip(names, containers, strict=True))
+        endpoints.append(Endpoint("abalone", row, limits or Limits(seconds=5)))
+        return create_app(endpoints[-1]).test_client()
+
+    yield make
+    for endpoint in endpoints:
+        endpoint.close()
+
+
+@pytest.fixture
+def client(client_of: ClientOf, featurizer: ScriptedContainer, predictor: ScriptedContainer) -> FlaskClient:
+    return client_of(featurizer, predictor)
+
+
+def test_each_container_gets_what_the_one_before_it_answered(client, featurizer, predictor):
+    response = client.post("/endpoints/abalone/invocations", data=ROW, content_type="text/csv; header=absent")
+
+    assert (response.status_code, response.data) == (200, b'{"result":[9.5]}')
+    assert response.headers["Content-Type"] == "application/json"
+    assert (featurizer.asked[0].body, featurizer.asked[0].headers["content-type"]) == (ROW, "text/csv; header=absent")
+    assert (predictor.asked[0].body, predictor.asked[0].headers["content-type"]) == (
+        b"0.5,0.1\n",
+        "text/csv; charset=utf-8",
+    )
+    assert {(asked.method, asked.path) for asked in featurizer.asked + predictor.asked} == {("POST", "/invocations")}
+
+
+def test_only_the_last_container_sees_the_accept_of_the_client(client, featurizer, predictor):
+    client.post("/invocations", data=ROW, headers={"Accept": "text/csv;q=0.5"})
+
+    assert "accept" not in featurizer.asked[0].headers
+    assert predictor.asked[0].headers["accept"] == "text/csv;q=0.5"
+
+
+def test_no_header_but_those_of_the_platform_reaches_a_container(client, featurizer, predictor):
+    client.post(
+        "/invocations",
+        data=ROW,
+        headers={
+            "Content-Type": "text/csv",
+            "Authorization": "secret",
+            "Cookie": "secret",
+            "Accept-Encoding": "gzip",
+            "X-Amzn-SageMaker-Custom-Attributes": "trace=7",
+            "X-Amzn-SageMaker-Inference-Id": "id-7",
+        },
+    )
+
+    first, second = featurizer.asked[0].headers, predictor.asked[0].headers
+    assert first.keys() == {
+        "host", "content-length", "content-type", "x-amzn-sagemaker-custom-attributes", "x-amzn-sagemaker-inference-id",
+    }  # fmt: skip
+    assert second.keys() == {"host", "content-length", "content-type", "x-amzn-sagemaker-inference-id"}
+    assert first["x-amzn-sagemaker-inference-id"] == second["x-amzn-sagemaker-inference-id"] == "id-7"
+
+
+def test_the_answer_names_the_variant_the_request_and_the_time_of_each_container(client):
+    response = client.post("/invocations", data=ROW)
+
+    assert response.headers["x-Amzn-Invoked-Production-Variant"] == "AllTraffic"
+    assert response.headers["x-amzn-RequestId"] == response.headers["X-Request-Id"]
+    assert [part.partition(";dur=")[0] for part in response.headers["Server-Timing"].split(", ")] == [
+        "featurizer",
+        "predictor",
+    ]
+
+
+@pytest.mark.parametrize("attributes", ["", "from=predictor"])
+def test_custom_attributes_of_the_answer_are_those_of_the_last_container(client, predictor, attributes):
+    extra = {"X_Amzn_SageMaker_Custom_Attributes": attributes} if attributes else {}
+    predictor.reply = answer(b"1", **extra)
+
+    response = client.post("/invocations", data=ROW, headers={"X-Amzn-SageMaker-Custom-Attributes": "from=client"})
+
+    assert response.headers.get("X-Amzn-SageMaker-Custom-Attributes", "") == attributes
+
+
+@pytest.mark.parametrize(
+    ("reply", "original", "code", "reason"),
+    [
+        (
+            answer(b'{"code": "bad"}', status=400),
+            400,
+            "CLIENT",
+            'client error (400) from featurizer with message "{"code',
+        ),
+        (
+            answer(b"no", status=415),
+            415,
+            "CLIENT",
+            'Received client error (415) from featurizer with message "no". See ',
+        ),
+        (answer(b"oops", status=500), 500, "SERVER", 'Received server error (500) from featurizer with message "oops"'),
+        (answer(b"", status=503), 503, "SERVER", 'Received server error (503) from featurizer with message "". See '),
+        (answer(b"x", status=302, Location="/other"), 302, "SERVER", "server error (302) from featurizer"),
+        (answer(b""), 200, "SERVER", "empty body"),
+        (raw(b"HTTP/1.1 204 No Content\r\n\r\n"), 204, "SERVER", "empty body"),
+        (raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"), 0, "SERVER", "not complete HTTP"),
+        (raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhalf"), 0, "SERVER", "not complete HTTP"),
+        (raw(b""), 0, "SERVER", "connection was lost"),
+        (raw(b"SSH-2.0-OpenSSH\r\n"), 0, "SERVER", "not complete HTTP"),
+    ],
+)
+def test_a_container_that_fails_is_a_model_error_that_names_it(
+    client, featurizer, predictor, reply, original, code, reason
+):
+    featurizer.reply = reply
+
+    response = client.post("/invocations", data=ROW)
+
+    assert response.status_code == 424
+    assert response.headers["x-amzn-ErrorType"] == "ModelError"
+    assert response.json["ErrorCode"] == f"{code}_ERROR_FROM_MODEL"
+    assert response.json["OriginalStatusCode"] == original
+    assert reason in response.json["Message"]
+    assert response.json["LogStreamArn"].endswith("AllTraffic/local/featurizer")
+    assert predictor.asked == []
+
+
+def test_a_model_error_repeats_at_most_2048_bytes(client, featurizer):
+    featurizer.reply = answer("ü".encode() * 70_000, status=400)
+
+    error = client.post("/invocations", data=ROW).json
+
+    assert len(error["Message"].encode()) <= 2048
+    assert error["Message"].endswith('...". See the log of container featurizer for more information.')
+    assert len(error["OriginalMessage"].encode()) <= 2048
+
+
+@pytest.mark.parametrize("headers", ["Content-Length: {size}", "Transfer-Encoding: chunked"])
+def test_more_than_5_mb_between_containers_is_refused_in_the_words_of_sagemaker(client, featurizer, predictor, headers):
+    size = 5 * 1024 * 1024 + 1
+    chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (size, b"x" * size)
+    body = chunked if "chunked" in headers else b"x" * size
+    featurizer.reply = raw(f"HTTP/1.1 200 OK\r\n{headers.format(size=size)}\r\n\r\n".encode() + body)
+
+    response = client.post("/invocations", data=ROW)
+
+    counted = "more than 5242880" if "chunked" in headers else "5242881"
+    assert response.status_code == 424
+    assert response.json["Message"] == (
+        "Received response from featurizer with status code 200. However, the request payload from featurizer to "
+        f"predictor is {counted} bytes, which has exceeded the maximum limit of 5 MB."
+    )
+    assert predictor.asked == []
+
+
+def test_5_mb_between_containers_pass(client, featurizer, predictor):
+    featurizer.reply = answer(b"x" * 5 * 1024 * 1024)
+
+    assert client.post("/invocations", data=ROW).status_code == 200
+    assert len(predictor.asked[0].body) == 5 * 1024 * 1024
+
+
+def test_a_body_over_the_limit_is_refused_before_any_container(client, featurizer):
+    response = client.post("/invocations", data=b"x" * 6_291_457)
+
+    assert (response.status_code, response.headers["x-amzn-ErrorType"]) == (413, "ValidationError")
+    assert response.json == {"Message": "expected a body of at most 6291456 bytes, got 6291457"}
+    assert featurizer.asked == []
+    assert client.post("/invocations", data=b"x" * 6_291_456).status_code == 200
+
+
+def drip(head: bytes, piece: bytes):
+    def reply(_asked: Asked, connection: socket.socket) -> None:
+        connection.sendall(head)
+        for _ in range(100):
+            connection.sendall(piece)
+            time.sleep(0.05)
+
+    return reply
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        drip(b"", b""),
+        drip(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+        drip(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", b"x"),
+        drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        drip(b"HTTP/1.1 200 OK\r\n\r\n", b"x"),
+    ],
+    ids=["silent", "header by header", "byte by byte", "chunk by chunk", "until it closes"],
+)
+def test_a_dripping_container_ends_with_the_time_of_the_whole_chain(client_of, featurizer, predictor, reply):
+    client = client_of(featurizer, predictor, limits=Limits(seconds=0.4))
+    predictor.reply = reply
+    begun = time.monotonic()
+
+    response = client.post("/invocations", data=ROW)
+
+    assert 0.3 < time.monotonic() - begun < 1.5
+    assert (response.status_code, response.json["OriginalStatusCode"]) == (424, 0)
+    assert response.json["OriginalMessage"].startswith(
+        "Your invocation timed out while waiting for a response from container predictor."
+    )
+
+
+def test_the_time_of_one_container_is_taken_from_the_next_one(client_of, featurizer, predictor):
+    def slow(asked: Asked, connection: socket.socket) -> None:
+        time.sleep(0.3)
+        answer(b"1")(asked, connection)
+
+    client = client_of(featurizer, predictor, limits=Limits(seconds=0.5))
+    featurizer.reply = predictor.reply = slow
+
+    response = client.post("/invocations", data=ROW)
+
+    assert (response.status_code, "container predictor" in response.json["Message"]) == (424, True)
+
+
+def test_connections_are_kept(client, featurizer, predictor):
+    for _ in range(5):
+        assert client.post("/invocations", data=ROW).status_code == 200
+
+    assert (featurizer.connections, predictor.connections) == (1, 1)
+
+
+def test_a_kept_connection_that_the_container_closed_is_replaced(client, featurizer):
+    client.post("/invocations", data=ROW)
+    featurizer.close_connections()
+
+    assert client.post("/invocations", data=ROW).status_code == 200
+    assert len(featurizer.asked) == 2
+
+
+def test_a_request_lost_on_a_kept_connection_is_sent_once_more(client, featurizer):
+    good = featurizer.reply
+    client.post("/invocations", data=ROW)
+
+    def close_the_kept_one(asked: Asked, connection: socket.socket) -> None:
+        (good if asked.connection > 1 else raw(b""))(asked, connection)
+
+    featurizer.reply = close_the_kept_one
+
+    assert client.post("/invocations", data=ROW).status_code == 200
+    assert [asked.connection for asked in featurizer.asked] == [1, 1, 2]
+
+
+def test_a_request_lost_on_a_fresh_connection_is_not_sent_again(client, featurizer):
+    featurizer.reply = raw(b"")
+
+    assert client.post("/invocations", data=ROW).status_code == 424
+    assert len(featurizer.asked) == 1
+
+
+def test_a_refusing_container_is_a_503_and_the_next_request_after_its_return_is_answered(client, featurizer):
+    featurizer.stop()
+
+    response = client.post("/invocations", data=ROW)
+
+    assert (response.status_code, response.json["OriginalStatusCode"]) == (424, 503)
+    assert "connection refused (container featurizer" in response.json["Message"]
+    with ScriptedContainer(answer(b"0.5"), port=featurizer.port):
+        assert client.post("/invocations", data=ROW).status_code == 200
+
+
+def test_ping_is_200_and_empty_when_every_container_answers_it(client):
+    response = client.get("/ping")
+
+    assert (response.status_code, response.data) == (200, b"")
+
+
+def test_ping_names_each_container_that_is_not_ready(client, featurizer, predictor):
+    featurizer.ping = answer(b"{}", status=503)
+    predictor.stop()
+
+    response = client.get("/ping")
+
+    assert response.status_code == 503
+    assert "featurizer: answered 503; predictor: connection refused" in response.json["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "reason"),
+    [
+        ("/endpoints/other/invocations", {}, "Endpoint other of account 000000000000 not found."),
+        ("/endpoints/a_b/invocations", {}, "at 'endpointName' failed to satisfy constraint"),
+        ("/endpoints/-a/invocations", {}, "at 'endpointName' failed to satisfy constraint"),
+        (f"/endpoints/{'a' * 64}/invocations", {}, "at 'endpointName' failed to satisfy constraint"),
+        ("/invocations", {"Content-Type": "x" * 1025}, "Content-Type failed to satisfy constraint"),
+        ("/invocations", {"Accept": "x" * 1025}, "Accept failed to satisfy constraint"),
+        ("/invocations", {"Accept": "text/csv\u00e9"}, "Accept failed to satisfy constraint"),
+        ("/invocations", {"X-Amzn-SageMaker-Custom-Attributes": "x" * 1025}, "Custom-Attributes failed to satisfy"),
+        ("/invocations", {"X-Amzn-SageMaker-Target-Container-Hostname": "predictor"}, "Direct mode"),
+        ("/invocations", {"X-Amzn-SageMaker-Target-Model": "a.tar.gz"}, "multi-model"),
+        ("/invocations", {"X-Amzn-SageMaker-Target-Variant": "canary"}, "Variant canary"),
+    ],
+)
+def test_what_breaks_a_rule_of_invoke_endpoint_reaches_no_container(client, featurizer, path, headers, reason):
+    response = client.post(path, data=ROW, headers=headers)
+
+    assert (response.status_code, response.headers["x-amzn-ErrorType"]) == (400, "ValidationError")
+    assert list(json.loads(response.data)) == ["Message"]
+    assert reason in response.json["Message"]
+    assert featurizer.asked == []
