@@ -1,6 +1,8 @@
 # make demo, make test: everything, without Docker. `make help` lists the rest.
 PYTHON := .venv/bin/python
 STAMP := .venv/.installed
+# not artifacts/, which are the user's
+DEMO := .local_test/demo
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-docker lint train up down clean
@@ -14,8 +16,8 @@ $(STAMP): requirements/dev.txt tools/setup.sh
 	@tools/setup.sh
 
 demo: setup ## train on real data, start the chain, send rows through it, check the predictions, stop
-	@$(PYTHON) -m pipeline train --keep
-	@$(PYTHON) -m local_test chain run -- $(PYTHON) -m pipeline demo
+	@$(PYTHON) -m pipeline train --out $(DEMO)
+	@$(PYTHON) -m local_test chain run --artifacts $(DEMO) -- $(PYTHON) -m pipeline demo --artifacts $(DEMO)
 
 test: setup ## run the tests that need no Docker
 	@$(PYTHON) -m pytest -m "not docker"

@@ -1,0 +1,100 @@
+"""The README's commands do what it shows."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+# Run by others: .ci/run runs the two commands, tests/docker runs compose.
+ELSEWHERE = ("make demo", "make test", "docker compose ")
+PORTS = {"ROUTER_PORT": 8080, "FEATURIZER_PORT": 8081, "PREDICTOR_PORT": 8082}
+CHANGING = re.compile(r'"request_id": "[^"]*"')
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Path:
+    """The tracked files in another place, installed and trained."""
+    copy = tmp_path_factory.mktemp("readme") / "checkout"
+    copy.mkdir()
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for name in listed.splitlines():
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, copy / name)
+    shutil.copytree(artifacts, copy / "artifacts", dirs_exist_ok=True)
+    (copy / ".venv").symlink_to(ROOT / ".venv")
+    return copy
+
+
+@pytest.fixture(scope="module")
+def env(checkout: Path) -> Iterator[dict[str, str]]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in PORTS]
+    ports = {name: str(s.getsockname()[1]) for name, s in zip(PORTS, sockets, strict=True)}
+    for taken in sockets:
+        taken.close()
+    yield os.environ | ports
+    subprocess.run([ROOT / ".venv/bin/python", "-m", "local_test", "chain", "down"], cwd=checkout, check=True)
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """Each command of a console block, with the output that the README shows below it."""
+    found: list[tuple[str, list[str]]] = []
+    for block in re.findall(r"```console\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                found.append((line[2:], []))
+            else:
+                found[-1][1].append(line)
+    return [(command, shown) for command, shown in found if not command.startswith(ELSEWHERE)]
+
+
+def moved(text: str, env: dict[str, str]) -> str:
+    for name, port in PORTS.items():
+        text = text.replace(f"127.0.0.1:{port}", f"127.0.0.1:{env[name]}")
+    return text
+
+
+@pytest.mark.timeout(240)
+def test_the_commands_print_what_the_readme_shows(checkout: Path, env: dict[str, str]) -> None:
+    exported: dict[str, str] = {}
+    shown_lines = 0
+    for command, shown in commands():
+        if command.startswith("export "):
+            exported |= dict(pair.split("=", 1) for pair in moved(command, env).split()[1:])
+            continue
+        done = subprocess.run(
+            ["bash", "-c", moved(command, env)],
+            cwd=checkout,
+            env=env | exported,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        printed = done.stdout + done.stderr
+
+        assert done.returncode == 0, f"{command}\n{printed}"
+        for line in shown:
+            shown_lines += 1
+            assert CHANGING.sub("", line) in CHANGING.sub("", printed), command
+    assert shown_lines >= 10
+
+
+@pytest.mark.timeout(120)
+def test_the_python_example_prints_what_its_comment_says(checkout: Path, env: dict[str, str]) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    expected = re.search(r"# (b'.*')", example)
+    credentials = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
+    run = [ROOT / ".venv/bin/python", "-m", "local_test", "chain", "run", "--", ROOT / ".venv/bin/python", "-c"]
+    done = subprocess.run(
+        [*run, moved(example, env)], cwd=checkout, env=env | credentials, capture_output=True, text=True, check=False
+    )
+
+    assert expected is not None
+    assert expected[1] in done.stdout, done.stdout + done.stderr
