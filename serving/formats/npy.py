@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import tokenize
 
 import numpy as np
 from numpy.lib import format as npy
@@ -12,6 +13,10 @@ from numpy.typing import NDArray
 from serving.errors import BadPayload
 
 _LONGEST_HEADER = 1024
+# what numpy raises on a header that is no literal dictionary; TokenError comes from its help for Python 2's files
+_BAD_HEADER = (
+    ValueError, KeyError, TypeError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError, OverflowError,
+)  # fmt: skip
 _READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -48,7 +53,7 @@ def _read_header(body: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.generi
     try:
         reader = _READERS[npy.read_magic(file)]
         shape, fortran, dtype = reader(file, max_header_size=_LONGEST_HEADER)
-    except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError, OverflowError) as error:
+    except _BAD_HEADER as error:
         raise _refuse("expected an NPY file of version 1 or 2 with an ordinary header") from error
     return shape, fortran, dtype, file.tell()
 

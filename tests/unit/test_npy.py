@@ -1,0 +1,142 @@
+"""NPY, the hop between the containers. The ids in the tables are those of the list of inputs: P for the predictor."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from featurizer.model import write_features
+from predictor.features import read_features
+from predictor.model import write_predictions
+from serving.errors import BadPayload
+from serving.formats.npy import read_npy, write_npy
+from serving.media import MediaType
+from serving.payload import NPY
+from tests.unit.abalone import CONTRACT
+
+COUNTS = np.arange(20).reshape(2, 10) % 2
+
+
+def saved(array: NDArray[np.generic], **options: bool) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, **options)
+    return buffer.getvalue()
+
+
+def with_header(header: str, data: bytes = b"", version: int = 1) -> bytes:
+    """An NPY file with a header of any text."""
+    length = struct.pack("<H" if version == 1 else "<I", len(header))
+    return b"\x93NUMPY" + bytes([version, 0]) + length + header.encode() + data
+
+
+def read(body: bytes) -> NDArray[np.float32]:
+    return read_features(body, MediaType(NPY), CONTRACT)
+
+
+@pytest.mark.parametrize("dtype", ["<f8", "<f4", "<f2", ">f8", ">f4", "<i8", ">i2", "u1", "?"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_numbers_of_any_type_and_order_are_the_same_matrix(dtype: str, order: str) -> None:  # P12
+    array = np.array(COUNTS, dtype=dtype, order="C" if order == "C" else "F")
+
+    assert read(saved(array)).tobytes() == COUNTS.astype(np.float32).tobytes()
+
+
+def test_a_vector_is_one_row() -> None:  # P15
+    assert read(saved(COUNTS[1].astype(np.float32))).tolist() == [COUNTS[1].tolist()]
+
+
+def test_nan_is_missing_and_small_numbers_stay() -> None:  # P4, P7
+    row = np.array([[np.nan, -0.0, 1e-45, 1e-300, 3.4e38, 0, 0, 0, 0, 0]])
+
+    assert read(saved(row)).tobytes() == row.astype(np.float32).tobytes()
+
+
+FLOATS = "{'descr': '<f4', 'fortran_order': False, 'shape': (%s), }"
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        pytest.param(saved(np.zeros((2, 9))), "column_count", id="P2 nine"),
+        pytest.param(saved(np.zeros((2, 1))), "column_count", id="P2 one"),
+        pytest.param(saved(np.zeros((2, 11))), "column_count", id="P3"),
+        pytest.param(saved(np.full((2, 10), np.inf)), "non_finite", id="P5"),
+        pytest.param(saved(np.full((2, 10), 1e39)), "non_finite", id="P6"),
+        pytest.param(b"", "empty_body", id="P10"),
+        pytest.param(saved(np.zeros((0, 10))), "empty_body", id="P11"),
+        pytest.param(saved(np.zeros((2, 0))), "empty_body", id="P11 no columns"),
+        pytest.param(saved(np.array(["x"] * 10)), "npy_syntax", id="P14 strings"),
+        pytest.param(saved(np.zeros((1, 10), dtype=complex)), "npy_syntax", id="P14 complex"),
+        pytest.param(saved(np.zeros((1, 10), dtype="M8[s]")), "npy_syntax", id="P14 datetime"),
+        pytest.param(saved(np.zeros(10, dtype=[("a", "f4")])), "npy_syntax", id="P14 structured"),
+        pytest.param(saved(np.zeros((1, 10), dtype="V4")), "npy_syntax", id="P14 void"),
+        pytest.param(saved(np.zeros((1, 1, 10))), "npy_syntax", id="P15 3-D"),
+        pytest.param(saved(np.float32(1)), "npy_syntax", id="P15 scalar"),
+        pytest.param(saved(COUNTS)[:-1], "npy_syntax", id="P16 truncated data"),
+        pytest.param(saved(COUNTS)[:40], "npy_syntax", id="P16 truncated header"),
+        pytest.param(saved(COUNTS)[:6], "npy_syntax", id="P16 magic only"),
+        pytest.param(b"\x93NUMPY\x09\x00" + saved(COUNTS)[8:], "npy_syntax", id="P16 version"),
+        pytest.param(with_header(FLOATS % "1, 10" + " " * 65_000, bytes(40)), "npy_syntax", id="P16 64 KB header"),
+        pytest.param(with_header("[1]"), "npy_syntax", id="P16 no dict"),
+        pytest.param(with_header("__import__('os').abort()"), "npy_syntax", id="P16 code"),
+        pytest.param(with_header("{'descr': ("), "npy_syntax", id="P16 unclosed bracket"),
+        pytest.param(with_header("'''"), "npy_syntax", id="P16 unclosed string"),
+        pytest.param(with_header("{" * 900), "npy_syntax", id="P16 nested"),
+        pytest.param(with_header("\\"), "npy_syntax", id="P16 backslash"),
+        pytest.param(with_header("\0"), "npy_syntax", id="P16 NUL"),
+        pytest.param(with_header(FLOATS % "9999999999, 10"), "npy_syntax", id="P17 huge"),
+        pytest.param(with_header(FLOATS % "-1, 10", bytes(40)), "npy_syntax", id="P17 negative"),
+        pytest.param(with_header(FLOATS % "-1, -10", bytes(40)), "npy_syntax", id="P17 both negative"),
+        pytest.param(saved(COUNTS) + b"x", "npy_syntax", id="P18"),
+        pytest.param(b"PK\x03\x04" + bytes(100), "npy_syntax", id="P19"),
+        pytest.param(b"0,1,2,3,4,5,6,7,8,9", "npy_syntax", id="CSV"),
+    ],
+)
+def test_what_is_not_a_matrix_of_numbers_is_refused(body: bytes, code: str) -> None:
+    with pytest.raises(BadPayload) as caught:
+        read(body)
+
+    assert (caught.value.status, caught.value.code) == (400, code)
+
+
+class Canary:
+    """Sings when somebody unpickles it."""
+
+    sung = 0
+
+    def __reduce__(self) -> tuple[object, tuple[()]]:
+        return Canary.sing, ()
+
+    @staticmethod
+    def sing() -> None:
+        Canary.sung += 1
+
+
+@pytest.mark.parametrize("body", [saved(np.array([Canary()], dtype=object), allow_pickle=True), pickle.dumps(Canary())])
+def test_no_pickle_is_ever_opened(body: bytes) -> None:  # P13
+    with pytest.raises(BadPayload):
+        read(body)
+
+    assert Canary.sung == 0
+
+
+def test_features_and_predictions_keep_their_float32() -> None:
+    sent = np.random.default_rng(3).standard_normal((50, 10))
+    predictions = np.random.default_rng(4).standard_normal(50).astype(np.float32)
+
+    assert read(write_features(sent, NPY)).tobytes() == sent.astype(np.float32).tobytes()
+    assert np.load(io.BytesIO(write_predictions(predictions, NPY))).tobytes() == predictions.tobytes()
+
+
+def test_what_is_written_is_what_numpy_reads() -> None:
+    array = np.asfortranarray(np.random.default_rng(5).standard_normal((7, 3)).astype(np.float32))
+
+    body = write_npy(array)
+
+    assert np.load(io.BytesIO(body), allow_pickle=False).tolist() == array.tolist()
+    assert read_npy(body).tolist() == array.tolist()
