@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from serving.errors import BadPayload, cut
 from serving.formats.text import decode
 
 LONGEST_FIELD = 1024  # characters
+# all of ASCII's control characters but TAB, LF and CR, and DEL
+_CONTROLS = bytes(code for code in [*range(32), 127] if code not in b"\t\n\r")
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"(?=,|$)|([^",]*)(?=,|$)')
 
 
@@ -38,10 +41,12 @@ class Cells:
 def read_csv(body: bytes, widths: Collection[int]) -> Cells:
     """Read a body whose rows all have the same one of the `widths`.
 
-    Raises `BadPayload` (400) naming the row, counted from 1, for blank rows, ragged rows, a stray quote or
-    carriage return, and fields of more than 1,024 characters.
+    Raises `BadPayload` (400) naming the row, counted from 1, for blank rows, ragged rows, a stray quote,
+    carriage return, control character or byte order mark, and fields of more than 1,024 characters.
     """
     lines = _lines(decode(body))
+    if len(body.translate(None, _CONTROLS)) < len(body) or body.rfind(codecs.BOM_UTF8) > 0:
+        raise _unprintable(lines)
     counts = [line.count(",") + 1 for line in lines]
     quoted = any('"' in line for line in lines)
     if not quoted and (len(set(counts)) > 1 or counts[0] not in widths):
@@ -65,6 +70,17 @@ def _lines(text: str) -> list[str]:
         if "\r" in line:
             raise BadPayload("expected rows to end with LF or CRLF, got a lone CR", code="csv_syntax", row=row)
     return lines
+
+
+def _unprintable(lines: Sequence[str]) -> BadPayload:
+    """The error for a control character, or for a byte order mark that does not begin the body."""
+    unwanted = {*_CONTROLS.decode(), "\ufeff"}
+    row, line = next((row, line) for row, line in enumerate(lines, 1) if not unwanted.isdisjoint(line))
+    if "\ufeff" in line:
+        return BadPayload(
+            "expected a byte order mark at the start only, got another", code="bad_encoding", row=row
+        )
+    return BadPayload("expected text, got a control character", code="csv_syntax", row=row)
 
 
 def _wrong_width(lines: Sequence[str], counts: Sequence[int], widths: Collection[int]) -> BadPayload:
