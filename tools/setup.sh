@@ -21,11 +21,14 @@ find_python() { # the newest Python that the locked packages have wheels for
 
 make_venv() {
   local python
-  python=$(find_python)
-  say "making .venv with $("$python" --version)"
-  if ! "$python" -m venv --clear .venv; then
-    say "this Python cannot make virtual environments; on Debian or Ubuntu: apt-get install python3-venv"
-    exit 1
+  if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+    python=$(find_python)
+    say "making .venv with $("$python" --version)"
+    if ! "$python" -m venv --clear .venv; then
+      rm -rf .venv
+      say "this Python cannot make virtual environments; on Debian or Ubuntu: apt-get install python3-venv"
+      exit 1
+    fi
   fi
   say "installing the locked packages (a minute or two)"
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt

@@ -27,7 +27,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Path:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for name in listed.splitlines():
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, copy / name)
+        shutil.copy2(ROOT / name, copy / name)  # with its age: make must not think that .venv is out of date
     shutil.copytree(artifacts, copy / "artifacts", dirs_exist_ok=True)
     (copy / ".venv").symlink_to(ROOT / ".venv")
     return copy
