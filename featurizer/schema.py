@@ -74,7 +74,7 @@ def typed_frame(raw: pd.DataFrame, schema: Schema) -> pd.DataFrame:
     if missing := [column.name for column in schema.columns if column.name not in raw.columns]:
         raise BadDataset(f"data: expected a column {missing[0]}, got {', '.join(map(str, raw.columns))}")
     try:
-        return pd.DataFrame({c.name: _typed(_texts(raw[c.name]), c) for c in schema.inputs}, index=raw.index)
+        return pd.DataFrame({c.name: _typed(_texts(raw[c.name]), c) for c in schema.inputs}).set_index(raw.index)
     except BadPayload as error:
         raise BadDataset(f"data, row {error.row}, column {error.column}: {error.message}") from error
 
@@ -131,5 +131,8 @@ def _plain(value: Any) -> object:  # noqa: ANN401
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _typed(cells: Sequence[str], column: Column) -> np.ndarray[Any, Any]:
-    return numbers_from_text(cells, column.name) if column.type is ColumnType.NUMERIC else categories_from_text(cells)
+def _typed(cells: Sequence[str], column: Column) -> pd.Series[Any]:
+    """A column with its type spelled out: pandas would call a column of text `str` or `object` by what is in it."""
+    if column.type is ColumnType.NUMERIC:
+        return pd.Series(numbers_from_text(cells, column.name), dtype="float64")
+    return pd.Series(categories_from_text(cells), dtype=object)

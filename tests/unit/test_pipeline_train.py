@@ -1,0 +1,229 @@
+"""`python -m pipeline train`: what it writes, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from featurizer.model import Featurizer
+from featurizer.schema import read_rows, typed_frame
+from pipeline.cli import main
+from pipeline.data import load_rows, load_schema
+from predictor.model import Predictor
+from serving.contract import Contract
+from serving.payload import Payload, run_serially
+
+ROOT = Path(__file__).resolve().parents[2]
+ARTICLE_ROW = b"I,0.365,0.295,0.095,0.25,0.1075,0.0545,0.08"
+ARTICLE_FEATURES = (
+    -1.3317586042173168, -1.1425409076053987, -1.0579488602777858, -1.177706547272754, -1.130662184748842,
+)  # fmt: skip
+PICTURES = ("predicted_vs_actual.png", "feature_importance.png")
+SCHEMA = """
+name = "flowers"
+task = "{task}"
+[split]
+test_size = 0.2
+[[columns]]
+name = "height"
+type = "numeric"
+[[columns]]
+name = "soil"
+type = "categorical"
+[[columns]]
+name = "{label}"
+type = "label"
+"""
+
+
+@pytest.fixture
+def flowers(tmp_path: Path) -> Path:
+    """60 rows of `height`, `soil` and labels for each of the tasks."""
+    generator = np.random.default_rng(7)
+    lines = ["height,soil,age,alive,kind"]
+    for i in range(60):
+        height = generator.normal()
+        kind = ("rose", "lily", "aster")[int(height > 0) + int(height > 1)]
+        soil, alive = ("clay", "sand", "")[i % 3], "yes" if height > 0 else "no"
+        lines.append(f"{height if i % 9 else ''},{soil},{height * 2},{alive},{kind}")
+    path = tmp_path / "flowers.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def train(flowers: Path, out: Path, task: str = "regression", label: str = "age", *more: str) -> int:
+    schema = flowers.with_name(f"{task}.toml")
+    schema.write_text(SCHEMA.format(task=task, label=label))
+    return main(["train", "--data", str(flowers), "--schema", str(schema), "--out", str(out), *more])
+
+
+def files(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+
+
+def test_abalone_gives_the_features_that_the_article_prints(artifacts):
+    featurizer = Featurizer.load(artifacts / "featurizer/model")
+
+    answer = featurizer(Payload(ARTICLE_ROW, "text/csv", "text/csv"))
+
+    assert tuple(float(cell) for cell in answer.body.split(b","))[:5] == ARTICLE_FEATURES
+
+
+def test_abalone_is_predicted_better_than_by_the_articles_parameters(artifacts):
+    metrics = Contract.load(artifacts / "predictor/model").report["metrics"]
+
+    assert metrics["model"]["rmse"] <= 2.18
+    assert metrics["model"]["rmse"] < metrics["article"]["rmse"] < 2.2
+    assert metrics["constant"]["rmse"] == pytest.approx(3.35, abs=0.01)
+
+
+def test_the_reported_rmse_is_that_of_the_served_chain_on_the_held_out_rows(artifacts):
+    stages = [Featurizer.load(artifacts / "featurizer/model"), Predictor.load(artifacts / "predictor/model")]
+    body = (artifacts / "test.csv").read_bytes()
+
+    answer = run_serially(stages, Payload(body, "text/csv", "application/json"))
+
+    errors = np.array(json.loads(answer.body)["result"]) - pd.read_csv(artifacts / "test.csv")["rings"].to_numpy()
+    told = Contract.load(artifacts / "predictor/model").report["metrics"]["model"]["rmse"]
+    assert np.sqrt(np.mean(errors**2)) == pytest.approx(told, abs=1e-4)
+
+
+def test_abalone_is_split_as_the_published_sample_splits_it(artifacts):
+    from sklearn.model_selection import train_test_split
+
+    contract = Contract.load(artifacts / "featurizer/model")
+    schema = load_schema("abalone")
+    held_out = typed_frame(read_rows([artifacts / "test.csv"]), schema)
+
+    _, expected = train_test_split(load_rows(schema), random_state=42, test_size=0.1)
+
+    assert (contract.training["rows"], len(held_out)) == (3759, 418)
+    pd.testing.assert_frame_equal(
+        held_out, typed_frame(expected, schema).reset_index(drop=True), check_exact=True, check_index_type=False
+    )
+
+
+def test_both_artifacts_are_packed_with_their_members_at_the_top(artifacts):
+    members = {}
+    for stage in ("featurizer", "predictor"):
+        with tarfile.open(artifacts / stage / "model.tar.gz") as archive:
+            members[stage] = archive.getnames()
+            assert all(member.isfile() for member in archive)
+
+    assert members == {
+        "featurizer": ["contract.json", "manifest.json", "preprocess.joblib"],
+        "predictor": ["contract.json", "manifest.json", "xgboost-model.json"],
+    }
+    contracts = [(artifacts / stage / "model/contract.json").read_bytes() for stage in members]
+    assert contracts[0] == contracts[1]
+
+
+def test_the_report_shows_all_three_errors_and_the_pictures_are_there(artifacts):
+    report = (artifacts / "report.txt").read_text()
+
+    assert all(name in report for name in ("this run", "the article's parameters", "the same answer for every row"))
+    assert all((artifacts / picture).read_bytes().startswith(b"\x89PNG") for picture in PICTURES)
+
+
+def test_the_same_seed_gives_the_same_bytes_in_another_process(flowers, tmp_path):
+    assert train(flowers, tmp_path / "here") == 0
+    command = [sys.executable, "-m", "pipeline", "train", "--data", flowers, "--schema", tmp_path / "regression.toml"]
+    subprocess.run([*command, "--out", tmp_path / "there"], cwd=ROOT, env={"PYTHONHASHSEED": "7"}, check=True)
+
+    assert files(tmp_path / "here") == files(tmp_path / "there")
+
+
+def test_another_seed_is_another_training_run(flowers, tmp_path):
+    hashes = set()
+    for seed in ("1", "2"):
+        train(flowers, tmp_path / seed, "regression", "age", "--seed", seed)
+        hashes.add(Contract.load(tmp_path / seed / "featurizer/model").hash)
+
+    assert len(hashes) == 2
+
+
+@pytest.mark.parametrize(
+    ("task", "label", "classes"),
+    [("binary", "alive", ("no", "yes")), ("multiclass", "kind", ("aster", "lily", "rose"))],
+)
+def test_a_classification_learns_its_classes_and_is_scored_by_log_loss(flowers, tmp_path, task, label, classes):
+    assert train(flowers, tmp_path / "out", task, label) == 0
+
+    contract = Contract.load(tmp_path / "out/predictor/model")
+    assert contract.label is not None
+    assert contract.label.categories == classes
+    assert contract.report["metrics"]["model"]["logloss"] < contract.report["metrics"]["constant"]["logloss"]
+    predictor = Predictor.load(tmp_path / "out/predictor/model")
+    answer = predictor.predict(np.zeros((4, len(contract.features)), dtype=np.float32))
+    assert answer.shape == ((4,) if task == "binary" else (4, 3))
+
+
+def test_sound_artifacts_are_kept_when_asked(flowers, tmp_path, capsys):
+    train(flowers, tmp_path / "out")
+    before = files(tmp_path / "out")
+    capsys.readouterr()
+
+    assert main(["train", "--keep", "--out", str(tmp_path / "out")]) == 0
+
+    assert "keeping the flowers artifacts" in capsys.readouterr().out
+    assert files(tmp_path / "out") == before
+
+
+def test_damaged_artifacts_are_not_kept_and_stale_files_go(flowers, tmp_path):
+    train(flowers, tmp_path / "out")
+    before = files(tmp_path / "out")
+    model_dir = tmp_path / "out/featurizer/model"
+    inode = model_dir.stat().st_ino
+    (model_dir / "preprocess.joblib").write_bytes(b"")
+    (model_dir / "stale.bin").write_bytes(b"")
+
+    train(flowers, tmp_path / "out", "regression", "age", "--keep")
+
+    assert files(tmp_path / "out") == before
+    assert model_dir.stat().st_ino == inode
+
+
+def test_a_failed_training_leaves_the_old_artifacts(flowers, tmp_path, capsys):
+    train(flowers, tmp_path / "out")
+    before = files(tmp_path / "out")
+    flowers.write_text(flowers.read_text() + "tall,clay,1,no,rose\n")
+
+    assert train(flowers, tmp_path / "out") == 2
+
+    assert files(tmp_path / "out") == before
+    assert "row 61, column height: expected a number, got 'tall'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--dataset", "oysters"], "one of abalone, got oysters"),
+        (["--data", "rows.csv"], "expected --data and --schema together"),
+        (["--data", "nowhere.csv", "--schema", "pipeline/datasets/abalone.toml"], "nowhere.csv: No such file"),
+        (["--data", "x.csv", "--schema", "nowhere.toml"], "expected a schema file"),
+    ],
+)
+def test_bad_input_ends_with_2_and_one_line(arguments, reason, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+    assert main(["train", "--out", "/nonexistent/out", *arguments]) == 2
+
+    error = capsys.readouterr().err
+    assert reason in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["bake"], ["train", "--seed", "x"], ["train", "--seed", "-1"]])
+def test_wrong_usage_ends_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+
+    assert caught.value.code == 2
+    assert "usage: python -m pipeline" in capsys.readouterr().err

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+
+from featurizer.schema import BadDataset, Schema, labels, read_rows, read_schema, typed_frame
+from serving.contract import Task
+from serving.training import BadJob
+
+SCHEMA = """
+name = "shells"
+task = "{task}"
+[[columns]]
+name = "sex"
+type = "categorical"
+[[columns]]
+name = "length"
+type = "{type}"
+[[columns]]
+name = "rings"
+type = "{label}"
+"""
+
+
+def schema(task: str = "regression") -> Schema:
+    return read_schema(SCHEMA.format(task=task, type="numeric", label="label"))
+
+
+def rows(**columns: list[object]) -> pd.DataFrame:
+    return pd.DataFrame({"sex": ["M", "F"], "length": ["0.1", "0.2"], "rings": ["3", "4"]} | columns, dtype=object)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("name = ", "schema"),
+        ("task = 'regression'", "is missing"),
+        (SCHEMA.format(task="guess", type="numeric", label="label"), "expected one of regression, binary, multiclass"),
+        (SCHEMA.format(task="binary", type="integer", label="label"), "column length: expected type numeric"),
+        (SCHEMA.format(task="binary", type="numeric", label="numeric"), "expected one label"),
+        (SCHEMA.format(task="binary", type="label", label="label"), "expected one label"),
+        (SCHEMA.format(task="binary", type="numeric", label="label").replace("sex", "rings"), "each column once"),
+        (SCHEMA.format(task="binary", type="numeric", label="label") + "[split]\ntest_size = 2", "between 0 and 1"),
+        ("name = 'x'\ntask = 'binary'\ncolumns = 3", "schema"),
+    ],
+)
+def test_a_schema_that_says_too_little_is_refused_with_the_reason(text, reason):
+    with pytest.raises(BadDataset, match=reason):
+        read_schema(text)
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (rows().drop(columns="length"), "expected a column length, got sex, rings"),
+        (rows(length=["0.1", "big"]), "row 2, column length: expected a number, got 'big'"),
+        (rows(length=["0.1", "1_000"]), "row 2, column length: expected a number"),
+        (rows(length=["inf", "1"]), "row 1, column length: expected a finite number"),
+    ],
+)
+def test_rows_that_do_not_fit_the_schema_are_refused_by_row_and_column(raw, reason):
+    with pytest.raises(BadDataset, match=reason):
+        typed_frame(raw, schema())
+
+
+@pytest.mark.parametrize("absent", ["", "NaN", None, math.nan])
+def test_a_row_without_its_label_is_refused(absent):
+    with pytest.raises(BadDataset, match="row 2, column rings: expected a label"):
+        labels(rows(rings=["3", absent]), schema())
+
+
+def test_a_label_that_is_no_number_is_refused_in_a_regression():
+    with pytest.raises(BadDataset, match="row 1, column rings: expected a number, got 'many'"):
+        labels(rows(rings=["many", "3"]), schema())
+
+
+@pytest.mark.parametrize(("task", "found"), [("binary", ["a", "a"]), ("multiclass", ["a", "a"])])
+def test_a_classification_of_one_class_is_refused(task, found):
+    with pytest.raises(BadDataset, match=f"expected {task} classes"):
+        labels(rows(rings=found), schema(task))
+
+
+def test_classes_are_sorted_as_text_and_numbered_in_that_order():
+    numbers, classes = labels(rows(rings=[9, 10]), schema("binary"))
+
+    assert classes == ("10", "9")
+    assert numbers.tolist() == [1.0, 0.0]
+
+
+def test_numbers_are_those_of_float_and_missing_ones_are_nan():
+    texts = ["0.1009999999999999964472863211994990706443786621", "1e-7"]
+
+    frame = typed_frame(rows(length=[texts[0][:60], texts[1]], sex=["NA", "M"]), schema())
+
+    assert frame["length"].tolist() == [float(texts[0]), 1e-7]
+    assert frame.dtypes.map(str).to_dict() == {"sex": "object", "length": "float64"}
+    assert isinstance(frame["sex"][0], float)
+    assert list(frame.columns) == ["sex", "length"]
+
+
+def test_a_frame_of_numbers_and_one_of_their_text_are_the_same():
+    numbers = [0.1 + 0.2, 1 / 3]
+
+    typed = typed_frame(rows(length=numbers), schema())
+
+    pd.testing.assert_frame_equal(typed, typed_frame(rows(length=[repr(n) for n in numbers]), schema()))
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "expected at least one row"),
+        (b"sex,length,rings\n", "at least one row after the header"),
+        (b"sex,length,rings\nM,1,2\nF,1\n", "line 3: expected 3 columns, got 2"),
+        (b"sex,length,rings\nM,1,2,9\n", "line 2: expected 3 columns, got 4"),
+        (b"sex,length,rings\nM,1,2\n\nF,1,2\n", "line 3: expected a record, got a blank line"),
+        (b"sex,sex,rings\nM,1,2\n", "header of different names"),
+        (b"sex,,rings\nM,1,2\n", "header of different names"),
+        (b"sex,length,rings\n\xff,1,2\n", "UTF-8"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused_by_line(tmp_path, body, reason):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(body)
+
+    with pytest.raises(BadJob, match=reason):
+        read_rows([path])
+
+
+def test_files_with_different_headers_are_refused(tmp_path):
+    for name, text in {"a": "x,y\n1,2\n", "b": "y,x\n1,2\n"}.items():
+        (tmp_path / name).write_text(text)
+
+    with pytest.raises(BadJob, match="expected the header x,y, as in a; got y,x"):
+        read_rows([tmp_path / "a", tmp_path / "b"])
+
+
+def test_quoted_names_and_cells_are_read(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text('"a, b",c\r\n"x, y","say ""hi"""\r\n')
+
+    frame = read_rows([path])
+
+    assert frame.to_dict("list") == {"a, b": ["x, y"], "c": ['say "hi"']}
+
+
+def test_the_abalone_schema_names_nine_columns_of_a_regression():
+    from pipeline.data import load_schema
+
+    abalone = load_schema("abalone")
+
+    assert abalone.task is Task.REGRESSION
+    assert [c.name for c in abalone.columns][0::8] == ["sex", "rings"]
+    assert len(abalone.columns) == 9
