@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +48,7 @@ def read_jsonlines(body: bytes) -> Rows:
     """Read one row a line. Raises `BadPayload` (400) naming the line."""
     # not splitlines(): it would also break at separators that may stand inside a string
     lines = decode(body).replace("\r\n", "\n").rstrip("\n").split("\n")
-    return _rows([_parse(line, row) for row, line in enumerate(lines, 1)])
+    return _rows(_parse(line, row) for row, line in enumerate(lines, 1))
 
 
 def list_columns(rows: Sequence[list[Any]], widths: Sequence[int]) -> list[list[Any]]:
@@ -88,15 +88,17 @@ def _is_row(document: list[Any]) -> bool:
     return bool(document) and not any(isinstance(value, (list, dict)) for value in document)
 
 
-def _rows(rows: list[Any]) -> Rows:
-    if not rows:
-        raise BadPayload("expected at least one row, got none", code="empty_body")
-    plain = [row["features"] if isinstance(row, dict) and row.keys() == {"features"} else row for row in rows]
-    kind = type(plain[0])
-    for number, row in enumerate(plain, 1):
-        if type(row) is not kind or kind not in (list, dict):
+def _rows(rows: Iterable[Any]) -> Rows:
+    """Rows of one shape. Takes them one by one, so that a wrong line is refused before the next is parsed."""
+    plain: list[Any] = []
+    for number, given in enumerate(rows, 1):
+        row = given["features"] if isinstance(given, dict) and given.keys() == {"features"} else given
+        if not isinstance(row, (list, dict)) or (plain and type(row) is not type(plain[0])):
             raise BadPayload(f"expected {SHAPES}; got {_kind(row)} as a row", code="json_shape", row=number)
-    return Rows(plain, []) if kind is list else Rows([], plain)
+        plain.append(row)
+    if not plain:
+        raise BadPayload("expected at least one row, got none", code="empty_body")
+    return Rows(plain, []) if isinstance(plain[0], list) else Rows([], plain)
 
 
 def _wrong_shape(came: str) -> BadPayload:

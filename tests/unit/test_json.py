@@ -1,0 +1,275 @@
+"""JSON and JSON Lines, read and written. The ids are those of the list of inputs: J and L for raw records, P beyond."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from featurizer.model import write_features
+from featurizer.records import Records, read_records, row_count
+from predictor.features import read_features
+from predictor.model import write_predictions
+from serving.errors import BadPayload
+from serving.media import MediaType
+from serving.payload import CSV, JSON, JSONLINES
+from tests.unit.abalone import CONTRACT, HEADER, ROW
+
+VALUES: list[Any] = ["M", *map(float, ROW.split(",")[1:])]
+OBJECT: dict[str, Any] = dict(zip(HEADER.split(","), VALUES, strict=True))
+
+
+def read(body: str | bytes, media: str = JSON) -> Records:
+    return read_records(body if isinstance(body, bytes) else body.encode(), MediaType(media), CONTRACT)
+
+
+def refusal(body: str | bytes, media: str = JSON) -> BadPayload:
+    with pytest.raises(BadPayload) as caught:
+        read(body, media)
+    return caught.value
+
+
+def with_length(text: str) -> str:
+    """The row as a list, its first number spelled as given."""
+    return json.dumps([VALUES]).replace("0.455", text, 1)
+
+
+def with_sex(text: str) -> str:
+    return json.dumps([VALUES]).replace('"M"', text, 1)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param(VALUES, id="one list"),
+        pytest.param(OBJECT, id="one object"),
+        pytest.param([VALUES], id="lists"),
+        pytest.param([OBJECT], id="objects"),
+        pytest.param({"features": VALUES}, id="one row of features"),
+        pytest.param([{"features": VALUES}], id="rows of features"),
+        pytest.param({"instances": [VALUES]}, id="instances of lists"),
+        pytest.param({"instances": [OBJECT]}, id="instances of objects"),
+        pytest.param({"instances": [{"features": VALUES}]}, id="instances of features"),
+        pytest.param([[*VALUES, 15]], id="with the label"),
+        pytest.param([{**OBJECT, "rings": 15}], id="J20 with the label by name"),
+        pytest.param(dict(reversed(OBJECT.items())), id="J21"),
+    ],
+)
+def test_every_shape_reads_as_the_csv_row_does(document: object) -> None:  # J1
+    records = read(json.dumps(document))
+    expected = read(ROW, CSV)
+
+    assert row_count(records) == 1
+    assert {name: column.tolist() for name, column in records.items()} == {
+        name: column.tolist() for name, column in expected.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("cell", "number"),
+    [
+        pytest.param("9" * 40, 1e40, id="J9"),
+        pytest.param("-0", 0.0, id="J28 -0"),
+        pytest.param("-0.0", -0.0, id="J28 -0.0"),
+        pytest.param("1E5", 1e5, id="J28 exponent"),
+        pytest.param("1e-400", 0.0, id="J28 underflow"),
+        pytest.param("3", 3.0, id="an integer"),
+        pytest.param("0.12345678901234567", 0.12345678901234567, id="17 digits"),
+    ],
+)
+def test_a_number_is_read_exactly(cell: str, number: float) -> None:
+    assert read(with_length(cell))["length"].tobytes() == np.float64(number).tobytes()
+
+
+def test_null_is_missing() -> None:  # J27
+    assert np.isnan(read(with_length("null"))["length"][0])
+    assert np.isnan(read(with_sex("null"))["sex"][0])
+    assert np.isnan(read(with_sex('"NA"'))["sex"][0])
+
+
+def test_a_byte_order_mark_is_stripped_once() -> None:  # J12
+    assert row_count(read(f"\ufeff{json.dumps(VALUES)}")) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "row"),
+    [
+        pytest.param("", "empty_body", None, id="J2"),
+        pytest.param("  ", "empty_body", None, id="J2 spaces"),
+        pytest.param("{", "json_syntax", None, id="J3 brace"),
+        pytest.param("[1,]", "json_syntax", None, id="J3 trailing comma"),
+        pytest.param("{'a':1}", "json_syntax", None, id="J3 apostrophes"),
+        pytest.param("[1] // one", "json_syntax", None, id="J3 comment"),
+        pytest.param("[1]x", "json_syntax", None, id="J3 trailing text"),
+        pytest.param("[1] [2]", "json_syntax", None, id="J3 two documents"),
+        *(pytest.param(with_length(x), "json_syntax", None, id=f"J4 {x}") for x in ("NaN", "Infinity", "-Infinity")),
+        pytest.param(with_length("1e999"), "json_syntax", None, id="J5"),
+        pytest.param('{"length":1,"length":2}', "duplicate_key", None, id="J6"),
+        pytest.param('[{"features":[1],"features":[2]}]', "duplicate_key", None, id="J6 in a row"),
+        pytest.param("[" * 100_000, "json_syntax", None, id="J7"),
+        pytest.param("[" * 100_000 + "]" * 100_000, "json_syntax", None, id="J7 closed"),
+        pytest.param('{"a":' * 1000 + "1" + "}" * 1000, "json_syntax", None, id="J7 objects"),
+        pytest.param(with_length("1" * 5000), "json_syntax", None, id="J8"),
+        pytest.param(with_sex('"\\ud800"'), "json_syntax", None, id="J10"),
+        pytest.param(with_sex('"\\u0000"'), "nul_byte", 1, id="J11"),
+        pytest.param(json.dumps(VALUES).encode("utf-16"), "bad_encoding", None, id="J13 UTF-16"),
+        pytest.param(json.dumps(VALUES).encode("utf-32-le"), "nul_byte", None, id="J13 UTF-32"),
+        pytest.param(with_sex('"\x01"'), "json_syntax", None, id="J14"),
+        *(pytest.param(x, "json_shape", 1, id=f"J15 {x}") for x in ("true", "1", '"x"', "null")),
+        pytest.param("[]", "empty_body", None, id="J16 []"),
+        pytest.param('{"instances":[]}', "empty_body", None, id="J16 no instances"),
+        pytest.param("{}", "missing_column", 1, id="J16 {}"),
+        pytest.param("[{}]", "missing_column", 1, id="J16 [{}]"),
+        pytest.param("[[]]", "column_count", 1, id="J16 [[]]"),
+        pytest.param('{"instances":{}}', "json_shape", None, id="J17 object"),
+        pytest.param('{"instances":null}', "json_shape", None, id="J17 null"),
+        pytest.param(json.dumps([VALUES[:-1]]), "column_count", 1, id="J18 seven"),
+        pytest.param(json.dumps([[*VALUES, 1, 2]]), "column_count", 1, id="J18 ten"),
+        pytest.param(json.dumps([VALUES, [*VALUES, 15]]), "column_count", 2, id="J18 mixed"),
+        pytest.param(json.dumps([OBJECT, {"sex": "M"}]), "missing_column", 2, id="J19"),
+        pytest.param(json.dumps([OBJECT | {"colour": "red"}]), "unknown_column", 1, id="J20"),
+        pytest.param(json.dumps([VALUES, OBJECT]), "json_shape", 2, id="J22"),
+        pytest.param(json.dumps([VALUES, 1]), "json_shape", 2, id="J22 number"),
+        pytest.param(with_length('"0.5"'), "json_type", 1, id="J23"),
+        pytest.param(with_length("true"), "json_type", 1, id="J24"),
+        pytest.param(with_sex("1"), "json_type", 1, id="J25"),
+        pytest.param(with_sex("false"), "json_type", 1, id="J25 boolean"),
+        pytest.param(with_length("[1]"), "json_type", 1, id="J26 list"),
+        pytest.param(with_sex("{}"), "json_type", 1, id="J26 object"),
+        *(pytest.param(with_length(x), "json_syntax", None, id=f"J29 {x}") for x in ("01", "+1", ".5", "0x1", "1.")),
+        *(
+            pytest.param(json.dumps(OBJECT | {key: 1}), "unknown_column", 1, id=f"J31 {key[:12]}")
+            for key in ("__proto__", "constructor", "k" * 1_000_000)
+        ),
+        pytest.param('{"instances":[],"inputs":[]}', "json_shape", None, id="J32"),
+    ],
+)
+def test_what_is_not_rows_of_the_contract_is_refused(body: str | bytes, code: str, row: int | None) -> None:
+    error = refusal(body)
+
+    assert (error.status, error.code, error.row) == (400, code, row)
+
+
+def test_an_error_tells_the_column_and_where_the_syntax_breaks() -> None:
+    assert refusal(with_length("true")).column == "length"
+    assert "character 4" in refusal("[1]x").message
+    assert len(refusal(json.dumps(OBJECT | {"k" * 1_000_000: 1})).as_dict()["column"]) == 64  # type: ignore[arg-type]
+
+
+LINE = json.dumps(VALUES)
+
+
+@pytest.mark.parametrize(
+    ("body", "rows"),
+    [
+        pytest.param(f"{LINE}\n{LINE}", 2, id="L1 no final newline"),
+        pytest.param(f"{LINE}\n{LINE}\n", 2, id="L1 final newline"),
+        pytest.param(f"{json.dumps(OBJECT)}\n" * 3, 3, id="objects"),
+        pytest.param(f'{{"features": {LINE}}}\n', 1, id="features"),
+        pytest.param(f"{LINE}\r\n{LINE}\r\n", 2, id="L6"),
+    ],
+)
+def test_a_line_is_a_row(body: str, rows: int) -> None:
+    records = read(body, JSONLINES)
+
+    assert row_count(records) == rows
+    assert set(records["shell_weight"]) == {0.15}
+
+
+def test_a_line_separator_inside_a_string_ends_no_line() -> None:  # L7
+    line = json.dumps(["\u2028\x85", *VALUES[1:]], ensure_ascii=False)
+
+    assert read(f"{line}\n", JSONLINES)["sex"].tolist() == ["\u2028\x85"]
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "row"),
+    [
+        pytest.param(f"{LINE}\n\n{LINE}", "blank_row", 2, id="L2"),
+        pytest.param(f"{LINE}\n{LINE[:-1]}", "json_syntax", 2, id="L3 syntax"),
+        pytest.param(f"{LINE}\n{LINE.replace('0.455', 'true')}", "json_type", 2, id="L3 type"),
+        pytest.param(json.dumps(VALUES, indent=1), "json_syntax", 1, id="L4"),
+        pytest.param("1\n" * 3, "json_shape", 1, id="L8"),
+        pytest.param(f"{LINE}\n{json.dumps(OBJECT)}", "json_shape", 2, id="mixed"),
+        pytest.param('{"a":1,"a":2}\n', "duplicate_key", None, id="twice"),
+    ],
+)
+def test_a_line_that_is_no_row_is_refused(body: str, code: str, row: int | None) -> None:
+    error = refusal(body, JSONLINES)
+
+    assert (error.status, error.code, error.row) == (400, code, row)
+
+
+def test_a_million_lines_that_are_no_rows_are_refused_at_once() -> None:  # L8
+    body = b"1\n" * 1_000_000
+
+    started = time.process_time()
+    error = refusal(body, JSONLINES)
+
+    assert error.code == "json_shape"
+    assert time.process_time() - started < 0.2
+
+
+@pytest.mark.parametrize("media", [JSON, JSONLINES])
+def test_features_survive_to_the_bit(media: str) -> None:
+    sent = np.random.default_rng(1).standard_normal((200, 10)) * 10.0 ** np.random.default_rng(2).integers(-300, 30, 10)
+
+    body = write_features(sent, media)
+    rows = json.loads(body)["instances"] if media == JSON else [json.loads(line) for line in body.splitlines()]
+
+    assert np.array(rows, dtype=np.float64).tobytes() == sent.tobytes()
+    assert read_features(body, MediaType(media), CONTRACT).tobytes() == sent.astype(np.float32).tobytes()
+
+
+def test_features_by_name_may_come_in_any_order() -> None:
+    names = dict(zip(CONTRACT.features, range(10), strict=True))
+
+    matrix = read_features(orjson.dumps([dict(reversed(names.items()))]), MediaType(JSON), CONTRACT)
+
+    assert matrix.tolist() == [list(range(10))]
+
+
+@pytest.mark.parametrize(
+    ("row", "code"),
+    [
+        pytest.param([0] * 9, "column_count", id="P2"),
+        pytest.param([0] * 11, "column_count", id="P3"),
+        pytest.param([0] * 9 + [1e39], "non_finite", id="P6"),
+        pytest.param([0] * 9 + [10**30], None, id="a large integer"),
+        pytest.param([0] * 9 + ["0"], "json_type", id="P8"),
+        pytest.param({"length": 1}, "missing_column", id="a missing feature"),
+        pytest.param(dict.fromkeys([*CONTRACT.features, "more"], 0), "unknown_column", id="another feature"),
+    ],
+)
+def test_features_of_another_shape_are_refused(row: object, code: str | None) -> None:
+    got = None
+    try:
+        read_features(json.dumps([row]).encode(), MediaType(JSON), CONTRACT)
+    except BadPayload as error:
+        got = error.code
+
+    assert got == code
+
+
+def read_result(body: bytes, media: str) -> list[Any]:
+    if media == CSV:
+        return [json.loads(f"[{line}]") for line in body.decode().splitlines()]
+    if media == JSON:
+        result: list[Any] = json.loads(body)["result"]
+        return result
+    return [json.loads(line)["result"] for line in body.splitlines()]
+
+
+@pytest.mark.parametrize("media", [CSV, JSON, JSONLINES])
+@pytest.mark.parametrize("shape", [(100,), (1,), (100, 3), (1, 3)])
+def test_predictions_read_back_to_the_same_float32(media: str, shape: tuple[int, ...]) -> None:
+    predictions = np.random.default_rng(3).standard_normal(shape).astype(np.float32)
+
+    read_back = np.array(read_result(write_predictions(predictions, media), media), dtype=np.float32)
+
+    assert read_back.reshape(shape).tobytes() == predictions.tobytes()
+    assert len(read_back) == len(predictions)
