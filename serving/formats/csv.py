@@ -77,9 +77,7 @@ def _unprintable(lines: Sequence[str]) -> BadPayload:
     unwanted = {*_CONTROLS.decode(), "\ufeff"}
     row, line = next((row, line) for row, line in enumerate(lines, 1) if not unwanted.isdisjoint(line))
     if "\ufeff" in line:
-        return BadPayload(
-            "expected a byte order mark at the start only, got another", code="bad_encoding", row=row
-        )
+        return BadPayload("expected a byte order mark at the start only, got another", code="bad_encoding", row=row)
     return BadPayload("expected text, got a control character", code="csv_syntax", row=row)
 
 
