@@ -23,7 +23,7 @@ from serving.media import content_type, negotiate, preferred
 from serving.payload import CSV, JSON, JSONLINES, NPY, Payload
 
 PREPROCESS = "preprocess.joblib"
-OFFERED = (CSV, NPY, JSON, JSONLINES)
+OFFERED = (CSV, JSON, JSONLINES, NPY)
 
 
 @dataclass(frozen=True)
