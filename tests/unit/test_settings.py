@@ -1,0 +1,130 @@
+"""The table of environment variables."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from serving.settings import MIB, BadSetting, Settings, usable_cpus
+
+
+def test_an_empty_environment_gives_the_documented_defaults() -> None:
+    assert asdict(Settings.from_env({})) == {
+        "stage": "",
+        "model_dir": Path("/opt/ml/model"),
+        "base_dir": Path("/opt/ml"),
+        "host": "0.0.0.0",
+        "port": 8080,
+        "safe_port_range": None,
+        "workers": usable_cpus(),
+        "worker_class": "sync",
+        "threads": 8,
+        "timeout": 60,
+        "nginx": True,
+        "default_accept": "",
+        "batch": False,
+        "max_body": 25 * MIB,
+        "log_level": "INFO",
+        "run_dir": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("env", "field", "value"),
+    [
+        ({"STAGE": "featurizer"}, "stage", "featurizer"),
+        ({"SM_MODEL_DIR": "/m"}, "model_dir", Path("/m")),
+        ({"SAGEMAKER_BASE_DIR": "/b"}, "base_dir", Path("/b")),
+        ({"MODEL_SERVER_HOST": "127.0.0.1"}, "host", "127.0.0.1"),
+        ({"PORT": "9000"}, "port", 9000),
+        ({"SAGEMAKER_BIND_TO_PORT": "9001", "PORT": "9000"}, "port", 9001),
+        ({"SAGEMAKER_BIND_TO_PORT": "", "PORT": "9000"}, "port", 9000),
+        ({"SAGEMAKER_SAFE_PORT_RANGE": "21000-21999"}, "safe_port_range", (21000, 21999)),
+        ({"MODEL_SERVER_WORKERS": "3"}, "workers", 3),
+        ({"SAGEMAKER_MODEL_SERVER_WORKERS": "4"}, "workers", 4),
+        ({"MODEL_SERVER_WORKERS": "3", "SAGEMAKER_MODEL_SERVER_WORKERS": "4"}, "workers", 3),
+        ({"MODEL_SERVER_WORKER_CLASS": "gevent"}, "worker_class", "gevent"),
+        ({"MODEL_SERVER_THREADS": "2"}, "threads", 2),
+        ({"MODEL_SERVER_TIMEOUT": "3600"}, "timeout", 3600),
+        ({"SAGEMAKER_MODEL_SERVER_TIMEOUT": "30"}, "timeout", 30),
+        ({"MODEL_SERVER_NGINX": "off"}, "nginx", False),
+        ({"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": "application/x-npy"}, "default_accept", "application/x-npy"),
+        ({"SAGEMAKER_BATCH": "true"}, "batch", True),
+        ({"SAGEMAKER_BATCH": "True"}, "batch", True),
+        ({"SAGEMAKER_BATCH": "false"}, "batch", False),
+        ({"SAGEMAKER_BATCH": "true"}, "max_body", 100 * MIB),
+        ({"SAGEMAKER_MAX_PAYLOAD_IN_MB": "50"}, "max_body", 50 * MIB),
+        ({"SAGEMAKER_MAX_PAYLOAD_IN_MB": "6"}, "max_body", 25 * MIB),
+        ({"SAGEMAKER_MAX_PAYLOAD_IN_MB": "0", "SAGEMAKER_BATCH": "true"}, "max_body", 100 * MIB),
+        ({"MAX_CONTENT_LENGTH": "1000", "SAGEMAKER_BATCH": "true"}, "max_body", 1000),
+        ({"LOG_LEVEL": "debug"}, "log_level", "DEBUG"),
+        ({"SAGEMAKER_CONTAINER_LOG_LEVEL": "40"}, "log_level", "ERROR"),
+        ({"SAGEMAKER_CONTAINER_LOG_LEVEL": "40", "LOG_LEVEL": "WARNING"}, "log_level", "WARNING"),
+        ({"SAGEMAKER_CONTAINER_LOG_LEVEL": "17"}, "log_level", "INFO"),
+        ({"MODEL_SERVER_RUN_DIR": "/run/x"}, "run_dir", Path("/run/x")),
+        ({"MODEL_SERVER_RUN_DIR": ""}, "run_dir", None),
+    ],
+)
+def test_a_variable_sets_its_field(env: dict[str, str], field: str, value: object) -> None:
+    assert getattr(Settings.from_env(env), field) == value
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "expected"),
+    [
+        *(
+            ("PORT", text, "from 1 to 65535")
+            for text in ("0", "65536", "-1", "+80", "8_0", "٨٠", "http", "80.0", " 80")
+        ),
+        ("SAGEMAKER_BIND_TO_PORT", "99999", "from 1 to 65535"),
+        *(("SAGEMAKER_SAFE_PORT_RANGE", text, "FIRST-LAST") for text in ("21000", "a-b", "2-1", "-1-2", "1-2-3")),
+        ("MODEL_SERVER_WORKERS", "0", "from 1 to 1024"),
+        ("MODEL_SERVER_WORKERS", "auto", "from 1 to 1024"),
+        ("SAGEMAKER_MODEL_SERVER_WORKERS", "1025", "from 1 to 1024"),
+        ("MODEL_SERVER_WORKER_CLASS", "eventlet", "sync, gthread, gevent"),
+        ("MODEL_SERVER_THREADS", "0", "from 1 to 1024"),
+        ("MODEL_SERVER_TIMEOUT", "3601", "from 1 to 3600"),
+        ("SAGEMAKER_MODEL_SERVER_TIMEOUT", "1m", "from 1 to 3600"),
+        ("MODEL_SERVER_NGINX", "yes", "on, off"),
+        ("SAGEMAKER_MAX_PAYLOAD_IN_MB", "6MB", "from 0 to 1024"),
+        ("MAX_CONTENT_LENGTH", "0", "from 1 to 1073741824"),
+        ("LOG_LEVEL", "LOUD", "DEBUG, INFO, WARNING, ERROR, CRITICAL"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(variable: str, text: str, expected: str) -> None:
+    with pytest.raises(BadSetting) as caught:
+        Settings.from_env({variable: text})
+
+    assert variable in str(caught.value)
+    assert expected in str(caught.value)
+    assert repr(text).upper() in str(caught.value).upper()
+
+
+@pytest.mark.parametrize(
+    ("files", "cpus"),
+    [
+        pytest.param({"cpu.max": "150000 100000\n"}, 2, id="a part counts as a whole"),
+        pytest.param({"cpu.max": "400000 100000\n"}, 4, id="whole CPUs"),
+        pytest.param({"cpu.max": "5000 100000\n"}, 1, id="less than one"),
+        pytest.param({"cpu.max": "1600000 100000\n"}, 8, id="more than the affinity"),
+        pytest.param({"cpu.max": "max 100000\n"}, 8, id="no quota"),
+        pytest.param({"cpu.max": "nonsense\n"}, 8, id="unreadable"),
+        pytest.param({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3, id="version 1"),
+        pytest.param(
+            {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8, id="version 1, no quota"
+        ),
+        pytest.param({}, 8, id="no cgroup"),
+    ],
+)
+def test_a_container_counts_the_cpus_of_its_quota(
+    files: dict[str, str], cpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)), raising=False)
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+
+    assert usable_cpus(tmp_path) == cpus
