@@ -1,0 +1,126 @@
+"""A model directory, its manifest and its archive."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from serving.artifact import MANIFEST, pack, verify, write_manifest
+from serving.errors import BadArtifact
+
+
+@pytest.fixture
+def model_dir(tmp_path: Path) -> Path:
+    directory = tmp_path / "model"
+    directory.mkdir()
+    (directory / "model.bin").write_bytes(b"weights")
+    (directory / "contract.json").write_text("{}")
+    write_manifest(directory)
+    return directory
+
+
+def test_the_manifest_has_the_digest_and_the_size_of_every_other_file(model_dir: Path) -> None:
+    manifest = json.loads((model_dir / MANIFEST).read_text())
+
+    assert manifest == {
+        "files": {
+            "contract.json": {"sha256": hashlib.sha256(b"{}").hexdigest(), "size": 2},
+            "model.bin": {"sha256": hashlib.sha256(b"weights").hexdigest(), "size": 7},
+        }
+    }
+
+
+def test_a_sound_directory_passes_with_the_hidden_files_that_systems_leave(model_dir: Path) -> None:
+    (model_dir / "._model.bin").write_bytes(b"of macOS")
+    (model_dir / ".sagemaker-uploading").touch()
+
+    verify(model_dir)
+
+    assert sorted(path.name for path in model_dir.glob("[!.]*")) == ["contract.json", MANIFEST, "model.bin"]
+
+
+def lists(name: str, **entry: object) -> Callable[[Path], object]:
+    """A manifest of one entry."""
+    return lambda directory: (directory / MANIFEST).write_text(json.dumps({"files": {name: entry}}))
+
+
+def replace_by_link(directory: Path) -> None:
+    (directory / "model.bin").rename(directory.parent / "elsewhere")
+    (directory / "model.bin").symlink_to(directory.parent / "elsewhere")
+
+
+def replace_by_directory(directory: Path) -> None:
+    (directory / "model.bin").unlink()
+    (directory / "model.bin").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        pytest.param(
+            lambda d: (d / "model.bin").write_bytes(b"Weights"), "model.bin is damaged: expected SHA-256", id="bytes"
+        ),
+        pytest.param(lambda d: (d / "model.bin").write_bytes(b"weight"), "expected 7 bytes, got 6", id="truncated"),
+        pytest.param(lambda d: (d / "model.bin").unlink(), "lists model.bin, which is no regular file", id="missing"),
+        pytest.param(replace_by_link, "lists model.bin, which is no regular file", id="link"),
+        pytest.param(replace_by_directory, "lists model.bin, which is no regular file", id="directory"),
+        pytest.param(lambda d: (d / "evil.py").touch(), "evil.py is in", id="extra"),
+        pytest.param(lambda d: (d / MANIFEST).unlink(), f"there is no {MANIFEST}", id="no manifest"),
+        pytest.param(lambda d: (d / MANIFEST).write_text("{"), "is not a manifest", id="syntax"),
+        pytest.param(lambda d: (d / MANIFEST).write_text("[]"), "is not a manifest", id="a list"),
+        pytest.param(lambda d: (d / MANIFEST).write_text('{"files": []}'), "is not a manifest", id="files as a list"),
+        pytest.param(lambda d: (d / MANIFEST).write_bytes(b"\xff"), "is not a manifest", id="no text"),
+        pytest.param(lists("model.bin", size=7), "is not a manifest", id="no digest"),
+    ],
+)
+def test_each_kind_of_damage_is_named(model_dir: Path, damage: Callable[[Path], object], reason: str) -> None:
+    damage(model_dir)
+
+    with pytest.raises(BadArtifact) as caught:
+        verify(model_dir)
+
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "/etc/hostname", "sub/file", ""])
+def test_a_manifest_names_only_files_of_its_directory(model_dir: Path, name: str) -> None:
+    for path in model_dir.iterdir():
+        path.unlink()
+    (model_dir.parent / "elsewhere").touch()
+    lists(name, sha256=hashlib.sha256(b"").hexdigest(), size=0)(model_dir)
+
+    with pytest.raises(BadArtifact, match="which is no regular file"):
+        verify(model_dir)
+
+
+def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadArtifact, match="there is no model directory"):
+        verify(tmp_path / "nowhere")
+
+
+def test_the_same_files_pack_to_the_same_bytes(model_dir: Path, tmp_path: Path) -> None:
+    pack(model_dir, tmp_path / "one.tar.gz")
+    os.utime(model_dir / "model.bin", (1, 1))
+    (model_dir / "model.bin").chmod(0o600)
+    pack(model_dir, tmp_path / "two.tar.gz")
+
+    assert (tmp_path / "one.tar.gz").read_bytes() == (tmp_path / "two.tar.gz").read_bytes()
+
+
+def test_an_archive_holds_plain_files_at_its_top(model_dir: Path, tmp_path: Path) -> None:
+    pack(model_dir, tmp_path / "model.tar.gz")
+
+    with tarfile.open(tmp_path / "model.tar.gz") as tar:
+        members = tar.getmembers()
+        unpacked = tmp_path / "unpacked"
+        tar.extractall(unpacked, filter="data")
+
+    assert [member.name for member in members] == ["contract.json", MANIFEST, "model.bin"]
+    assert all(member.isfile() and (member.uid, member.mtime) == (0, 0) for member in members)
+    verify(unpacked)

@@ -1,0 +1,82 @@
+"""What the two stages of one training run agree on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving.contract import FILE, Column, ColumnType, Contract, Task
+from serving.errors import BadArtifact
+from tests.unit.abalone import CONTRACT
+
+
+def test_a_contract_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    contract = replace(CONTRACT, dataset="Muscheln: größer", report={"metrics": {"rmse": 2.1}})
+
+    (tmp_path / FILE).write_text(contract.to_json(), encoding="utf-8")
+
+    assert Contract.load(tmp_path) == contract
+
+
+def test_inputs_are_the_columns_without_the_label() -> None:
+    assert [column.name for column in CONTRACT.inputs] == [column.name for column in CONTRACT.columns[:-1]]
+    assert CONTRACT.label == Column("rings", ColumnType.LABEL)
+    assert replace(CONTRACT, columns=CONTRACT.inputs).label is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dataset": "other"},
+        {"task": Task.BINARY},
+        {"columns": CONTRACT.columns[::-1]},
+        {"columns": (replace(CONTRACT.columns[0], categories=("F", "I")), *CONTRACT.columns[1:])},
+        {"columns": (replace(CONTRACT.columns[0], type=ColumnType.NUMERIC), *CONTRACT.columns[1:])},
+        {"features": CONTRACT.features[::-1]},
+        {"training": {"seed": 43, "rows": 3759}},
+    ],
+)
+def test_another_run_has_another_hash(change: dict[str, Any]) -> None:
+    assert replace(CONTRACT, **change).hash != CONTRACT.hash
+
+
+def test_what_was_measured_afterwards_leaves_the_hash_alone() -> None:
+    assert replace(CONTRACT, report={"metrics": {"rmse": 2.1}}).hash == CONTRACT.hash
+
+
+def changed(**fields: Any) -> str:
+    return json.dumps(json.loads(CONTRACT.to_json()) | fields)
+
+
+def without(field: str) -> str:
+    return json.dumps({name: value for name, value in json.loads(CONTRACT.to_json()).items() if name != field})
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "is not a contract"),
+        ("{", "is not a contract"),
+        ("[]", "is not a contract"),
+        ("null", "is not a contract"),
+        (changed(schema_version=2), "expected schema_version 1, got 2"),
+        (changed(task="ranking"), "ranking"),
+        (changed(columns=[{"name": "sex"}]), "type"),
+        (changed(columns=[{"name": "sex", "type": "date"}]), "date"),
+        (changed(columns=None), "is not a contract"),
+        (changed(features=["length"]), "its hash is"),
+        (changed(training={"seed": 1}), "its hash is"),
+        (changed(hash="0" * 64), "its hash is"),
+        *((without(field), field) for field in json.loads(CONTRACT.to_json())),
+    ],
+)
+def test_a_damaged_contract_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(BadArtifact) as caught:
+        Contract.from_json(text)
+
+    assert FILE in str(caught.value)
+    assert reason in str(caught.value)
