@@ -1,0 +1,85 @@
+"""Which workers are ready, in memory that processes share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from serving.scoreboard import SLOTS, Scoreboard
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Iterator[Scoreboard]:
+    board = Scoreboard.create(tmp_path)
+    yield board
+    os.close(board.fd)
+
+
+def test_the_server_is_ready_once_every_worker_has_loaded(board: Scoreboard) -> None:
+    answers = [board.ready(2)]
+    for slot in (1, 2):
+        board.mark_ready(slot)
+        answers.append(board.ready(2))
+
+    assert answers == [False, False, True]
+
+
+def test_a_worker_that_is_replaced_does_not_unready_the_others(board: Scoreboard) -> None:
+    board.mark_ready(1)
+    board.mark_ready(2)
+    board.ready(2)
+
+    board.clear(1)
+
+    assert board.ready(2)
+
+
+def test_a_server_without_a_worker_is_not_ready(board: Scoreboard) -> None:
+    board.mark_ready(1)
+    board.ready(1)
+
+    board.clear(1)
+
+    assert not board.ready(1)
+
+
+def test_a_worker_lost_while_starting_must_come_back(board: Scoreboard) -> None:
+    board.mark_ready(1)
+    board.clear(1)
+    board.mark_ready(2)
+
+    assert not board.ready(2)
+
+
+def test_a_draining_server_is_never_ready_again(board: Scoreboard) -> None:
+    board.mark_ready(1)
+    board.ready(1)
+
+    board.drain()
+    board.mark_ready(2)
+
+    assert not board.ready(1)
+
+
+@pytest.mark.parametrize(("taken", "slot"), [(set(), 1), ({1, 2}, 3), ({2}, 1), (set(range(1, SLOTS)), SLOTS)])
+def test_a_worker_gets_the_first_free_slot(board: Scoreboard, taken: set[int], slot: int) -> None:
+    assert board.assign(taken) == slot
+
+
+def test_a_child_process_marks_itself_on_the_same_page(board: Scoreboard) -> None:
+    code = "import sys; from serving.scoreboard import Scoreboard as S; S.attach(int(sys.argv[1])).mark_ready(7)"
+
+    subprocess.run([sys.executable, "-c", code, str(board.fd)], pass_fds=[board.fd], check=True)
+
+    assert board.cells[7] > 0
+    assert board.ready(1)
+
+
+def test_nothing_of_the_page_stays_on_the_disk(board: Scoreboard, tmp_path: Path) -> None:
+    assert board.fd > 0
+    assert list(tmp_path.iterdir()) == []
