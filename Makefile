@@ -17,7 +17,7 @@ $(STAMP): requirements/dev.txt tools/setup.sh
 
 demo: setup ## train on real data, start the chain, send rows through it, check the predictions, stop
 	@$(PYTHON) -m pipeline train --out $(DEMO)
-	@$(PYTHON) -m local_test chain run --artifacts $(DEMO) -- $(PYTHON) -m pipeline demo --artifacts $(DEMO)
+	@$(PYTHON) -m local_test chain run --state $(DEMO)/run --artifacts $(DEMO) -- $(PYTHON) -m pipeline demo --artifacts $(DEMO)
 
 test: setup ## run the tests that need no Docker
 	@$(PYTHON) -m pytest -m "not docker"
