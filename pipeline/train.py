@@ -57,7 +57,14 @@ def run(arguments: argparse.Namespace) -> int:
     if bool(arguments.data) != bool(arguments.schema):
         raise BadDataset("expected --data and --schema together")
     schema = load_schema(arguments.dataset, arguments.schema)
-    train(schema, load_rows(schema, arguments.data), arguments.out, arguments.seed)
+    rows = load_rows(schema, arguments.data)
+    try:
+        arguments.out.mkdir(parents=True, exist_ok=True)  # now, not when all is trained
+    except OSError as error:
+        raise BadDataset(
+            f"--out {arguments.out}: expected a directory that can be written; {error.strerror}"
+        ) from error
+    train(schema, rows, arguments.out, arguments.seed)
     print((arguments.out / "report.txt").read_text(encoding="utf-8").partition("\nTried")[0])
     print(f"Wrote to {arguments.out}/: featurizer/model.tar.gz, predictor/model.tar.gz, test.csv, report.txt, "
           "predicted_vs_actual.png, feature_importance.png")  # fmt: skip

@@ -220,6 +220,11 @@ def test_bad_input_ends_with_2_and_one_line(arguments, reason, capsys, monkeypat
     assert error.count("\n") == 1
 
 
+def test_an_out_that_is_no_directory_is_refused_before_the_training(flowers, capsys):
+    assert train(flowers, flowers) == 2
+    assert "expected a directory that can be written" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [[], ["bake"], ["train", "--seed", "x"], ["train", "--seed", "-1"]])
 def test_wrong_usage_ends_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
