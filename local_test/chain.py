@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from local_test.plan import COMMAND, HOST, Planned, check_ports
-from local_test.process import Process, stop
+from local_test.process import Process, stop, uninterrupted
 from local_test.state import ChainError, State
 
 HEALTHY_WITHIN = 60.0  # seconds
@@ -73,8 +73,9 @@ def _message(body: bytes) -> str:
 def _start(state: State, endpoint: str, planned: Sequence[Planned]) -> None:
     started: list[Process] = []
     for process in planned:
-        started.append(Process.start(process.name, COMMAND, process.env, process.port, state.log(process.name)))
-        state.save(endpoint, started)
+        with uninterrupted():
+            started.append(Process.start(process.name, COMMAND, process.env, process.port, state.log(process.name)))
+            state.save(endpoint, started)
 
 
 def _wait_until_healthy(state: State, seconds: float) -> None:
@@ -100,8 +101,9 @@ def _stop_all(state: State) -> tuple[bool, list[str]]:
     """Router first, so that no request meets a container that is gone; then in the order of the chain."""
     _, processes = state.load()
     ran = any(process.is_alive() for process in processes)
-    stubborn = stop([*processes[-1:], *processes[:-1]])
-    state.clear()
+    with uninterrupted():
+        stubborn = stop([*processes[-1:], *processes[:-1]])
+        state.clear()
     return ran, stubborn
 
 

@@ -69,6 +69,21 @@ class Process:
         self.wait(time.monotonic() + 5)
 
 
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the block ends: no process is started that nobody remembers. Main thread only."""
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda got, _frame: came.append(got)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
 def stop(processes: Sequence[Process], seconds: float = STOPPED_WITHIN) -> list[str]:
     """End processes one after the other, in the order given. Returns the names of those that had to be killed."""
     stubborn = []

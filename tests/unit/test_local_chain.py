@@ -1,0 +1,174 @@
+"""What the chain starts and with which environment; what the command line makes of files and refusals."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from local_test import opt_ml, predict
+from local_test.__main__ import main, parser
+from local_test.chain_command import command_env
+from local_test.plan import Ports, endpoint_name, plan
+from local_test.state import ChainError, State
+from serving.contract import Column, ColumnType, Contract, Task
+
+
+def write_models(directory: Path, dataset: str = "abalone") -> Path:
+    column = Column("length", ColumnType.NUMERIC)
+    contract = Contract(dataset, Task.REGRESSION, (column,), ("length",), {})
+    for stage in ("featurizer", "predictor"):
+        (directory / stage / "model").mkdir(parents=True)
+        (directory / stage / "model" / "contract.json").write_text(contract.to_json())
+    return directory
+
+
+def test_the_chain_is_two_stages_on_loopback_and_a_router_that_knows_them(tmp_path):
+    given = {
+        "PATH": "/bin",
+        "PORT": "9",
+        "STAGE": "x",
+        "MODEL_SERVER_RUN_DIR": "/run/x",
+        "MODEL_SERVER_HOST": "0.0.0.0",
+    }
+
+    endpoint, (featurizer, predictor, router) = plan(write_models(tmp_path), Ports(80, 82, 81), given)
+
+    assert endpoint == router.env["ENDPOINT_NAME"] == "abalone"
+    assert [p.name for p in (featurizer, predictor, router)] == ["featurizer", "predictor", "router"]
+    assert [p.env["STAGE"] for p in (featurizer, predictor, router)] == ["featurizer", "predictor", "local_test"]
+    assert featurizer.env["SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT"] == "application/x-npy"
+    assert "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT" not in predictor.env
+    assert featurizer.env["SAGEMAKER_SAFE_PORT_RANGE"] == predictor.env["SAGEMAKER_SAFE_PORT_RANGE"] == "81-82"
+    assert router.env["CONTAINERS"] == "featurizer=http://127.0.0.1:82,predictor=http://127.0.0.1:81"
+    for planned in (featurizer, predictor, router):
+        assert planned.env["MODEL_SERVER_HOST"] == "127.0.0.1"
+        assert planned.env["SAGEMAKER_BIND_TO_PORT"] == str(planned.port)
+        assert not planned.env.keys() & {"PORT", "MODEL_SERVER_RUN_DIR"}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name"),
+    [("abalone", "abalone"), ("my_own data!", "my-own-data"), ("_" * 3, "endpoint"), ("a" * 70, "a" * 63)],
+)
+def test_the_endpoint_has_the_data_sets_name_as_far_as_sagemaker_allows_it(tmp_path, dataset, name):
+    assert endpoint_name(write_models(tmp_path, dataset)) == name
+
+
+@pytest.mark.parametrize("stage", ["featurizer", "predictor"])
+def test_a_missing_model_is_refused_with_the_next_step(tmp_path, stage):
+    (write_models(tmp_path) / stage / "model" / "contract.json").unlink()
+
+    with pytest.raises(ChainError, match=f"no model in .*{stage}/model: run `python -m pipeline train`"):
+        endpoint_name(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("env", "reason"),
+    [
+        ({"ROUTER_PORT": "http"}, "ROUTER_PORT: expected a port from 1 to 65535, got 'http'"),
+        ({"PREDICTOR_PORT": "65536"}, "PREDICTOR_PORT: expected a port"),
+        ({"FEATURIZER_PORT": "0"}, "FEATURIZER_PORT: expected a port"),
+        ({"FEATURIZER_PORT": "8080"}, "expected three different ports, got ROUTER_PORT=8080, FEATURIZER_PORT=8080"),
+    ],
+)
+def test_unusable_ports_are_refused(env, reason):
+    with pytest.raises(ChainError, match=reason):
+        Ports.from_env(env)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"AWS_DEFAULT_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}),
+        ({"AWS_REGION": "eu-west-1", "AWS_PROFILE": "mine"}, {"AWS_REGION": "eu-west-1", "AWS_PROFILE": "mine"}),
+        (
+            {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "A"},
+            {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "A"},
+        ),
+    ],
+)
+def test_a_command_finds_the_chain_and_keeps_its_own_region_and_credentials(given, expected):
+    env = command_env(given, "abalone", 8080)
+
+    assert env == expected | {
+        "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": "http://127.0.0.1:8080",
+        "ENDPOINT_NAME": "abalone",
+    }
+
+
+def test_a_damaged_state_is_not_taken_for_an_empty_one(tmp_path):
+    (tmp_path / "chain.json").write_text("{")
+
+    with pytest.raises(ChainError, match="damaged"):
+        State(tmp_path).load()
+
+
+def test_two_commands_cannot_change_the_chain_at_once(tmp_path):
+    with State(tmp_path).locked(), pytest.raises(ChainError, match="another command"), State(tmp_path).locked():
+        pass
+
+
+def test_the_tree_of_a_training_job_is_that_of_sagemaker(tmp_path):
+    (tmp_path / "rows.csv").write_text("1\n")
+    (tmp_path / "schemas").mkdir()
+    (tmp_path / "schemas" / "a.toml").write_text("")
+    tree = tmp_path / "opt_ml"
+    (tree / "output").mkdir(parents=True)
+    (tree / "output" / "failure").write_text("of an earlier job")
+
+    opt_ml.prepare(tree, {"train": str(tmp_path / "rows.csv"), "schema": str(tmp_path / "schemas")}, {"rounds": "5"})
+
+    files = sorted(str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file())
+    assert files == [
+        "input/config/hyperparameters.json",
+        "input/config/inputdataconfig.json",
+        "input/config/resourceconfig.json",
+        "input/data/schema/a.toml",
+        "input/data/train/rows.csv",
+    ]
+    assert json.loads((tree / "input/config/hyperparameters.json").read_text()) == {"rounds": "5"}
+    assert list(json.loads((tree / "input/config/inputdataconfig.json").read_text())) == ["train", "schema"]
+
+
+def test_a_channel_without_its_file_is_refused(tmp_path):
+    with pytest.raises(ChainError, match="channel train: there is no file or directory"):
+        opt_ml.prepare(tmp_path / "tree", {"train": str(tmp_path / "absent.csv")}, {})
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"<html>", "502: <html>"),
+        (b"[1]", "502: [1]"),
+        (b'{"code": "not_ready", "message": "wait"}', "502 not_ready: wait"),
+        (b'{"Message": "no such endpoint"}', "502 ValidationError: no such endpoint"),
+    ],
+)
+def test_a_refusal_is_explained_whoever_refused(body, expected):
+    assert predict.explain(502, "ValidationError", body) == expected
+
+
+def test_a_file_of_an_unknown_kind_needs_a_content_type(tmp_path, capsys):
+    arguments = argparse.Namespace(file=tmp_path / "rows.txt", content_type=None)
+
+    assert predict.run(arguments, {}) == 2
+    assert "--content-type" in capsys.readouterr().err
+
+
+def test_images_without_docker_are_refused_with_the_way_without_it(monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "")
+
+    assert main(["train_local", "featurizer"]) == 1
+    assert "python -m local_test chain up" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["chain up", "chain run", "chain logs", "predict", "train_local", "serve_local"])
+def test_every_verb_explains_itself(verb, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        parser().parse_args([*verb.split(), "--help"])
+
+    assert exit_.value.code == 0
+    assert verb in capsys.readouterr().out
