@@ -14,7 +14,7 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from serving import logs
-from serving.errors import PayloadTooLarge, ServingError
+from serving.errors import PayloadTooLarge, ServingError, UnsupportedMediaType, cut
 from serving.payload import Payload, Stage
 from serving.settings import MIB, Settings
 
@@ -39,6 +39,7 @@ def create_app(stage: Stage, settings: Settings | None = None, ready: Callable[[
 
     @app.post("/invocations", provide_automatic_options=False)
     def invocations() -> Response:
+        _refuse_compressed()
         return answer(stage(read_payload()))
 
     @app.get("/execution-parameters", provide_automatic_options=False)
@@ -60,6 +61,7 @@ def new_app(settings: Settings) -> Flask:
     app.url_map.merge_slashes = False
     app.before_request(_begin)
     app.after_request(_finish)
+    app.teardown_request(lambda _error: logs.request_id.set("") and None)
     app.register_error_handler(ServingError, _refuse)
     app.register_error_handler(HTTPException, _refuse_http)
     app.register_error_handler(500, _own_fault)
@@ -83,6 +85,14 @@ def error_response(status: int, error: Mapping[str, str | int]) -> Response:
     """An error as JSON under 2,048 bytes, so that SageMaker passes it on whole."""
     body = json.dumps({**error, "request_id": logs.request_id.get()}, ensure_ascii=False)
     return Response(body, status=status, mimetype="application/json")
+
+
+def _refuse_compressed() -> None:
+    """A few kilobytes of gzip can be gigabytes of records."""
+    coding = request.headers.get("Content-Encoding", "")
+    if coding.strip().lower() not in ("", "identity"):
+        message = f"expected a body without Content-Encoding, got {cut(coding)}"
+        raise UnsupportedMediaType(message, code="unsupported_encoding")
 
 
 def _begin() -> None:
@@ -113,7 +123,10 @@ def _finish(response: Response) -> Response:
 
 def _refuse(error: ServingError) -> Response:
     g.refusal = error.code
-    return error_response(error.status, error.as_dict())
+    response = error_response(error.status, error.as_dict())
+    if error.code == "unsupported_encoding":
+        response.headers["Accept-Encoding"] = "identity"  # RFC 9110, 15.5.16
+    return response
 
 
 def _refuse_http(error: HTTPException) -> Response:
