@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from predictor.train import fit
+from predictor.search import fit
 from serving.contract import Contract, Task
 
 # The parameters of the article that this pipeline follows.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from featurizer import train as featurizer
 from featurizer.schema import BadDataset, Schema, labels, typed_frame
 from pipeline.data import known_datasets, load_rows, load_schema
+from predictor import search
 from predictor import train as predictor
 from serving import artifact
 from serving.contract import Contract
@@ -95,7 +96,7 @@ def train(schema: Schema, raw: pd.DataFrame, out: Path, seed: int) -> Contract:
     classes = labels(raw, schema)[1]
     raw_train, raw_test = train_test_split(raw, random_state=seed, test_size=schema.test_size)
     fitted = featurizer.fit(schema, raw_train, {"seed": seed, "test_size": schema.test_size}, classes)
-    learned = predictor.learn(fitted.features, fitted.target, fitted.contract, seed, _show_progress)
+    learned = search.learn(fitted.features, fitted.target, fitted.contract, seed, _show_progress)
     contract, predicted, truth = _judge(schema, fitted, learned, raw_test, seed)
     with tempfile.TemporaryDirectory() as scratch:
         _write(fitted, learned, contract, raw_test, Path(scratch))
@@ -105,7 +106,7 @@ def train(schema: Schema, raw: pd.DataFrame, out: Path, seed: int) -> Contract:
 
 
 def _judge(
-    schema: Schema, fitted: featurizer.Fitted, learned: predictor.Learned, raw_test: pd.DataFrame, seed: int
+    schema: Schema, fitted: featurizer.Fitted, learned: search.Learned, raw_test: pd.DataFrame, seed: int
 ) -> tuple[Contract, Any, Any]:
     from pipeline.evaluate import baselines, metrics
 
@@ -122,7 +123,7 @@ def _judge(
 
 
 def _write(
-    fitted: featurizer.Fitted, learned: predictor.Learned, contract: Contract, raw_test: pd.DataFrame, out: Path
+    fitted: featurizer.Fitted, learned: search.Learned, contract: Contract, raw_test: pd.DataFrame, out: Path
 ) -> None:
     for stage in STAGES:
         (out / stage / "model").mkdir(parents=True)
