@@ -21,7 +21,8 @@ from local_test.state import ChainError
 READY_WITHIN = 60.0  # seconds
 TRAIN_EXAMPLE = """\
 example:
-  python -m local_test train_local featurizer --channel train=raw.csv --channel schema=pipeline/datasets/abalone.toml"""
+  python -m local_test train_local featurizer --channel train=raw.csv --hyperparameter label=rings \\
+      --hyperparameter task=regression --hyperparameter categorical=sex"""
 SERVE_EXAMPLE = """\
 example:
   python -m local_test serve_local predictor --model artifacts/predictor/model --port 8082
