@@ -1,5 +1,6 @@
+import os
 import sys
 
 from pipeline.cli import main
 
-sys.exit(main(sys.argv[1:]))
+sys.exit(main(sys.argv[1:], os.environ))

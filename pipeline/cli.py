@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from pipeline import demo, train
 from serving.training import BadJob
@@ -12,8 +13,11 @@ from serving.training import BadJob
 VERBS = {"train": train, "demo": demo}
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run a verb. Returns its exit code; 2 for wrong arguments or data that do not fit, with one line that says why."""
+def main(arguments: Sequence[str], env: Mapping[str, str] = MappingProxyType({})) -> int:
+    """Run a verb; it finds `env` among its arguments.
+
+    Returns its exit code; 2 for wrong arguments or data that do not fit, with one line that says why.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m pipeline", description="Train a serial inference pipeline and use it."
     )
@@ -25,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
         )  # fmt: skip
         module.add_arguments(verb)
         verb.set_defaults(run=module.run)
-    parsed = parser.parse_args(arguments)
+    parsed = parser.parse_args(arguments, argparse.Namespace(env=env))
     try:
         code: int = parsed.run(parsed)
         return code

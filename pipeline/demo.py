@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Returns 0 when every answer equals the models' own to the bit."""
-    url = arguments.url or f"http://127.0.0.1:{os.environ.get('ROUTER_PORT') or 8080}"
+    url = arguments.url or f"http://127.0.0.1:{arguments.env.get('ROUTER_PORT') or 8080}"
     contract = Contract.load(arguments.artifacts / "featurizer" / "model")
     header, *rows = (arguments.artifacts / "test.csv").read_text(encoding="utf-8").splitlines()
     client = runtime_client(url)

@@ -1,0 +1,162 @@
+"""Who may import whom, and what the images must share."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("serving", "featurizer", "predictor", "pipeline", "local_test")
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for package in PACKAGES
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+MAY_IMPORT = {
+    "serving": {"serving"},
+    "featurizer": {"featurizer", "serving"},
+    "predictor": {"predictor", "serving"},
+    "local_test": {"local_test", "serving"},
+    "pipeline": {"pipeline", "serving", "featurizer", "predictor"},
+}
+CODECS = ("serving.formats.", "serving.cells")
+ENTRY_POINTS = ("__main__.py", "wsgi.py", "gunicorn_conf.py")
+TRAINING = {
+    *("featurizer.train", "featurizer.schema", "predictor.train", "predictor.search", "serving.training", "pipeline"),
+    *("sklearn.model_selection", "xgboost.training", "matplotlib"),
+}
+SERVED = [
+    f"{stage}.{name}"
+    for stage in ("featurizer", "predictor")
+    for name in ("model", "records", "features", "wsgi")
+    if f"{stage}.{name}" in MODULES
+]
+
+
+def imported(module: str, top_level_only: bool = False) -> set[str]:
+    """The names of all modules that a module imports; of `from a import b` both a and a.b."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    names: set[str] = set()
+    for node in tree.body if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{module}: a relative import"
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def reached(module: str) -> set[str]:
+    """What importing a module imports in the end."""
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        for name in imported(waiting.pop(), top_level_only=True) - found:
+            found.add(name)
+            if name in MODULES:
+                waiting.append(name)
+    return found
+
+
+def tops(names: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}
+
+
+def test_every_package_is_looked_at() -> None:
+    assert tops(set(MODULES)) == set(PACKAGES)
+    assert "serving.app" in imported("featurizer.wsgi") | reached("featurizer.wsgi")
+    assert {"featurizer.model", "featurizer.records", "predictor.features", "predictor.wsgi"} <= set(SERVED)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_package_imports_only_those_it_may(module: str) -> None:
+    ours = tops(imported(module)) & set(PACKAGES)
+
+    assert ours <= MAY_IMPORT[module.partition(".")[0]]
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.partition(".")[0] == "serving"])
+def test_the_model_server_needs_flask_and_small_codecs_only(module: str) -> None:
+    allowed = {*sys.stdlib_module_names, "serving", "flask", "werkzeug", "orjson"}
+    if module.startswith(CODECS):
+        allowed |= {"numpy"}
+    if module == "serving.gunicorn_conf":
+        allowed |= {"gunicorn"}
+
+    assert tops(imported(module)) - allowed == set()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_aws_is_known_to_pipeline_and_local_test_only(module: str) -> None:
+    aws = tops(imported(module)) & {"sagemaker", "boto3", "botocore", "awscli", "moto"}
+
+    assert not aws or module.startswith(("pipeline", "local_test"))
+
+
+def environment_uses(path: Path) -> Iterator[int]:
+    """The lines that use os.environ and its like; WSGI's request.environ is another thing."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.value.id == "os" and node.attr in ("environ", "environb", "getenv", "putenv"):
+                yield node.lineno
+        elif isinstance(node, ast.ImportFrom) and node.module == "os":
+            if {alias.name for alias in node.names} & {"environ", "environb", "getenv", "putenv"}:
+                yield node.lineno
+
+
+def test_only_entry_points_read_the_environment() -> None:
+    uses = {
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in MODULES.values()
+        if path.name not in ENTRY_POINTS
+        for line in environment_uses(path)
+    }
+
+    assert uses == set()
+    assert set(environment_uses(ROOT / "serving" / "__main__.py"))
+
+
+@pytest.mark.parametrize("module", SERVED)
+def test_what_serves_never_imports_what_trains(module: str) -> None:
+    assert reached(module) & TRAINING == set()
+
+
+def test_the_model_server_never_imports_a_stage() -> None:
+    names = {name for module in MODULES if module.startswith("serving") for name in tops(imported(module))}
+
+    assert names & {"featurizer", "predictor", "pipeline", "local_test", "sklearn", "xgboost", "pandas"} == set()
+
+
+def test_the_dockerfiles_are_one_text_with_one_word_changed() -> None:
+    images = ("featurizer", "predictor", "local_test")
+    texts = [(ROOT / image / "Dockerfile").read_text(encoding="utf-8").splitlines() for image in images]
+
+    differing = [lines for lines in zip(*texts, strict=True) if len(set(lines)) > 1]
+
+    assert differing
+    for lines in differing:
+        assert len({line.replace(image, "IMAGE") for image, line in zip(images, lines, strict=True)}) == 1
+
+
+LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
+def test_every_requirement_is_pinned_by_hash_and_names_no_index(lock: Path) -> None:
+    text = lock.read_text(encoding="utf-8").replace("\\\n", " ")
+    requirements = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+    loose = [line[:60] for line in requirements if not re.match(r"[\w.\[\]-]+==\S+.*--hash=sha256:[0-9a-f]{64}", line)]
+
+    assert requirements
+    assert loose == []
+    assert re.search(r"https?:|--(extra-)?index|--find-links|--trusted-host", text) is None
+
+
+def test_every_image_has_a_lock() -> None:
+    assert {path.stem for path in LOCKS} >= {"featurizer", "predictor", "local_test", "pipeline", "dev"}
