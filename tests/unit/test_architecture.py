@@ -100,13 +100,13 @@ def test_aws_is_known_to_pipeline_and_local_test_only(module: str) -> None:
 
 def environment_uses(path: Path) -> Iterator[int]:
     """The lines that use os.environ and its like; WSGI's request.environ is another thing."""
+    doors = {"environ", "environb", "getenv", "putenv"}
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            if node.value.id == "os" and node.attr in ("environ", "environb", "getenv", "putenv"):
-                yield node.lineno
-        elif isinstance(node, ast.ImportFrom) and node.module == "os":
-            if {alias.name for alias in node.names} & {"environ", "environb", "getenv", "putenv"}:
-                yield node.lineno
+        of_os = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os"
+        if of_os and node.attr in doors:
+            yield node.lineno
+        if isinstance(node, ast.ImportFrom) and node.module == "os" and doors & {alias.name for alias in node.names}:
+            yield node.lineno
 
 
 def test_only_entry_points_read_the_environment() -> None:
