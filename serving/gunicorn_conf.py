@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ class Logger(glogging.Logger):  # type: ignore[misc] # gunicorn is untyped
     """gunicorn's messages as our JSON lines."""
 
     def setup(self, cfg: Any) -> None:  # noqa: ANN401
+        sys.stderr = sys.__stderr__  # a reload comes here again
         logs.configure(settings.stage, settings.log_level)
+        sys.stderr = logs.Printed()  # gunicorn prints why it cannot load an application
         self.error_log.handlers, self.error_log.propagate = [], True
         self.access_log.handlers, self.access_log.propagate = [], False
         self.error_log.setLevel(settings.log_level)

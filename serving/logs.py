@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
 import time
 from contextvars import ContextVar
+from types import TracebackType
 from typing import Any
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -41,6 +43,20 @@ def configure(stage: str, level: str) -> None:
     handler.setFormatter(JsonFormatter(stage))
     logging.basicConfig(handlers=[handler], level=level, force=True)
     logging.captureWarnings(True)
+    sys.excepthook = _log_uncaught
+
+
+class Printed(io.TextIOBase):
+    """A standard error for those who print: each text becomes a log line."""
+
+    def write(self, text: str) -> int:
+        if message := text.strip():
+            logging.getLogger("printed").error("%s", message)
+        return len(text)
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    logging.getLogger("serving").critical("stopped by an error", exc_info=(kind, error, trace))
 
 
 def _iso(seconds: float) -> str:

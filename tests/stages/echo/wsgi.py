@@ -1,0 +1,22 @@
+"""A stage that answers what it is sent, after doing what the body's first word says."""
+
+import os
+import time
+
+from serving.payload import Payload
+from serving.wsgi import container_app
+
+
+def obey(payload: Payload) -> Payload:
+    """`sleep SECONDS ...`, `die`, `fail`; anything else is answered at once."""
+    word, _, rest = payload.body[:64].partition(b" ")
+    if word == b"sleep":
+        time.sleep(float(rest.split()[0]))
+    elif word == b"die":
+        os._exit(7)
+    elif word == b"fail":
+        raise RuntimeError("the stage failed")
+    return Payload(payload.body, payload.content_type)
+
+
+app = container_app(lambda _settings: obey, os.environ)
