@@ -81,7 +81,8 @@ def _watch(children: Children, board: Scoreboard, settings: Settings, started: f
             children.signal("gunicorn", signal.SIGHUP)
         if signal.SIGTERM in signals or signal.SIGINT in signals:
             log.info("stopping: accepted requests are answered first")
-            _drain(children, board, patience=DRAINED_WITHIN)
+            # Before /ping has answered 200 there is nothing to drain, and a worker that loads does not listen.
+            _drain(children, board, patience=DRAINED_WITHIN if announced else 0.5)
             return 0
 
 

@@ -1,0 +1,203 @@
+"""Stopping, and losing processes: what only real ones can answer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from pathlib import Path
+
+import pytest
+
+from tests.servers import ECHO, GATED, Server, launched, running, wait_until
+
+
+def test_no_request_in_flight_at_sigterm_is_lost():
+    with running(ECHO) as server, ThreadPoolExecutor(100) as pool:
+        bodies = [f"sleep 0.03 {number}".encode() for number in range(100)]
+        pending = [pool.submit(server.invoke, body) for body in bodies]
+        wait_until(lambda: established(server) >= 90, "the requests to be in flight")
+        server.ping()  # nginx accepts in order: by now it has accepted the hundred
+        unanswered = sum(not request.done() for request in pending)
+        server.process.terminate()
+        server.process.terminate()
+        answers = [request.result() for request in pending]
+        code = server.process.wait(30)
+
+    assert unanswered > 50
+    assert [(answer.status, answer.body) for answer in answers] == [(200, body) for body in bodies]
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("worker_class", "at_once", "nginx"),
+    [("sync", 2, "off"), ("gthread", 16, "off"), ("gthread", 16, "on"), ("gevent", 20, "off"), ("gevent", 20, "on")],
+)
+def test_every_worker_class_serves_and_drains(worker_class, at_once, nginx):
+    env = {"MODEL_SERVER_NGINX": nginx, "MODEL_SERVER_WORKER_CLASS": worker_class}
+    with running(ECHO, env) as server, ThreadPoolExecutor(at_once) as pool:
+        served = server.invoke(b"hello")
+        bodies = [f"sleep 0.8 {number}".encode() for number in range(at_once)]
+        pending = [pool.submit(server.invoke, body) for body in bodies]
+        time.sleep(0.4)
+        code = server.stop()
+        answers = [request.result() for request in pending]
+
+    assert (served.status, served.body) == (200, b"hello")
+    assert [(answer.status, answer.body) for answer in answers] == [(200, body) for body in bodies]
+    assert code == 0
+
+
+@pytest.mark.parametrize(("number", "nginx"), [(signal.SIGTERM, "on"), (signal.SIGINT, "off")])
+def test_a_signal_during_model_load_stops_the_container_soon(number, nginx, tmp_path):
+    with launched(GATED, {"MODEL_SERVER_NGINX": nginx, "GATE": str(tmp_path)}) as server:
+        wait_until((tmp_path / "first").exists, "the first worker to load")
+        begun = time.monotonic()
+        code = server.stop(number)
+        seconds = time.monotonic() - begun
+        left = server.processes()
+
+    assert code == 0
+    assert seconds < 10
+    assert left == []
+
+
+def test_a_second_signal_while_draining_is_harmless(front):
+    with running(ECHO, front) as server, ThreadPoolExecutor() as pool:
+        pending = pool.submit(server.invoke, b"sleep 1.2")
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        server.process.send_signal(signal.SIGTERM)
+        code = server.process.wait(30)
+        left = server.processes()
+
+    assert pending.result().status == 200
+    assert code == 0
+    assert left == []
+
+
+def test_no_request_is_lost_behind_nginx_when_workers_are_killed():
+    with running(ECHO) as server:
+        with Load(server) as load:
+            for _ in range(3):
+                kill_a_worker(server)
+                load.wait_for_more(30)  # nginx tries a request twice: none may lose two workers
+
+        assert load.wrong == []
+
+
+def test_workers_killed_under_load_are_replaced(front):
+    with running(ECHO, front) as server:
+        with Load(server):
+            kill_a_worker(server)
+        for worker in (workers := server.workers()):
+            os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: len(set(server.workers()) - set(workers)) == 2, "two new workers")
+        wait_until(lambda: server.pings() == 200, "/ping to answer 200")
+
+        with Load(server) as load:
+            load.wait_for_more(20)
+
+        assert load.wrong == []
+
+
+def test_a_request_that_kills_its_worker_is_answered_with_json_and_harms_no_other():
+    with running(ECHO) as server:
+        with Load(server) as load:
+            answers = [server.invoke(b"die") for _ in range(2)]
+            load.wait_for_more(20)
+        wait_until(lambda: server.pings() == 200, "/ping to answer 200")
+        last = server.invoke(b"hello")
+
+    assert [(answer.status, answer.content_type) for answer in answers] == [(503, "application/json")] * 2
+    assert {answer.json["code"] for answer in answers} == {"not_ready"}
+    assert load.wrong == []
+    assert last.body == b"hello"
+
+
+def test_a_worker_that_hangs_costs_its_caller_a_504_and_is_replaced():
+    with running(ECHO, {"MODEL_SERVER_TIMEOUT": "3"}) as server:
+        hung = server.workers()
+        answer = server.invoke(b"sleep 30")
+        wait_until(lambda: set(server.workers()) != set(hung) and len(server.workers()) == 2, "a new worker")
+        after = [server.invoke(b"hello").body for _ in range(4)]
+
+    assert (answer.status, answer.content_type) == (504, "application/json")
+    assert answer.json["code"] == "timeout"
+    assert after == [b"hello"] * 4
+
+
+@pytest.mark.parametrize(
+    ("master", "nginx"), [("gunicorn", "on"), ("gunicorn", "off"), ("nginx", "on")], ids=lambda value: value
+)
+def test_a_container_dies_with_its_child(master, nginx):
+    with running(ECHO, {"MODEL_SERVER_NGINX": nginx}) as server:
+        os.kill(server.master(master), signal.SIGKILL)
+        code = server.process.wait(20)
+        wait_until(lambda: server.processes() == [], "every process to end", 5)
+        status = server.pings()
+        lines = server.lines()
+
+    assert code not in (0, None)
+    assert status == 0
+    assert any(line["level"] == "CRITICAL" and master in line["message"] for line in lines)
+
+
+@dataclass
+class Load:
+    """Clients that send bodies of their own and compare the answers."""
+
+    server: Server
+    right: int = 0
+    wrong: list[str] = field(default_factory=list)
+    stopped: threading.Event = field(default_factory=threading.Event)
+    threads: list[threading.Thread] = field(default_factory=list)
+
+    def __enter__(self) -> Load:
+        self.threads = [threading.Thread(target=self._send, args=(name,)) for name in "abcd"]
+        for thread in self.threads:
+            thread.start()
+        self.wait_for_more(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopped.set()
+        for thread in self.threads:
+            thread.join()
+
+    def wait_for_more(self, count: int) -> None:
+        target = self.right + count
+        wait_until(lambda: self.right >= target, f"{count} right answers")
+
+    def _send(self, name: str) -> None:
+        number = 0
+        while not self.stopped.is_set():
+            number += 1
+            body = f"sleep 0.01 {name}{number}".encode()
+            try:
+                answer = self.server.invoke(body)
+            except (OSError, HTTPException) as error:
+                self.wrong.append(repr(error))
+                continue
+            if (answer.status, answer.body) == (200, body):
+                self.right += 1
+            else:
+                self.wrong.append(f"{answer.status} {answer.body[:80]!r}")
+
+
+def kill_a_worker(server: Server) -> None:
+    workers = server.workers()
+    os.kill(workers[0], signal.SIGKILL)
+    wait_until(lambda: len(new := server.workers()) == 2 and workers[0] not in new, "a new worker")
+    wait_until(lambda: server.pings() == 200, "/ping to answer 200")
+
+
+def established(server: Server) -> int:
+    """Connections that the server's side of the port has, accepted or still in the backlog."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
+    return sum(row[3] == "01" and int(row[1].rpartition(":")[2], 16) == server.port for row in rows)
