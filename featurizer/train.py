@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
+from joblib.numpy_pickle import NumpyPickler
 from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
@@ -142,7 +143,14 @@ def _fingerprint(frame: pd.DataFrame, target: NDArray[np.float64]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+class _Pickler(NumpyPickler):  # type: ignore[misc] # joblib is untyped
+    """joblib's pickler, for which equal strings are one: the bytes do not tell what else the process has done."""
+
+    def save(self, obj: Any) -> None:  # noqa: ANN401
+        super().save(sys.intern(obj) if type(obj) is str else obj)
+
+
 def _dump(transformer: ColumnTransformer) -> bytes:
     buffer = io.BytesIO()
-    joblib.dump(transformer, buffer)
+    _Pickler(buffer).dump(transformer)
     return buffer.getvalue()
