@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import socket
-from dataclasses import replace
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,71 +17,94 @@ from serving.contract import FILE, Contract
 from tests.servers import ECHO, launched, running
 
 SOON = 20  # seconds, imports of pandas and scikit-learn on a busy machine included
-FILES = {
-    "featurizer": ["contract.json", "manifest.json", "preprocess.joblib"],
-    "predictor": ["contract.json", "manifest.json", "xgboost-model.json"],
-}
 
 
-@pytest.mark.parametrize(("stage", "name"), [(stage, name) for stage, names in FILES.items() for name in names])
-def test_one_flipped_bit_in_a_file_of_the_artifact_stops_the_container(artifacts, tmp_path, stage, name):
-    damaged = copy_of(artifacts, stage, tmp_path) / name
-    body = bytearray(damaged.read_bytes())
-    body[0 if name == artifact.MANIFEST else len(body) // 2] ^= 1
-    damaged.write_bytes(body)
+@dataclass(frozen=True)
+class Wrong:
+    """A stage, what happens to its model directory, and what the log must name."""
 
-    code, reasons = start_and_fail(stage, tmp_path)
-
-    assert code == 1
-    assert len(reasons) == 1
-    assert name in reasons[0]
+    stage: str
+    spoil: Callable[[Path, Path], object]
+    named: str
 
 
-def test_a_missing_model_directory_stops_the_container(tmp_path):
-    code, reasons = start_and_fail("predictor", tmp_path / "nowhere")
+def flip_a_bit(name: str) -> Callable[[Path, Path], object]:
+    def spoil(model_dir: Path, _artifacts: Path) -> None:
+        body = bytearray((model_dir / name).read_bytes())
+        body[0 if name == artifact.MANIFEST else len(body) // 2] ^= 1
+        (model_dir / name).write_bytes(body)
 
-    assert code == 1
-    assert len(reasons) == 1
-    assert str(tmp_path / "nowhere") in reasons[0]
-
-
-@pytest.mark.parametrize("name", ["manifest.json", "xgboost-model.json"])
-def test_a_missing_file_of_the_artifact_stops_the_container(artifacts, tmp_path, name):
-    (copy_of(artifacts, "predictor", tmp_path) / name).unlink()
-
-    code, reasons = start_and_fail("predictor", tmp_path)
-
-    assert code == 1
-    assert len(reasons) == 1
-    assert name in reasons[0]
+    return spoil
 
 
-@pytest.mark.parametrize(("stage", "name"), [("featurizer", "preprocess.joblib"), ("predictor", "xgboost-model.json")])
-def test_a_model_with_other_features_than_its_contract_stops_the_container(artifacts, tmp_path, stage, name):
-    model_dir = copy_of(artifacts, stage, tmp_path)
+def remove(name: str) -> Callable[[Path, Path], object]:
+    return lambda model_dir, _: (model_dir / name).unlink()
+
+
+def rename_a_feature(model_dir: Path, _artifacts: Path) -> None:
+    """As the contract of another training run would have it; the manifest vouches for it."""
     contract = Contract.load(model_dir)
     other = replace(contract, features=("surprise", *contract.features[1:]))
     (model_dir / FILE).write_text(other.to_json(), encoding="utf-8")
     artifact.write_manifest(model_dir)
 
-    code, reasons = start_and_fail(stage, model_dir)
 
-    assert code == 1
+def swap_for(stage: str) -> Callable[[Path, Path], object]:
+    def spoil(model_dir: Path, artifacts: Path) -> None:
+        shutil.rmtree(model_dir)
+        shutil.copytree(artifacts / stage / "model", model_dir)
+
+    return spoil
+
+
+MODELS = {"featurizer": "preprocess.joblib", "predictor": "xgboost-model.json"}
+WRONG = {
+    **{
+        f"flipped bit in {name}": Wrong("predictor", flip_a_bit(name), name)
+        for name in ("contract.json", "manifest.json")
+    },
+    **{f"flipped bit in {name}": Wrong(stage, flip_a_bit(name), name) for stage, name in MODELS.items()},
+    **{f"{stage}, features of another run": Wrong(stage, rename_a_feature, name) for stage, name in MODELS.items()},
+    "featurizer, artifact of the predictor": Wrong("featurizer", swap_for("predictor"), "preprocess.joblib"),
+    "predictor, artifact of the featurizer": Wrong("predictor", swap_for("featurizer"), "xgboost-model.json"),
+    "no model directory": Wrong("predictor", lambda model_dir, _: shutil.rmtree(model_dir), "no model directory"),
+    "no manifest": Wrong("featurizer", remove("manifest.json"), "manifest.json"),
+}
+
+
+@dataclass(frozen=True)
+class End:
+    """How a container ended."""
+
+    code: int
+    lines: list[dict[str, Any]]
+    left: list[int]
+
+
+@pytest.fixture(scope="module")
+def ends(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, End]:
+    """Every wrong container, started; two at a time, for they import for seconds."""
+
+    def start(wrong: Wrong) -> End:
+        model_dir = tmp_path_factory.mktemp("wrong") / "model"
+        shutil.copytree(artifacts / wrong.stage / "model", model_dir)
+        wrong.spoil(model_dir, artifacts)
+        with launched(wrong.stage, {"SM_MODEL_DIR": str(model_dir), "MODEL_SERVER_WORKERS": "1"}) as server:
+            return End(server.process.wait(SOON), server.lines(), server.processes())
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(WRONG, pool.map(start, WRONG.values()), strict=True))
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_artifact_stops_the_container_with_one_line_that_names_it(ends, name):
+    end = ends[name]
+
+    reasons = [line["message"] for line in end.lines if line["message"].startswith("cannot load the model")]
+    assert end.code == 1
     assert len(reasons) == 1
-    assert name in reasons[0]
-    assert "surprise" in reasons[0]
-
-
-@pytest.mark.parametrize(
-    ("stage", "given", "name"),
-    [("featurizer", "predictor", "preprocess.joblib"), ("predictor", "featurizer", "xgboost-model.json")],
-)
-def test_the_artifact_of_the_other_stage_stops_the_container(artifacts, stage, given, name):
-    code, reasons = start_and_fail(stage, artifacts / given / "model")
-
-    assert code == 1
-    assert len(reasons) == 1
-    assert name in reasons[0]
+    assert WRONG[name].named in reasons[0]
+    assert end.left == []
 
 
 @pytest.mark.parametrize("variable", ["SAGEMAKER_BIND_TO_PORT", "PORT"])
@@ -120,21 +145,3 @@ def test_two_containers_share_a_port_range_and_listen_nowhere_else(chain):
         assert server.ping().status == 200
         assert server.listening_ports() == {server.port}
     assert chain[0].port != chain[1].port
-
-
-def copy_of(artifacts: Path, stage: str, target: Path) -> Path:
-    shutil.copytree(artifacts / stage / "model", target, dirs_exist_ok=True)
-    return target
-
-
-def start_and_fail(stage: str, model_dir: Path) -> tuple[int, list[str]]:
-    """Exit code, and what was said of the model: everything in the log is JSON, and no process is left."""
-    env = {"SM_MODEL_DIR": str(model_dir), "MODEL_SERVER_WORKERS": "1"}
-    with launched(stage, env) as server:
-        code = server.process.wait(SOON)
-        assert server.processes() == []
-        return code, [line["message"] for line in server.lines() if is_of_the_model(line)]
-
-
-def is_of_the_model(line: dict[str, Any]) -> bool:
-    return line["level"] == "CRITICAL" and line["message"].startswith("cannot load the model")
