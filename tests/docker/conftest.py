@@ -17,6 +17,7 @@ import pytest
 from tests.conftest import ROOT
 
 STAGES = ("featurizer", "predictor")
+PROGRAMS = (*STAGES, "local_test", "pipeline")  # whatever has a Dockerfile
 ROW = b"I,0.365,0.295,0.095,0.25,0.1075,0.0545,0.08"
 
 
@@ -54,13 +55,15 @@ class Container:
 
 @pytest.fixture(scope="session")
 def images() -> Iterator[dict[str, str]]:
-    """Image names by stage, built from this checkout."""
+    """Image names by the directory of their Dockerfile, built from this checkout. None is left in the end."""
     tag = f"test-{uuid.uuid4().hex[:8]}"
-    names = {stage: f"serial-inference-{stage.replace('_', '-')}:{tag}" for stage in (*STAGES, "local_test")}
+    names = {stage: f"serial-inference-{stage.replace('_', '-')}:{tag}" for stage in PROGRAMS}
     for stage, name in names.items():
         docker("build", "--quiet", "--file", f"{stage}/Dockerfile", "--tag", name, ".", timeout=900)
     yield names
+    left = [docker("ps", "--all", "--quiet", "--filter", f"ancestor={name}") for name in names.values()]
     docker("rmi", "--force", *names.values())
+    assert left == [""] * len(names)
 
 
 Run = Callable[..., Container]
@@ -68,7 +71,10 @@ Run = Callable[..., Container]
 
 @pytest.fixture
 def run() -> Iterator[Run]:
-    """Start containers: `run(image, "serve", options=[...], port=8080)`. All are removed at the end."""
+    """Start containers: `run(image, "serve", options=[...], port=8080)`. All are removed at the end.
+
+    Port 0 publishes none.
+    """
     names: list[str] = []
 
     def start(
@@ -76,7 +82,8 @@ def run() -> Iterator[Run]:
     ) -> Container:
         name = f"serial-inference-test-{uuid.uuid4().hex[:8]}"
         names.append(name)
-        docker("run", "--detach", "--name", name, "--publish", f"127.0.0.1::{port}", *(options or []), image, *command)
+        publish = ["--publish", f"127.0.0.1::{port}"] if port else []
+        docker("run", "--detach", "--name", name, *publish, *(options or []), image, *command)
         if not wait:
             return Container(name)
         container = Container(name, _published(name, port))
