@@ -15,6 +15,7 @@ _NOT_ALLOWED = {"code": "method_not_allowed", "message": "expected GET or HEAD"}
 def start_health_server(path: Path, ready: Callable[[], bool]) -> None:
     """Answer nginx on a Unix socket, from a thread that lives as long as the process."""
     listener = socket.socket(socket.AF_UNIX)
+    path.unlink(missing_ok=True)  # of a server that was killed
     listener.bind(str(path))
     path.chmod(0o600)
     listener.listen(128)
