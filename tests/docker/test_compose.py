@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from pipeline.demo import in_process
 from tests.conftest import ROOT
-from tests.docker.conftest import ask, docker
+from tests.docker.conftest import Container, ask, docker
 
 pytestmark = pytest.mark.docker
 
@@ -34,6 +34,15 @@ from sagemaker.serializers import IdentitySerializer
 from sagemaker.session import Session
 predictor = Predictor("abalone", Session(default_bucket="any"), IdentitySerializer("text/csv"), JSONDeserializer())
 print(predictor.predict(sys.stdin.buffer.read())["result"])
+"""
+
+
+# Docker's own name server, 127.0.0.11, listens there too.
+LISTENING = """
+import pathlib
+tables = [pathlib.Path("/proc/net", name).read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+lines = [line.split() for table in tables for line in table if "0B00007F:" not in line]
+print(sorted({int(fields[1].rpartition(":")[2], 16) for fields in lines if fields[3] == "0A"}))
 """
 
 
@@ -56,6 +65,11 @@ class Chain:
         command = ["docker", "compose", "--project-name", self.project, *arguments]
         return subprocess.run(command, cwd=self.checkout, env=self.env, capture_output=True, text=True, check=False)
 
+    def left(self) -> str:
+        """The ids of this project's containers, networks and volumes."""
+        chosen = ("--quiet", "--filter", f"label=com.docker.compose.project={self.project}")
+        return "".join(docker(*kind, *chosen) for kind in (("ps", "--all"), ("network", "ls"), ("volume", "ls")))
+
     def client(self):
         config = Config(signature_version=UNSIGNED)
         url = self.env["AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME"]
@@ -67,10 +81,12 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     checkout = tmp_path_factory.mktemp("compose") / "clone"
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout
     subprocess.run(["mkdir", "-p", checkout], check=True)
-    archive = subprocess.run(
+    archive = subprocess.run(  # as they are now, committed or not
         ["tar", "-c", "--null", "-T", "-"], cwd=ROOT, input=listed, check=True, capture_output=True
     )
     subprocess.run(["tar", "-x"], cwd=checkout, input=archive.stdout, check=True)
+    if os.getuid() == 0:  # a developer is not root, who the containers run as
+        os.chown(checkout / "artifacts", 12345, 12345)
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
     names = ("ROUTER_PORT", "FEATURIZER_PORT", "PREDICTOR_PORT")
     ports = {name: str(taken.getsockname()[1]) for name, taken in zip(names, sockets, strict=True)}
@@ -83,6 +99,8 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
         yield running
     finally:
         running.compose("down", "--volumes", "--rmi", "local")
+        assert running.left() == ""
+        assert docker("image", "ls", "--quiet", f"{running.project}-*") == ""
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +155,36 @@ def test_plain_http_gets_them_too(chain: Chain, rows: bytes, expected: NDArray[n
     assert same([float(line) for line in body.splitlines()], expected)
 
 
+def test_the_runtime_api_over_plain_http_gets_them_too(
+    chain: Chain, rows: bytes, expected: NDArray[np.float32]
+) -> None:
+    """With rows as a client has them: neither header nor label."""
+    bare = b"\n".join(row.rpartition(b",")[0] for row in rows.splitlines()[1:])
+    port, path = int(chain.ports["ROUTER_PORT"]), "/endpoints/abalone/invocations"
+    status, body = ask(port, "POST", path, bare, {"Content-Type": "text/csv", "Accept": "application/json"})
+
+    assert status == 200
+    assert same(json.loads(body)["result"], expected)
+
+
+def test_one_row_at_a_time_gives_the_same(chain: Chain, rows: bytes, expected: NDArray[np.float32]) -> None:
+    port = int(chain.ports["ROUTER_PORT"])
+    answers = [ask(port, "POST", "/invocations", row, {"Content-Type": "text/csv"}) for row in rows.splitlines()[1:]]
+
+    assert {status for status, _ in answers} == {200}
+    assert same([json.loads(body)["result"][0] for _, body in answers], expected)
+
+
+def test_the_stages_speak_npy_with_one_another(chain: Chain, rows: bytes) -> None:
+    _, features = ask(int(chain.ports["FEATURIZER_PORT"]), "POST", "/invocations", rows, {"Content-Type": "text/csv"})
+    chain.client().invoke_endpoint(EndpointName="abalone", ContentType="text/csv", InferenceId="the-hop", Body=rows)
+    logged = Container(chain.compose("ps", "--quiet", "predictor").stdout.strip()).logs()
+    (line,) = [line for line in map(json.loads, logged.splitlines()) if line.get("request_id") == "the-hop"]
+
+    assert features[:6] == b"\x93NUMPY"
+    assert (line["status"], line["bytes_in"]) == (200, len(features))
+
+
 def test_each_container_answers_on_its_own_port(chain: Chain, rows: bytes, expected: NDArray[np.float32]) -> None:
     first, second = int(chain.ports["FEATURIZER_PORT"]), int(chain.ports["PREDICTOR_PORT"])
     status, features = ask(first, "POST", "/invocations", rows, {"Content-Type": "text/csv"})
@@ -166,6 +214,8 @@ def test_the_stages_share_a_network_and_read_their_models_only(chain: Chain) -> 
     for stage in found.values():
         (mount,) = [mount for mount in stage["Mounts"] if mount["Destination"] == "/opt/ml/model"]
         assert mount["RW"] is False
+    listening = docker("exec", ids["predictor"], "python", "-c", LISTENING)
+    assert listening.strip() == "[8081, 8082]"
 
 
 def test_what_it_trained_belongs_to_the_owner_of_the_directory(chain: Chain) -> None:
@@ -174,13 +224,16 @@ def test_what_it_trained_belongs_to_the_owner_of_the_directory(chain: Chain) -> 
     assert {path.stat().st_uid for path in directory.rglob("*")} == {directory.stat().st_uid}
 
 
-def test_a_second_up_keeps_the_artifacts_and_down_leaves_nothing(chain: Chain) -> None:
-    before = (chain.checkout / "artifacts" / "featurizer" / "model.tar.gz").stat().st_mtime_ns
-
-    assert chain.compose("down").returncode == 0
-    left = docker("ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={chain.project}")
-    networks = docker("network", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={chain.project}")
-    assert (left, networks) == ("", "")
+def test_down_leaves_nothing_and_a_second_up_trains_nothing(chain: Chain) -> None:
+    """The last: it stops what the others ask."""
+    files = sorted((chain.checkout / "artifacts").rglob("*.*"))
+    before = [path.stat().st_mtime_ns for path in files]
+    down = chain.compose("down")
+    left = chain.left()
     again = chain.compose("up", "--wait")
+
+    assert down.returncode == 0, down.stderr
+    assert left == ""
     assert again.returncode == 0, again.stderr
-    assert (chain.checkout / "artifacts" / "featurizer" / "model.tar.gz").stat().st_mtime_ns == before
+    assert "keeping the abalone artifacts" in chain.compose("logs", "train").stdout
+    assert [path.stat().st_mtime_ns for path in files] == before
