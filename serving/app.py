@@ -21,6 +21,7 @@ from serving.settings import MIB, Settings
 log = logging.getLogger("serving.app")
 
 ID_HEADERS = ("X-Amzn-SageMaker-Inference-Id", "X-Request-Id")
+MOST_DISCARDED = 64 * MIB
 CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 _VISIBLE = re.compile(r"[\x20-\x7e]{1,1024}")
 _ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -102,6 +103,8 @@ def _begin() -> None:
 
 
 def _finish(response: Response) -> Response:
+    if response.status_code >= HTTPStatus.BAD_REQUEST:
+        _discard_body()
     response.headers["X-Request-Id"] = logs.request_id.get()
     attributes = request.headers.get(CUSTOM_ATTRIBUTES, "")
     if _VISIBLE.fullmatch(attributes) and CUSTOM_ATTRIBUTES not in response.headers:
@@ -119,6 +122,14 @@ def _finish(response: Response) -> Response:
             fields["code"] = refusal
         log.info("request", extra={"fields": fields})
     return response
+
+
+def _discard_body() -> None:
+    """Read what a refused request still sends: a client that cannot finish sending may never see why it was refused."""
+    left = request.content_length or 0
+    stream = request.environ["wsgi.input"]
+    while 0 < left <= MOST_DISCARDED and (chunk := stream.read(min(left, 65536))):
+        left -= len(chunk)
 
 
 def _refuse(error: ServingError) -> Response:

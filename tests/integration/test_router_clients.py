@@ -225,3 +225,11 @@ def test_many_clients_at_once_each_get_their_own_answer(runtime, served):
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(ask, range(200)))
+
+
+def test_a_client_that_sends_too_much_is_told_so(runtime):
+    with pytest.raises(botocore.exceptions.ClientError) as caught:
+        runtime.invoke_endpoint(EndpointName="abalone", ContentType="text/csv", Body=b"1\n" * 3_600_000)
+
+    assert caught.value.response["Error"]["Code"] == "ValidationError"
+    assert "6291456" in caught.value.response["Error"]["Message"]
