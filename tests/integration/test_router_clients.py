@@ -227,9 +227,11 @@ def test_many_clients_at_once_each_get_their_own_answer(runtime, served):
         assert all(pool.map(ask, range(200)))
 
 
-def test_a_client_that_sends_too_much_is_told_so(runtime):
-    with pytest.raises(botocore.exceptions.ClientError) as caught:
-        runtime.invoke_endpoint(EndpointName="abalone", ContentType="text/csv", Body=b"1\n" * 3_600_000)
+def test_a_plain_client_that_sends_too_much_is_told_so_too(served):
+    request = urllib.request.Request(f"{served.url}/invocations", b"1\n" * 3_600_000, {"Content-Type": "text/csv"})
 
-    assert caught.value.response["Error"]["Code"] == "ValidationError"
-    assert "6291456" in caught.value.response["Error"]["Message"]
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=30)
+
+    assert caught.value.code == 413
+    assert b"at most 6291456 bytes" in caught.value.read()
