@@ -63,10 +63,17 @@ class Process:
         alive = self.is_alive()
         if not alive and _start_time(self.pid):
             return  # another process has the id by now, so nothing of our session is left
-        for pid, command in _session(self.pid):
-            if alive or any(word in command for word in _OURS):
+        deadline = time.monotonic() + 5
+        # Again until none is left: a killed process holds its port for a moment, and may have started another.
+        while time.monotonic() < deadline and (left := self._left(all_of_it=alive)):
+            for pid in left:
                 _signal(pid, signal.SIGKILL)
-        self.wait(time.monotonic() + 5)
+            time.sleep(0.02)
+
+    def _left(self, *, all_of_it: bool) -> list[int]:
+        """What still runs of its session: everything, or what is surely ours."""
+        found = [(pid, command) for pid, command in _session(self.pid) if _start_time(pid)]
+        return [pid for pid, command in found if all_of_it or any(word in command for word in _OURS)]
 
 
 @contextlib.contextmanager
