@@ -40,8 +40,8 @@ worker_class = settings.worker_class
 threads = settings.threads if settings.worker_class == "gthread" else 1
 timeout = settings.timeout
 graceful_timeout = 25
-keepalive = 65  # longer than our router keeps an idle connection
-# A request may not outlive its worker's load: the model is read after the fork, because OpenMP does not survive one.
+keepalive = 65  # seconds; of gthread and gevent workers
+# Each worker reads the model after the fork, because OpenMP does not survive one.
 preload_app = False
 control_socket_disable = True
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - heartbeats must not touch a disk
