@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.cells import categories_from_json, categories_from_text, numbers_from_json, numbers_from_text
+from serving.cells import MISSING, categories_from_json, categories_from_text, number_column, numbers_from_json
 from serving.contract import Column, ColumnType, Contract
 from serving.errors import BadPayload, cut
-from serving.formats.csv import Cells, read_csv
-from serving.formats.json import Rows, list_columns, read_json, read_jsonlines
+from serving.formats.csv import Cells, Lines, read_csv
+from serving.formats.json import Rows, read_json, read_jsonlines
 from serving.media import MediaType
 from serving.payload import CSV, JSON, JSONLINES
 
@@ -26,39 +25,60 @@ Records = Mapping[str, NDArray[Any]]
 def read_records(body: bytes, media: MediaType, contract: Contract) -> Records:
     """Read a body of one of the accepted types. Raises `BadPayload` (400) naming row, column and expectation."""
     if media.name == CSV:
-        return _from_csv(body, media.parameters.get("header", ""), contract)
-    return _from_json(read_json(body) if media.name == JSON else read_jsonlines(body), contract)
+        blocks = _from_csv(read_csv(body), media.parameters.get("header", ""), contract)
+    else:
+        rows = [read_json(body, len(contract.inputs))] if media.name == JSON else read_jsonlines(body)
+        blocks = _from_json(rows, contract)
+    first, *others = blocks
+    if not others:
+        return first
+    return {name: np.concatenate([block[name] for block in (first, *others)]) for name in first}
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """At which position of a row each input column stands."""
-
-    positions: Mapping[str, int]
-    label: int | None = None
+def row_count(records: Records) -> int:
+    return len(next(iter(records.values())))
 
 
-def _from_csv(body: bytes, header: str, contract: Contract) -> Records:
+def _from_csv(lines: Lines, header: str, contract: Contract) -> Iterator[Records]:
     if header not in ("", "present", "absent"):
         raise BadPayload(f"expected header=present or header=absent, got header={cut(header)}", code="bad_header")
-    cells = read_csv(body, _widths(contract))
-    names = cells.row(0)
-    if header == "present" or (header == "" and set(names) >= {column.name for column in contract.inputs}):
-        layout, cells = _by_name(names, contract), cells.without_first_row()
-    else:
-        layout = _by_position(cells.width, contract)
-        _refuse_empty_label(cells, layout)
-    return {c.name: _text_column(cells.column(layout.positions[c.name]), c) for c in contract.inputs}
+    first = lines.first()
+    if header == "present" or (header == "" and set(first) >= {column.name for column in contract.inputs}):
+        _check_header(first, contract)
+        for cells in lines.after_first().blocks([len(first)]):
+            yield {c.name: _text_column(cells, first.index(c.name), c) for c in contract.inputs}
+        return
+    try:
+        for cells in lines.blocks(_widths(contract)):
+            yield _by_position(cells, contract)
+    except BadPayload as error:
+        if error.row == 1 and header == "" and _looks_like_header(first):
+            error.message += f"; if this row is a header, its names must be {cut(','.join(_names(contract)), 256)}"
+        raise
 
 
-def _from_json(rows: Rows, contract: Contract) -> Records:
-    if rows.objects:
-        columns = {c.name: [row[c.name] for row in _checked(rows.objects, contract)] for c in contract.inputs}
-    else:
-        by_position = list_columns(rows.lists, _widths(contract))
-        layout = _by_position(len(by_position), contract)
-        columns = {c.name: by_position[layout.positions[c.name]] for c in contract.inputs}
-    return {c.name: _json_column(columns[c.name], c) for c in contract.inputs}
+def _by_position(cells: Cells, contract: Contract) -> Records:
+    columns = _columns(cells.width, contract)
+    for position, column in enumerate(columns):
+        if column.type is ColumnType.LABEL and "" in (labels := cells.column(position)):
+            # A trailing comma looks like an empty label: better to ask than to guess.
+            message = f"expected {cells.width - 1} columns, or {cells.width} with a label; the label is empty"
+            raise BadPayload(message, code="empty_label", row=cells.first_row + labels.index(""))
+    return {c.name: _text_column(cells, columns.index(c), c) for c in contract.inputs}
+
+
+def _from_json(blocks: Iterator[Rows] | list[Rows], contract: Contract) -> Iterator[Records]:
+    widths = _widths(contract)
+    names = _names(contract)
+    for rows in blocks:
+        if rows.named:
+            ignored = [contract.label.name] if contract.label else []
+            found = dict(zip(names, rows.by_name(names, ignored), strict=True))
+        else:
+            flat, width = rows.flat(widths)
+            widths = (width,)
+            found = {c.name: flat[position::width] for position, c in enumerate(_columns(width, contract))}
+        yield {c.name: _json_column(found[c.name], c, rows.first_row) for c in contract.inputs}
 
 
 def _widths(contract: Contract) -> Sequence[int]:
@@ -66,62 +86,43 @@ def _widths(contract: Contract) -> Sequence[int]:
     return sorted({len(contract.inputs), len(contract.columns)})
 
 
-def _by_position(width: int, contract: Contract) -> _Layout:
-    columns = contract.inputs if width == len(contract.inputs) else contract.columns
-    positions = {column.name: position for position, column in enumerate(columns)}
-    return _Layout(positions, positions.get(contract.label.name) if contract.label else None)
+def _columns(width: int, contract: Contract) -> Sequence[Column]:
+    return contract.inputs if width == len(contract.inputs) else contract.columns
 
 
-def _by_name(names: Sequence[str], contract: Contract) -> _Layout:
+def _names(contract: Contract) -> Sequence[str]:
+    return [column.name for column in contract.inputs]
+
+
+def _check_header(names: Sequence[str], contract: Contract) -> None:
     known = {column.name for column in contract.columns}
     for name in names:
         if name not in known:
-            raise BadPayload(
-                "expected a header of the contract's columns, got another name", code="unknown_column", column=name
-            )
+            message = f"expected a header of {cut(','.join(_names(contract)), 256)}; got another name"
+            raise BadPayload(message, code="unknown_column", column=name)
         if names.count(name) > 1:
             raise BadPayload("expected each column once in the header", code="duplicate_column", column=name)
     for column in contract.inputs:
         if column.name not in names:
             raise BadPayload("expected this column in the header", code="missing_column", column=column.name)
-    return _Layout({name: position for position, name in enumerate(names)})
 
 
-def _refuse_empty_label(cells: Cells, layout: _Layout) -> None:
-    """A trailing comma looks like an empty label: better to ask than to guess."""
-    if layout.label is None:
-        return
-    labels = cells.column(layout.label)
-    if "" in labels:
-        message = f"expected {cells.width - 1} columns, or {cells.width} with a label; the label is empty"
-        raise BadPayload(message, code="empty_label", row=labels.index("") + 1)
+def _looks_like_header(fields: Sequence[str]) -> bool:
+    """Words, where data would have a number somewhere."""
+    return not any(field in MISSING or field[0] in "+-.0123456789" for field in fields)
 
 
-def _checked(objects: Sequence[dict[str, Any]], contract: Contract) -> Sequence[dict[str, Any]]:
-    inputs = {column.name for column in contract.inputs}
-    allowed = {column.name for column in contract.columns}
-    for row, record in enumerate(objects, 1):
-        if missing := inputs - record.keys():
-            raise BadPayload("expected this column", code="missing_column", row=row, column=min(missing))
-        if unknown := record.keys() - allowed:
-            raise BadPayload(
-                "expected only the contract's columns", code="unknown_column", row=row, column=min(unknown)
-            )
-    return objects
+def _text_column(cells: Cells, position: int, column: Column) -> NDArray[Any]:
+    found = cells.column(position)
+    if column.type is ColumnType.NUMERIC:
+        return number_column(found, column.name, cells.first_row)
+    return categories_from_text(found)
 
 
-def _text_column(cells: Sequence[str], column: Column) -> NDArray[Any]:
-    numeric = column.type is ColumnType.NUMERIC
-    return numbers_from_text(cells, column.name) if numeric else categories_from_text(cells)
-
-
-def _json_column(cells: Sequence[Any], column: Column) -> NDArray[Any]:
-    numeric = column.type is ColumnType.NUMERIC
-    return numbers_from_json(cells, column.name) if numeric else categories_from_json(cells, column.name)
-
-
-def row_count(records: Records) -> int:
-    return len(next(iter(records.values())))
+def _json_column(cells: Sequence[Any], column: Column, first_row: int) -> NDArray[Any]:
+    if column.type is ColumnType.NUMERIC:
+        return numbers_from_json(cells, [column.name], first_row)[:, 0]
+    return categories_from_json(cells, column.name, first_row)
 
 
 def check_finite(features: NDArray[np.float64], names: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from serving.cells import MISSING, categories_from_text, numbers_from_text
+from serving.cells import MISSING, categories_from_text, number_column
 from serving.contract import Column, ColumnType, Task
 from serving.errors import BadPayload
 from serving.tables import read_table
@@ -91,7 +91,7 @@ def labels(
         raise BadDataset(f"data, row {absent[0]}, column {schema.label}: expected a label, got none")
     if schema.task is Task.REGRESSION:
         try:
-            return numbers_from_text(texts, schema.label), ()
+            return number_column(texts, schema.label), ()
         except BadPayload as error:
             raise BadDataset(f"data, row {error.row}, column {schema.label}: {error.message}") from error
     classes = classes or tuple(sorted(set(texts)))
@@ -134,5 +134,5 @@ def _plain(value: Any) -> object:  # noqa: ANN401
 def _typed(cells: Sequence[str], column: Column) -> pd.Series[Any]:
     """A column with its type spelled out: pandas would call a column of text `str` or `object` by what is in it."""
     if column.type is ColumnType.NUMERIC:
-        return pd.Series(numbers_from_text(cells, column.name), dtype="float64")
+        return pd.Series(number_column(cells, column.name), dtype="float64")
     return pd.Series(categories_from_text(cells), dtype=object)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +13,7 @@ from serving.cells import first_not_finite, numbers_from_json, numbers_from_text
 from serving.contract import Contract
 from serving.errors import BadPayload, ContractMismatch
 from serving.formats.csv import column_count, read_csv
-from serving.formats.json import Rows, list_columns, read_json, read_jsonlines
+from serving.formats.json import Rows, read_json, read_jsonlines
 from serving.formats.npy import read_npy
 from serving.media import MediaType
 from serving.payload import CSV, JSON, JSONLINES, NPY
@@ -28,9 +30,8 @@ def read_features(body: bytes, media: MediaType, contract: Contract) -> NDArray[
     if claimed != contract.hash:
         message = f"expected features of training run {contract.hash[:12]}, got those of {claimed[:12]}"
         raise ContractMismatch(message)
-    features = _read(body, media.name, contract.features)
-    with np.errstate(over="ignore"):
-        matrix = np.ascontiguousarray(features, dtype=np.float32)
+    first, *others = _blocks(body, media.name, contract.features)
+    matrix = np.concatenate([first, *others]) if others else first
     if found := first_not_finite(matrix):
         row, column = found
         message = "expected finite features within float32's range"
@@ -38,27 +39,26 @@ def read_features(body: bytes, media: MediaType, contract: Contract) -> NDArray[
     return matrix
 
 
-def _read(body: bytes, media: str, names: Sequence[str]) -> NDArray[np.generic]:
+def _blocks(body: bytes, media: str, names: Sequence[str]) -> Iterator[NDArray[np.float32]]:
     if media == NPY:
         array = read_npy(body)
         if array.shape[1] != len(names):
             raise column_count([len(names)], array.shape[1], 1)
-        return array
-    if media == CSV:
-        cells = read_csv(body, [len(names)])
-        return np.column_stack([numbers_from_text(cells.column(i), name) for i, name in enumerate(names)])
-    return _from_json(read_json(body) if media == JSON else read_jsonlines(body), names)
+        yield _float32(array)
+    elif media == CSV:
+        for cells in read_csv(body).blocks([len(names)]):
+            yield _float32(numbers_from_text(cells.cells, names, cells.first_row))
+    else:
+        for rows in [read_json(body, len(names))] if media == JSON else read_jsonlines(body):
+            yield _float32(numbers_from_json(_flat(rows, names), names, rows.first_row))
 
 
-def _from_json(rows: Rows, names: Sequence[str]) -> NDArray[np.float64]:
-    columns = _object_columns(rows, names) if rows.objects else list_columns(rows.lists, [len(names)])
-    return np.column_stack([numbers_from_json(column, name) for column, name in zip(columns, names, strict=True)])
+def _flat(rows: Rows, names: Sequence[str]) -> list[Any]:
+    if rows.named:
+        return list(chain.from_iterable(zip(*rows.by_name(names), strict=True)))
+    return rows.flat([len(names)])[0]
 
 
-def _object_columns(rows: Rows, names: Sequence[str]) -> list[list[object]]:
-    for row, record in enumerate(rows.objects, 1):
-        if record.keys() != set(names):
-            code = "missing_column" if set(names) - record.keys() else "unknown_column"
-            wrong = min(set(names) ^ record.keys())
-            raise BadPayload("expected exactly the contract's features", code=code, row=row, column=wrong)
-    return [[record[name] for record in rows.objects] for name in names]
+def _float32(numbers: NDArray[Any]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(numbers, dtype=np.float32)

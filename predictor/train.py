@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from predictor.model import MODEL
 from predictor.search import learn, learn_given
 from serving.artifact import write_manifest
-from serving.cells import numbers_from_text
+from serving.cells import number_column
 from serving.contract import FILE, Column, ColumnType, Contract, Task
 from serving.errors import BadPayload
 from serving.tables import Table, read_table
@@ -104,7 +104,7 @@ def _split(table: Table, contract: Contract) -> tuple[NDArray[np.float64], NDArr
 
 def _numbers(table: Table, name: str) -> NDArray[np.float64]:
     try:
-        return numbers_from_text(table.columns[table.names.index(name)], name)
+        return number_column(table.columns[table.names.index(name)], name)
     except BadPayload as error:
         raise BadJob(f"features, row {error.row}, column {error.column}: {error.message}") from error
 

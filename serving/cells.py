@@ -35,32 +35,40 @@ MISSING = frozenset(
         "null",
     ]
 )
+_JSON_NUMBERS = {int, float, type(None)}
+_Place = tuple[int, str]  # row and column
 LONGEST_NUMBER = 64  # characters
 # float() also takes 1_000, Arabic digits, inf and white space of any script; these two do not
 _ORDINARY = re.compile(r"[0-9+\-.eE \t]*")
 _NUMBER = re.compile(r"[ \t]*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t]*")
 
 
-def numbers_from_text(cells: Sequence[str], column: str) -> NDArray[np.float64]:
-    """Cells as float64. Raises `BadPayload` (400) naming the row, the column and the value."""
+def numbers_from_text(cells: Sequence[str], names: Sequence[str], first_row: int = 1) -> NDArray[np.float64]:
+    """Cells of the named columns, row by row, as float64, rows x columns.
+
+    Raises `BadPayload` (400) naming the row, the column and the value.
+    """
     if _ORDINARY.fullmatch("".join(cells)) and max(map(len, cells)) <= LONGEST_NUMBER:
         try:
-            return _finite(np.array(list(map(float, cells))), column)
+            return _finite(np.fromiter(map(float, cells), np.float64, len(cells)), names, first_row)
         except ValueError:
             pass  # a missing or a wrong cell: look at each
-    return _finite(np.array([_number(cell, row, column) for row, cell in enumerate(cells, 1)]), column)
+    return _finite(
+        np.array([_number(cell, _place(i, names, first_row)) for i, cell in enumerate(cells)]), names, first_row
+    )
 
 
-def numbers_from_json(cells: Sequence[Any], column: str) -> NDArray[np.float64]:
-    """JSON values as float64; null is missing. A boolean or a number in quotes is refused."""
-    if not set(map(type, cells)) <= {int, float, type(None)}:
-        row, cell = next((r, c) for r, c in enumerate(cells, 1) if type(c) not in (int, float, type(None)))
-        raise _wrong(f"expected a number or null, got {_shown(cell)}", "json_type", row, column)
-    try:
-        numbers = np.array([np.nan if cell is None else float(cell) for cell in cells])
-    except OverflowError as error:
-        raise BadPayload("expected finite numbers", code="non_finite", column=column) from error
-    return _finite(numbers, column)
+def number_column(cells: Sequence[str], name: str, first_row: int = 1) -> NDArray[np.float64]:
+    """`numbers_from_text` of one column, as a vector."""
+    return numbers_from_text(cells, [name], first_row)[:, 0]
+
+
+def numbers_from_json(cells: Sequence[Any], names: Sequence[str], first_row: int = 1) -> NDArray[np.float64]:
+    """JSON values as `numbers_from_text` has text; null is missing. A boolean or a number in quotes is refused."""
+    if not set(map(type, cells)) <= _JSON_NUMBERS:
+        index, cell = next((i, cell) for i, cell in enumerate(cells) if type(cell) not in _JSON_NUMBERS)
+        raise _wrong(f"expected a number or null, got {_shown(cell)}", "json_type", _place(index, names, first_row))
+    return _finite(np.array(cells, dtype=np.float64), names, first_row)
 
 
 def categories_from_text(cells: Sequence[str]) -> NDArray[np.object_]:
@@ -68,13 +76,13 @@ def categories_from_text(cells: Sequence[str]) -> NDArray[np.object_]:
     return _objects([np.nan if cell in MISSING else cell for cell in cells])
 
 
-def categories_from_json(cells: Sequence[Any], column: str) -> NDArray[np.object_]:
-    """JSON strings; null and what CSV takes as missing are missing."""
-    for row, cell in enumerate(cells, 1):
+def categories_from_json(cells: Sequence[Any], name: str, first_row: int = 1) -> NDArray[np.object_]:
+    """JSON strings; null and what CSV takes as missing are missing. Raises `BadPayload` (400)."""
+    for row, cell in enumerate(cells, first_row):
         if cell is not None and not isinstance(cell, str):
-            raise _wrong(f"expected a string or null, got {_shown(cell)}", "json_type", row, column)
+            raise _wrong(f"expected a string or null, got {_shown(cell)}", "json_type", (row, name))
         if cell and "\0" in cell:
-            raise _wrong("expected text, got a NUL", "nul_byte", row, column)
+            raise _wrong("expected text, got a NUL", "nul_byte", (row, name))
     return _objects([np.nan if cell is None or cell in MISSING else cell for cell in cells])
 
 
@@ -84,23 +92,30 @@ def first_not_finite(matrix: NDArray[np.floating[Any]]) -> tuple[int, int] | Non
     return divmod(int(infinite.argmax()), matrix.shape[1]) if infinite.any() else None
 
 
-def _number(cell: str, row: int, column: str) -> float:
+def _number(cell: str, place: _Place) -> float:
     if cell in MISSING:
         return np.nan
     if len(cell) > LONGEST_NUMBER:
         message = f"expected a number of at most {LONGEST_NUMBER} characters, got {len(cell)}"
-        raise _wrong(message, "field_too_long", row, column)
+        raise _wrong(message, "field_too_long", place)
     if not _NUMBER.fullmatch(cell):
         if cell.strip().lstrip("+-").lower() in ("inf", "infinity"):
-            raise _wrong(f"expected a finite number, got {_shown(cell)}", "non_finite", row, column)
-        raise _wrong(f"expected a number, got {_shown(cell)}", "not_a_number", row, column)
+            raise _wrong(f"expected a finite number, got {_shown(cell)}", "non_finite", place)
+        raise _wrong(f"expected a number, got {_shown(cell)}", "not_a_number", place)
     return float(cell)
 
 
-def _finite(numbers: NDArray[np.float64], column: str) -> NDArray[np.float64]:
-    if found := first_not_finite(numbers.reshape(-1, 1)):
-        raise _wrong("expected a finite number, got one beyond 1.8e308", "non_finite", found[0] + 1, column)
-    return numbers
+def _place(index: int, names: Sequence[str], first_row: int) -> _Place:
+    row, column = divmod(index, len(names))
+    return first_row + row, names[column]
+
+
+def _finite(numbers: NDArray[np.float64], names: Sequence[str], first_row: int) -> NDArray[np.float64]:
+    matrix = numbers.reshape(-1, len(names))
+    if found := first_not_finite(matrix):
+        place = first_row + found[0], names[found[1]]
+        raise _wrong("expected a finite number, got one beyond 1.8e308", "non_finite", place)
+    return matrix
 
 
 def _objects(values: list[object]) -> NDArray[np.object_]:
@@ -113,5 +128,5 @@ def _shown(value: object) -> str:
     return cut(repr(value))
 
 
-def _wrong(message: str, code: str, row: int, column: str) -> BadPayload:
-    return BadPayload(message, code=code, row=row, column=column)
+def _wrong(message: str, code: str, place: _Place) -> BadPayload:
+    return BadPayload(message, code=code, row=place[0], column=place[1])

@@ -49,7 +49,7 @@ class BadArtifact(Exception):
     """A model directory that must not be served: a file is missing, damaged or of another run."""
 
 
-def cut(value: object) -> str:
+def cut(value: object, most: int = SHOWN) -> str:
     """A caller's value, short enough to repeat in an error."""
     text = str(value)
-    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+    return text if len(text) <= most else text[: most - 1] + "…"

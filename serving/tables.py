@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 from serving.errors import BadPayload
-from serving.formats.csv import Cells, read_csv
+from serving.formats.csv import read_csv
 from serving.training import BadJob
 
 
@@ -33,23 +32,18 @@ def read_table(paths: Sequence[Path]) -> Table:
 
 
 def _read_file(path: Path) -> Table:
+    header = 0  # lines of it
     try:
-        body = path.read_bytes()
-        cells = read_csv(body, [_width(body)])
-        names = tuple(cells.row(0))
-        rows: Cells = cells.without_first_row()
+        lines = read_csv(path.read_bytes())
+        names = tuple(lines.first())
+        header = 1
+        blocks = list(lines.after_first().blocks([len(names)]))
     except OSError as error:
         raise BadJob(f"{path}: {error.strerror}") from error
     except BadPayload as error:
-        line = f", line {error.row}" if error.row else ""
+        line = f", line {error.row + header}" if error.row else ""
         raise BadJob(f"{path}{line}: {error.message}") from error
     for name in names:
         if not name or names.count(name) > 1:
             raise BadJob(f"{path}: expected a header of different names, got {','.join(names)}")
-    return Table(names, tuple(rows.column(index) for index in range(len(names))))
-
-
-def _width(body: bytes) -> int:
-    """Columns in the first line; its bytes may yet prove to be no text."""
-    first = body.partition(b"\n")[0].decode("utf-8", errors="replace")
-    return len(next(csv.reader([first]), [])) or 1
+    return Table(names, tuple(list(chain(*(rows.column(index) for rows in blocks))) for index in range(len(names))))

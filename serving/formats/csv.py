@@ -1,27 +1,36 @@
-"""CSV as RFC 4180 has it, one record a line. Nothing is sniffed, and no row is ever dropped."""
+"""CSV as RFC 4180 has it, one record a line. Nothing is sniffed, and no row is ever dropped.
+
+A body is taken apart block by block: what is wrong is found before the rest costs anything.
+"""
 
 from __future__ import annotations
 
 import codecs
+import csv
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from operator import methodcaller
 
 from serving.errors import BadPayload, cut
-from serving.formats.text import decode
+from serving.formats.text import decode_lines, line_blocks, line_end
 
 LONGEST_FIELD = 1024  # characters
 # all of ASCII's control characters but TAB, LF and CR, and DEL
 _CONTROLS = bytes(code for code in [*range(32), 127] if code not in b"\t\n\r")
-_QUOTED = re.compile(r'"((?:[^"]|"")*)"(?=,|$)|([^",]*)(?=,|$)')
+_UNWANTED = re.compile(f"[{_CONTROLS.decode()}\ufeff]")
+_FIELD = r'(?:"[^"]*+(?:""[^"]*+)*+"|[^",]*+)'
+_RECORD = re.compile(f"{_FIELD}(?:,{_FIELD})*+")
+_commas = methodcaller("count", ",")
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Rows x `width` cells of text, row by row in one flat list."""
+    """Rows x `width` cells of text, row by row in one flat list. `first_row` is the number of its first."""
 
     cells: list[str]
     width: int
+    first_row: int
 
     def __len__(self) -> int:
         return len(self.cells) // self.width
@@ -29,64 +38,48 @@ class Cells:
     def column(self, index: int) -> list[str]:
         return self.cells[index :: self.width]
 
-    def row(self, index: int) -> list[str]:
-        return self.cells[index * self.width : (index + 1) * self.width]
 
-    def without_first_row(self) -> Cells:
-        if len(self) == 1:
+@dataclass(frozen=True)
+class Lines:
+    """The records of a body, one a line, from one of its characters on."""
+
+    text: str
+    start: int
+    unwanted: bool  # a control character or a byte order mark stands in the text
+
+    def first(self) -> list[str]:
+        """The fields of the first record. Raises `BadPayload` (400) when it is none."""
+        line = self.text[self.start : line_end(self.text, self.start)]
+        return _cells([line], range(line.count(",") + 2), 1, unwanted=self.unwanted).cells
+
+    def after_first(self) -> Lines:
+        """The records below a header. Raises `BadPayload` when there are none."""
+        end = line_end(self.text, self.start)
+        if end >= len(self.text):
             raise BadPayload("expected at least one row after the header, got none", code="empty_body")
-        return Cells(self.cells[self.width :], self.width)
+        return Lines(self.text, end + 1, self.unwanted)
+
+    def blocks(self, widths: Collection[int]) -> Iterator[Cells]:
+        """The rows, which all have the same one of the `widths`.
+
+        Raises `BadPayload` (400) naming the row, counted from 1, for blank rows, ragged rows, a stray quote, carriage
+        return, control character or byte order mark, and fields of more than 1,024 characters.
+        """
+        for row, lines in line_blocks(self.text, self.start):
+            cells = _cells(lines, widths, row, unwanted=self.unwanted)
+            yield cells
+            widths = (cells.width,)
 
 
-def read_csv(body: bytes, widths: Collection[int]) -> Cells:
-    """Read a body whose rows all have the same one of the `widths`.
-
-    Raises `BadPayload` (400) naming the row, counted from 1, for blank rows, ragged rows, a stray quote,
-    carriage return, control character or byte order mark, and fields of more than 1,024 characters.
-    """
-    lines = _lines(decode(body))
-    if len(body.translate(None, _CONTROLS)) < len(body) or body.rfind(codecs.BOM_UTF8) > 0:
-        raise _unprintable(lines)
-    counts = [line.count(",") + 1 for line in lines]
-    quoted = any('"' in line for line in lines)
-    if not quoted and (len(set(counts)) > 1 or counts[0] not in widths):
-        raise _wrong_width(lines, counts, widths)
-    if quoted:
-        return _read_quoted(lines, widths)
-    _check_lengths(lines)
-    return Cells(",".join(lines).split(","), counts[0])
+def read_csv(body: bytes) -> Lines:
+    """The records of a body. Raises `BadPayload` (400) when it is no text."""
+    unwanted = len(body.translate(None, _CONTROLS)) < len(body) or body.rfind(codecs.BOM_UTF8) > 0
+    return Lines(decode_lines(body), 0, unwanted)
 
 
 def write_csv(rows: bytes) -> bytes:
     """A JSON array of rows of numbers, as orjson writes it, turned into CSV."""
     return rows.replace(b"],[", b"\n").strip(b"[]") + b"\n"
-
-
-def _lines(text: str) -> list[str]:
-    lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
-    for row, line in enumerate(lines, 1):
-        if not line or line.isspace():
-            raise BadPayload("expected a record, got a blank line", code="blank_row", row=row)
-        if "\r" in line:
-            raise BadPayload("expected rows to end with LF or CRLF, got a lone CR", code="csv_syntax", row=row)
-    return lines
-
-
-def _unprintable(lines: Sequence[str]) -> BadPayload:
-    """The error for a control character, or for a byte order mark that does not begin the body."""
-    unwanted = {*_CONTROLS.decode(), "\ufeff"}
-    row, line = next((row, line) for row, line in enumerate(lines, 1) if not unwanted.isdisjoint(line))
-    if "\ufeff" in line:
-        return BadPayload("expected a byte order mark at the start only, got another", code="bad_encoding", row=row)
-    return BadPayload("expected text, got a control character", code="csv_syntax", row=row)
-
-
-def _wrong_width(lines: Sequence[str], counts: Sequence[int], widths: Collection[int]) -> BadPayload:
-    expected = {counts[0]} & set(widths) or set(widths)
-    row = next(row for row, count in enumerate(counts) if count not in expected)
-    if len(lines[row]) > LONGEST_FIELD and counts[row] < max(widths):
-        _check_lengths(lines[row : row + 1], row + 1)
-    return column_count(expected, counts[row], row + 1)
 
 
 def column_count(expected: Collection[int], got: int, row: int) -> BadPayload:
@@ -95,43 +88,82 @@ def column_count(expected: Collection[int], got: int, row: int) -> BadPayload:
     return BadPayload(f"expected {wanted} columns, got {got}", code="column_count", row=row)
 
 
-def _check_lengths(lines: Sequence[str], first_row: int = 1) -> None:
+def _cells(lines: list[str], widths: Collection[int], first_row: int, *, unwanted: bool) -> Cells:
+    if "" in lines or any(map(str.isspace, lines)):
+        row = next(row for row, line in enumerate(lines, first_row) if not line.strip())
+        raise BadPayload("expected a record, got a blank line", code="blank_row", row=row)
+    if unwanted:
+        _refuse_unprintable(lines, first_row)
+    joined = ",".join(lines)
+    if "\r" in joined:
+        row = first_row + next(row for row, line in enumerate(lines) if "\r" in line)
+        raise BadPayload("expected rows to end with LF or CRLF, got a lone CR", code="csv_syntax", row=row)
+    if '"' in joined:
+        return _read_quoted(lines, widths, first_row)
+    counts = set(map(_commas, lines))
+    if len(counts) > 1 or max(counts) + 1 not in widths:
+        raise _wrong_width(lines, widths, first_row)
+    if max(map(len, lines)) > LONGEST_FIELD:
+        _check_lengths(lines, first_row)
+    return Cells(joined.split(","), max(counts) + 1, first_row)
+
+
+def _refuse_unprintable(lines: Sequence[str], first_row: int) -> None:
+    for row, line in enumerate(lines, first_row):
+        if found := _UNWANTED.search(line):
+            if found[0] == "\ufeff":
+                message = "expected a byte order mark at the start only, got another"
+                raise BadPayload(message, code="bad_encoding", row=row)
+            raise BadPayload("expected text, got a control character", code="csv_syntax", row=row)
+
+
+def _wrong_width(lines: Sequence[str], widths: Collection[int], first_row: int) -> BadPayload:
+    counts = [line.count(",") + 1 for line in lines]
+    expected = {counts[0]} & set(widths) or set(widths)
+    position = next(position for position, count in enumerate(counts) if count not in expected)
+    if counts[position] < max(widths):
+        _check_lengths(lines[position : position + 1], first_row + position)
+    return column_count(expected, counts[position], first_row + position)
+
+
+def _check_lengths(lines: Sequence[str], first_row: int) -> None:
     for row, line in enumerate(lines, first_row):
         if len(line) > LONGEST_FIELD and (longest := max(map(len, line.split(",")))) > LONGEST_FIELD:
             raise _field_too_long(longest, row)
 
 
-def _field_too_long(length: int, row: int) -> BadPayload:
+def _field_too_long(length: int | str, row: int) -> BadPayload:
     message = f"expected fields of at most {LONGEST_FIELD} characters, got one of {length}"
     return BadPayload(message, code="field_too_long", row=row)
 
 
-def _read_quoted(lines: Sequence[str], widths: Collection[int]) -> Cells:
+def _read_quoted(lines: Sequence[str], widths: Collection[int], first_row: int) -> Cells:
+    _check_quotes(lines, first_row)
     cells: list[str] = []
-    width = 0
-    for row, line in enumerate(lines, 1):
-        fields = _split_quoted(line, row, max(widths)) if '"' in line else line.split(",", max(widths))
-        expected = {width} if width else widths
-        if len(fields) not in expected:
-            raise column_count(expected, len(fields), row)
-        if (longest := max(map(len, fields))) > LONGEST_FIELD:
-            raise _field_too_long(longest, row)
-        width = len(fields)
-        cells += fields
-    return Cells(cells, width)
+    reader = csv.reader(lines, strict=True)
+    try:
+        for row, fields in enumerate(reader, first_row):
+            if len(fields) not in widths:
+                raise column_count(widths, len(fields), row)
+            if len(lines[row - first_row]) > LONGEST_FIELD and (longest := max(map(len, fields))) > LONGEST_FIELD:
+                raise _field_too_long(longest, row)
+            widths = (len(fields),)
+            cells += fields
+    except csv.Error as error:  # what is left for it to refuse is a field beyond its own limit
+        raise _field_too_long(f"more than {csv.field_size_limit()}", first_row + reader.line_num - 1) from error
+    return Cells(cells, len(fields), first_row)
 
 
-def _split_quoted(line: str, row: int, most: int) -> list[str]:
-    """Split one line with quotes, up to one field more than `most`."""
-    fields: list[str] = []
-    position = 0
-    while len(fields) <= most:
-        found = _QUOTED.match(line, position)
-        if not found:
-            message = f"expected a quoted field to be quoted whole and closed on its line, got {cut(line[position:])}"
+def _check_quotes(lines: Sequence[str], first_row: int) -> None:
+    """The standard library's reader forgives a quote inside a field."""
+    for row, line in enumerate(lines, first_row):
+        if '"' in line and (end := _matched(line)) < len(line):
+            shown = cut(line[line.rfind(",", 0, end) + 1 :])
+            message = f"expected a quoted field to be quoted whole and closed on its line, got {shown}"
             raise BadPayload(message, code="csv_syntax", row=row)
-        fields.append(found[2] if found[1] is None else found[1].replace('""', '"'))
-        position = found.end() + 1
-        if position > len(line):
-            break
-    return fields
+
+
+def _matched(line: str) -> int:
+    """How many characters of a line are fields as they should be."""
+    found = _RECORD.match(line)
+    return found.end() if found else 0

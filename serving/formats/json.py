@@ -3,68 +3,120 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import orjson
 
 from serving.errors import BadPayload, cut
 from serving.formats.csv import column_count
-from serving.formats.text import decode
+from serving.formats.text import BLOCK, decode, decode_lines, line_blocks
 
 SHAPES = (
     'a list of rows, {"instances": [rows]}, or one row; a row is [values], {"column": value} or {"features": [values]}'
 )
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of one shape: all lists, or all objects keyed by column."""
+    """Rows of one shape: all lists, or all objects keyed by column. `first_row` is the number of the first."""
 
-    lists: list[list[Any]]
-    objects: list[dict[str, Any]]
+    rows: list[Any]
+    first_row: int = 1
 
     def __len__(self) -> int:
-        return len(self.lists) or len(self.objects)
+        return len(self.rows)
+
+    @property
+    def named(self) -> bool:
+        """Whether the rows are objects."""
+        return isinstance(self.rows[0], dict)
+
+    def flat(self, widths: Collection[int]) -> tuple[list[Any], int]:
+        """The values of lists, row by row, and how many a row has.
+
+        Raises `BadPayload` (400) for a row of another width than the first's, or than one of `widths`.
+        """
+        width = len(self.rows[0])
+        if set(map(len, self.rows)) != {width} or width not in widths:
+            expected = (width,) if width in widths else widths
+            row, got = next((r, len(v)) for r, v in enumerate(self.rows, self.first_row) if len(v) not in expected)
+            raise column_count(expected, got, row)
+        return list(chain.from_iterable(self.rows)), width
+
+    def by_name(self, names: Sequence[str], ignored: Collection[str] = ()) -> list[list[Any]]:
+        """The named columns of objects. Raises `BadPayload` (400) for a missing name, and for one not among these."""
+        try:
+            columns = [list(map(itemgetter(name), self.rows)) for name in names]
+        except KeyError:
+            columns = []
+        if not columns or max(map(len, self.rows)) > len(names):
+            self._check_names(set(names), {*names, *ignored})
+        return columns
+
+    def _check_names(self, needed: Set[str], allowed: Set[str]) -> None:
+        for row, record in enumerate(self.rows, self.first_row):
+            if missing := needed - record.keys():
+                raise BadPayload("expected this column", code="missing_column", row=row, column=min(missing))
+            if unknown := record.keys() - allowed:
+                message = "expected only the contract's columns"
+                raise BadPayload(message, code="unknown_column", row=row, column=min(unknown))
 
 
-def read_json(body: bytes) -> Rows:
-    """Read a JSON body. Raises `BadPayload` (400) for anything that is not JSON or not rows."""
-    document = _parse(decode(body))
+def read_json(body: bytes, width: int) -> Rows:
+    """Read a JSON body whose rows have at least `width` values. Raises `BadPayload` (400) for anything else."""
+    text = decode(body)
+    _refuse_many_empty_rows(text, width)
+    document = _parse(text)
+    rows = document if isinstance(document, list) and not _is_row(document) else [document]
     if isinstance(document, dict) and "instances" in document:
         if len(document) > 1:
-            extra = next(name for name in document if name != "instances")
-            raise _wrong_shape(f'"instances" beside {cut(extra)}')
+            raise _wrong_shape(f'"instances" beside {cut(next(name for name in document if name != "instances"))}')
         rows = document["instances"]
-    else:
-        rows = document if isinstance(document, list) and not _is_row(document) else [document]
-    if not isinstance(rows, list):
-        raise _wrong_shape(f'"instances" as {_kind(rows)}')
-    return _rows(rows)
+        if not isinstance(rows, list):
+            raise _wrong_shape(f'"instances" as {_kind(rows)}')
+    elif isinstance(document, dict) and _is_wrapper(document):
+        raise _wrong_shape(f"an object of lists and objects with {cut(next(iter(document)))}")
+    return Rows(_plain(rows, 1))
 
 
-def read_jsonlines(body: bytes) -> Rows:
-    """Read one row a line. Raises `BadPayload` (400) naming the line."""
-    # not splitlines(): it would also break at separators that may stand inside a string
-    lines = decode(body).replace("\r\n", "\n").rstrip("\n").split("\n")
-    return _rows(_parse(line, row) for row, line in enumerate(lines, 1))
+def read_jsonlines(body: bytes) -> Iterator[Rows]:
+    """Read one row a line, block by block. Raises `BadPayload` (400) naming the line."""
+    kind = None
+    for row, lines in line_blocks(decode_lines(body)):
+        rows = _plain(_parse_lines(lines, row), row, kind)
+        kind = type(rows[0])
+        yield Rows(rows, row)
 
 
-def list_columns(rows: Sequence[list[Any]], widths: Sequence[int]) -> list[list[Any]]:
-    """Rows as columns. Raises `BadPayload` when a row has another width than one of `widths` and the first row's."""
-    expected = [len(rows[0])] if len(rows[0]) in widths else widths
-    for row, values in enumerate(rows, 1):
-        if len(values) not in expected:
-            raise column_count(expected, len(values), row)
-    return [list(column) for column in zip(*rows, strict=True)]
+def _parse_lines(lines: Sequence[str], first_row: int) -> Iterable[Any]:
+    """All lines at once when none can be a part of its neighbour: each opens one list or one object, at its start."""
+    joined = "\n,".join(lines)
+    opener = joined[:1]
+    if opener in ("[", "{") and joined.count(opener) == joined.count(f"\n,{opener}") + 1 == len(lines):
+        try:
+            rows: list[Any] = _parse(f"[{joined}]")
+        except BadPayload:
+            pass  # one by one they name the line
+        else:
+            if len(rows) == len(lines):
+                return rows
+    return (_parse(line, row) for row, line in enumerate(lines, first_row))
 
 
 def _parse(text: str, row: int | None = None) -> Any:  # noqa: ANN401
     try:
         document = orjson.loads(text)
-        if "{" in text:
-            json.loads(text, object_pairs_hook=_refuse_repeated)
+        # A name has one colon: with no more colons than names, none was given twice.
+        if ":" in text and text.count(":") != _names(document):
+            json.loads(text, object_pairs_hook=partial(_refuse_repeated, row=row))
     except orjson.JSONDecodeError as error:
         if row and not text.strip():
             raise BadPayload("expected a row, got a blank line", code="blank_row", row=row) from error
@@ -75,30 +127,57 @@ def _parse(text: str, row: int | None = None) -> Any:  # noqa: ANN401
     return document
 
 
-def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _names(document: object) -> int:
+    """How many names the objects of a document have, as far down as rows have any."""
+    if isinstance(document, dict):
+        return len(document) + sum(map(_names, document.values()))
+    return sum(len(row) for row in document if type(row) is dict) if isinstance(document, list) else 0
+
+
+def _refuse_repeated(pairs: list[tuple[str, Any]], row: int | None) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise BadPayload("expected each name once, got it twice", code="duplicate_key", column=repeated)
+        repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise BadPayload("expected each name once, got it twice", code="duplicate_key", row=row, column=repeated)
     return found
+
+
+def _refuse_many_empty_rows(text: str, width: int) -> None:
+    """Millions of empty rows would fill the memory before the first is looked at."""
+    if len(text) < BLOCK:
+        return
+    most = len(text) // width + 3  # two for each row of `width` values and commas, and those around all
+    if text.count("[") + text.count("{") > most:
+        bare = _STRING.sub('""', text)
+        if bare.count("[") + bare.count("{") > most:
+            raise BadPayload(f"expected rows of at least {width} values, got shorter ones", code="column_count")
 
 
 def _is_row(document: list[Any]) -> bool:
     return bool(document) and not any(isinstance(value, (list, dict)) for value in document)
 
 
-def _rows(rows: Iterable[Any]) -> Rows:
+def _is_wrapper(document: dict[str, Any]) -> bool:
+    """Whether this is no row but something around rows, or a table by columns."""
+    return (
+        bool(document)
+        and document.keys() != {"features"}
+        and all(isinstance(value, (list, dict)) for value in document.values())
+    )
+
+
+def _plain(rows: Iterable[Any], first_row: int, kind: type | None = None) -> list[Any]:
     """Rows of one shape. Takes them one by one, so that a wrong line is refused before the next is parsed."""
     plain: list[Any] = []
-    for number, given in enumerate(rows, 1):
+    for number, given in enumerate(rows, first_row):
         row = given["features"] if isinstance(given, dict) and given.keys() == {"features"} else given
-        if not isinstance(row, (list, dict)) or (plain and type(row) is not type(plain[0])):
+        kind = kind or type(row)
+        if type(row) is not kind or kind not in (list, dict):
             raise BadPayload(f"expected {SHAPES}; got {_kind(row)} as a row", code="json_shape", row=number)
         plain.append(row)
     if not plain:
         raise BadPayload("expected at least one row, got none", code="empty_body")
-    return Rows(plain, []) if isinstance(plain[0], list) else Rows([], plain)
+    return plain
 
 
 def _wrong_shape(came: str) -> BadPayload:

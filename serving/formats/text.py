@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from serving.errors import BadPayload
+
+BLOCK = 1 << 18  # characters that are taken apart at a time
 
 
 def decode(body: bytes) -> str:
@@ -18,3 +22,27 @@ def decode(body: bytes) -> str:
     if text.startswith("\ufeff"):
         raise BadPayload("expected one byte order mark at most, got two", code="bad_encoding")
     return text
+
+
+def decode_lines(body: bytes) -> str:
+    """Text whose lines end with LF, the last one with nothing. Not splitlines(): it would break at U+2028 too."""
+    text = decode(body)
+    return (text.replace("\r\n", "\n") if "\r" in text else text).rstrip("\n")
+
+
+def line_blocks(text: str, start: int = 0) -> Iterator[tuple[int, list[str]]]:
+    """The lines from `start` on, block by block, so that what is wrong is found before the rest costs anything.
+
+    Yields the number of a block's first line, counted from 1, and its lines.
+    """
+    number = 1
+    while start < len(text):
+        end = line_end(text, start + BLOCK)
+        lines = text[start:end].split("\n")
+        yield number, lines
+        number, start = number + len(lines), end + 1
+
+
+def line_end(text: str, start: int) -> int:
+    found = text.find("\n", start)
+    return len(text) if found < 0 else found

@@ -195,7 +195,7 @@ def test_a_line_separator_inside_a_string_ends_no_line() -> None:  # L7
         pytest.param(json.dumps(VALUES, indent=1), "json_syntax", 1, id="L4"),
         pytest.param("1\n" * 3, "json_shape", 1, id="L8"),
         pytest.param(f"{LINE}\n{json.dumps(OBJECT)}", "json_shape", 2, id="mixed"),
-        pytest.param('{"a":1,"a":2}\n', "duplicate_key", None, id="twice"),
+        pytest.param('{"a":1,"a":2}\n', "duplicate_key", 1, id="twice"),
     ],
 )
 def test_a_line_that_is_no_row_is_refused(body: str, code: str, row: int | None) -> None:
