@@ -13,12 +13,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
 
-from featurizer.records import ACCEPTED, Records, check_finite, read_records
-from serving import artifact
+from featurizer.records import ACCEPTED, Records, check_finite, count_unseen, read_records, refused_category
+from serving import artifact, logs
 from serving.contract import Contract
 from serving.errors import BadArtifact
 from serving.formats.csv import write_csv
 from serving.formats.npy import write_npy
+from serving.interface import Interface
 from serving.media import content_type, negotiate, preferred
 from serving.payload import CSV, JSON, JSONLINES, NPY, Payload
 
@@ -47,14 +48,24 @@ class Featurizer:
 
     def __call__(self, payload: Payload) -> Payload:
         media = content_type(payload.content_type, ACCEPTED)
-        answer = negotiate(payload.accept, self.offered)
-        features = self.transform(read_records(payload.body, media, self.contract))
+        answer = negotiate(payload.accept, self.offered).name
+        records = read_records(payload.body, media, self.contract)
+        if unseen := count_unseen(records, self.contract):
+            logs.note(unseen=unseen)
+        features = self.transform(records)
         return Payload(write_features(features, answer), self._answer_type(answer))
+
+    @property
+    def interface(self) -> Interface:
+        return Interface(self.contract, self.contract.inputs, ACCEPTED, self.offered)
 
     def transform(self, records: Records) -> NDArray[np.float64]:
         """Features, rows x features, float64. Raises `BadPayload` when one is not finite."""
         with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore", category=UserWarning):
-            features = np.asarray(self.transformer.transform(pd.DataFrame(records)), dtype=np.float64)
+            try:
+                features = np.asarray(self.transformer.transform(pd.DataFrame(records)), dtype=np.float64)
+            except ValueError as error:  # an encoder that was told to refuse what it has not seen
+                raise refused_category(records, self.contract) or error from error
         check_finite(features, self.contract.features)
         return features
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -42,7 +43,7 @@ def row_count(records: Records) -> int:
 def _from_csv(lines: Lines, header: str, contract: Contract) -> Iterator[Records]:
     if header not in ("", "present", "absent"):
         raise BadPayload(f"expected header=present or header=absent, got header={cut(header)}", code="bad_header")
-    first = lines.first()
+    first = lines.first(2 * len(contract.columns))
     if header == "present" or (header == "" and set(first) >= {column.name for column in contract.inputs}):
         _check_header(first, contract)
         for cells in lines.after_first().blocks([len(first)]):
@@ -96,6 +97,8 @@ def _names(contract: Contract) -> Sequence[str]:
 
 def _check_header(names: Sequence[str], contract: Contract) -> None:
     known = {column.name for column in contract.columns}
+    if not names:
+        raise BadPayload(f"expected a header of {len(known)} names at most, got far more", code="column_count")
     for name in names:
         if name not in known:
             message = f"expected a header of {cut(','.join(_names(contract)), 256)}; got another name"
@@ -109,7 +112,7 @@ def _check_header(names: Sequence[str], contract: Contract) -> None:
 
 def _looks_like_header(fields: Sequence[str]) -> bool:
     """Words, where data would have a number somewhere."""
-    return not any(field in MISSING or field[0] in "+-.0123456789" for field in fields)
+    return bool(fields) and not any(field in MISSING or field[0] in "+-.0123456789" for field in fields)
 
 
 def _text_column(cells: Cells, position: int, column: Column) -> NDArray[Any]:
@@ -132,3 +135,25 @@ def check_finite(features: NDArray[np.float64], names: Sequence[str]) -> None:
         row, position = divmod(int(wrong.argmax()), features.shape[1])
         message = f"expected finite features, got {features[row, position]} after the transform"
         raise BadPayload(message, code="non_finite_after_transform", row=row + 1, column=names[position])
+
+
+def count_unseen(records: Records, contract: Contract) -> dict[str, int]:
+    """For each categorical column with some, how many of its cells hold a category that training has not seen."""
+    counts = {c.name: sum(_unseen(records[c.name], c).values()) for c in contract.inputs if c.categories}
+    return {name: count for name, count in counts.items() if count}
+
+
+def refused_category(records: Records, contract: Contract) -> BadPayload | None:
+    """The error for the first unseen category, when there is one."""
+    for column in contract.inputs:
+        if column.categories and (unseen := _unseen(records[column.name], column)):
+            row = next(row for row, value in enumerate(records[column.name], 1) if value in unseen)
+            shown = cut(", ".join(column.categories), 256)
+            message = f"expected one of {shown}; got {cut(repr(records[column.name][row - 1]))}"
+            return BadPayload(message, code="unknown_category", row=row, column=column.name)
+    return None
+
+
+def _unseen(values: NDArray[Any], column: Column) -> dict[Any, int]:
+    found = Counter(values.tolist())
+    return {value: count for value, count in found.items() if value == value and value not in column.known}

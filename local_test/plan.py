@@ -65,6 +65,7 @@ def plan(artifacts: Path, ports: Ports, env: Mapping[str, str]) -> tuple[str, li
         }
         if name == "featurizer":  # between the containers features travel as float32
             own["SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT"] = "application/x-npy"
+            own["MODEL_SERVER_MAX_RESPONSE"] = "5242880"  # what the platform passes on
         stages.append(Planned(name, port, base | own))
     return endpoint, [*stages, Planned("router", ports.router, base | _router(endpoint, ports))]
 

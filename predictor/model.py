@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import xgboost
 from numpy.typing import NDArray
 
 from predictor.features import ACCEPTED, read_features
+from predictor.outputs import Output, choose, select, write
 from serving import artifact
-from serving.contract import Contract
-from serving.errors import BadArtifact
-from serving.formats.csv import write_csv
-from serving.formats.npy import write_npy
+from serving.contract import Column, ColumnType, Contract
+from serving.errors import BadArtifact, NotAcceptable
+from serving.interface import Interface
 from serving.media import content_type, negotiate, preferred
 from serving.payload import CSV, JSON, JSONLINES, NPY, Payload
 
@@ -31,10 +30,14 @@ class Predictor:
     booster: Any  # xgboost.Booster; the package is untyped
     contract: Contract
     offered: tuple[str, ...] = OFFERED
+    output: str = Output.SCORE
 
     @classmethod
-    def load(cls, model_dir: Path, default_accept: str = "") -> Predictor:
-        """Load the booster once its manifest vouches for it. Raises `BadArtifact`."""
+    def load(cls, model_dir: Path, default_accept: str = "", output: str = Output.SCORE) -> Predictor:
+        """Load the booster once its manifest vouches for it. `output`: what a request gets that asks for none.
+
+        Raises `BadArtifact`, and `ValueError` for an output or a media type that this model does not have.
+        """
         artifact.verify(model_dir)
         contract = Contract.load(model_dir)
         # One thread: the workers share the cores, and OpenMP teams of many workers would fight for them.
@@ -45,29 +48,26 @@ class Predictor:
             raise BadArtifact(f"{MODEL} is not a booster that XGBoost {xgboost.__version__} reads") from error
         if tuple(booster.feature_names or ()) != contract.features:
             raise BadArtifact(f"{MODEL} has features {booster.feature_names}, the contract has {contract.features}")
-        return cls(booster, contract, preferred(OFFERED, default_accept))
+        offered = preferred(OFFERED, default_accept)
+        try:
+            return cls(booster, contract, offered, choose(output, offered[0], contract))
+        except NotAcceptable as error:
+            raise ValueError(f"SAGEMAKER_INFERENCE_OUTPUT: {error}") from error
 
     def __call__(self, payload: Payload) -> Payload:
         media = content_type(payload.content_type, ACCEPTED)
         answer = negotiate(payload.accept, self.offered)
-        predictions = self.predict(read_features(payload.body, media, self.contract))
-        return Payload(write_predictions(predictions, answer), f"{answer}; charset=utf-8" if answer == CSV else answer)
+        output = choose(answer.parameters.get("output", self.output), answer.name, self.contract)
+        scores = self.predict(read_features(payload.body, media, self.contract))
+        charset = "; charset=utf-8" if answer.name == CSV else ""
+        return Payload(write(select(scores, output, self.contract), answer.name), answer.name + charset)
+
+    @property
+    def interface(self) -> Interface:
+        features = [Column(name, ColumnType.NUMERIC) for name in self.contract.features]
+        return Interface(self.contract, features, ACCEPTED, self.offered)
 
     def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Predictions, float32: one a row, or rows x classes. Equal to `Booster.predict` to the bit."""
         predictions: NDArray[np.float32] = self.booster.inplace_predict(features, validate_features=False)
         return predictions
-
-
-def write_predictions(predictions: NDArray[np.float32], media: str) -> bytes:
-    """Predictions in the shortest text that reads back to the same float32, or as NPY."""
-    if media == NPY:
-        return write_npy(predictions)
-    numbers = orjson.dumps(np.ascontiguousarray(predictions), option=orjson.OPT_SERIALIZE_NUMPY)
-    if media == JSON:
-        return b'{"result":' + numbers + b"}"
-    rows = numbers if predictions.ndim == 2 else b"[" + numbers.replace(b",", b"],[") + b"]"
-    if media == CSV:
-        return write_csv(rows)
-    lines = rows[1:-1].replace(b"],[", b"]\n[") if predictions.ndim == 2 else numbers[1:-1].replace(b",", b"\n")
-    return b"\n".join(b'{"result":' + line + b"}" for line in lines.split(b"\n")) + b"\n"

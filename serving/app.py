@@ -14,14 +14,15 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from serving import logs
-from serving.errors import PayloadTooLarge, ServingError, UnsupportedMediaType, cut
-from serving.payload import Payload, Stage
+from serving.errors import PayloadTooLarge, ServingError
+from serving.framing import discard_body, read_body, refuse_compressed
+from serving.interface import Interface
+from serving.payload import JSON, Payload, Stage
 from serving.settings import MIB, Settings
 
 log = logging.getLogger("serving.app")
 
 ID_HEADERS = ("X-Amzn-SageMaker-Inference-Id", "X-Request-Id")
-MOST_DISCARDED = 64 * MIB
 CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 _VISIBLE = re.compile(r"[\x20-\x7e]{1,1024}")
 _ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -29,8 +30,16 @@ _ID = re.compile(r"[\x21-\x7e]{1,128}")
 NOT_READY = {"code": "not_ready", "message": "expected every worker to have loaded its model, not all have"}
 
 
-def create_app(stage: Stage, settings: Settings | None = None, ready: Callable[[], bool] = lambda: True) -> Flask:
-    """The WSGI application that serves `stage`. `ready` says whether `/ping` may answer 200."""
+def create_app(
+    stage: Stage,
+    settings: Settings | None = None,
+    ready: Callable[[], bool] = lambda: True,
+    interface: Interface | None = None,
+) -> Flask:
+    """The WSGI application that serves `stage`.
+
+    `ready` says whether `/ping` may answer 200; `interface` is what a caller may ask of the stage.
+    """
     settings = settings or Settings()
     app = new_app(settings)
 
@@ -40,8 +49,8 @@ def create_app(stage: Stage, settings: Settings | None = None, ready: Callable[[
 
     @app.post("/invocations", provide_automatic_options=False)
     def invocations() -> Response:
-        _refuse_compressed()
-        return answer(stage(read_payload()))
+        refuse_compressed()
+        return answer(_within_limit(stage(read_payload()), settings.max_response))
 
     @app.get("/execution-parameters", provide_automatic_options=False)
     def execution_parameters() -> Response:
@@ -50,8 +59,12 @@ def create_app(stage: Stage, settings: Settings | None = None, ready: Callable[[
             "BatchStrategy": "MULTI_RECORD",
             "MaxPayloadInMB": min(settings.max_body // MIB, 100),
         }
-        return Response(json.dumps(parameters), mimetype="application/json")
+        return _document(parameters)
 
+    if interface:
+        described, openapi = interface.describe(settings), interface.openapi(settings)
+        app.add_url_rule("/contract", "contract", lambda: _document(described), provide_automatic_options=False)
+        app.add_url_rule("/openapi.json", "openapi", lambda: _document(openapi), provide_automatic_options=False)
     return app
 
 
@@ -72,7 +85,7 @@ def new_app(settings: Settings) -> Flask:
 def read_payload() -> Payload:
     """The request as a payload. Never `request.form` or `.json`: they guess."""
     return Payload(
-        body=request.get_data(cache=False),
+        body=read_body(),
         content_type=request.headers.get("Content-Type", ""),
         accept=request.headers.get("Accept", ""),
     )
@@ -82,29 +95,34 @@ def answer(payload: Payload) -> Response:
     return Response(payload.body, content_type=payload.content_type)
 
 
+def _document(document: Mapping[str, object]) -> Response:
+    return Response(json.dumps(document, ensure_ascii=False) + "\n", mimetype=JSON)
+
+
 def error_response(status: int, error: Mapping[str, str | int]) -> Response:
     """An error as JSON under 2,048 bytes, so that SageMaker passes it on whole."""
     body = json.dumps({**error, "request_id": logs.request_id.get()}, ensure_ascii=False)
     return Response(body, status=status, mimetype="application/json")
 
 
-def _refuse_compressed() -> None:
-    """A few kilobytes of gzip can be gigabytes of records."""
-    coding = request.headers.get("Content-Encoding", "")
-    if coding.strip().lower() not in ("", "identity"):
-        message = f"expected a body without Content-Encoding, got {cut(coding)}"
-        raise UnsupportedMediaType(message, code="unsupported_encoding")
+def _within_limit(payload: Payload, limit: int) -> Payload:
+    """A pipeline's next container would never see a larger answer."""
+    if limit and len(payload.body) > limit:
+        message = f"expected an answer of at most {limit} bytes, got {len(payload.body)}: send fewer rows in a request"
+        raise PayloadTooLarge(message, code="response_too_large")
+    return payload
 
 
 def _begin() -> None:
     g.started = time.perf_counter()
     given = (request.headers.get(name, "") for name in ID_HEADERS)
+    logs.notes.set({})
     logs.request_id.set(next((value for value in given if _ID.fullmatch(value)), "") or uuid.uuid4().hex)
 
 
 def _finish(response: Response) -> Response:
     if response.status_code >= HTTPStatus.BAD_REQUEST:
-        _discard_body()
+        discard_body()
     response.headers["X-Request-Id"] = logs.request_id.get()
     attributes = request.headers.get(CUSTOM_ATTRIBUTES, "")
     if _VISIBLE.fullmatch(attributes) and CUSTOM_ATTRIBUTES not in response.headers:
@@ -120,16 +138,9 @@ def _finish(response: Response) -> Response:
         }
         if refusal := g.get("refusal"):
             fields["code"] = refusal
+        fields |= logs.notes.get()
         log.info("request", extra={"fields": fields})
     return response
-
-
-def _discard_body() -> None:
-    """Read what a refused request still sends: a client that cannot finish sending may never see why it was refused."""
-    left = request.content_length or 0
-    stream = request.environ["wsgi.input"]
-    while 0 < left <= MOST_DISCARDED and (chunk := stream.read(min(left, 65536))):
-        left -= len(chunk)
 
 
 def _refuse(error: ServingError) -> Response:

@@ -48,14 +48,17 @@ def numbers_from_text(cells: Sequence[str], names: Sequence[str], first_row: int
 
     Raises `BadPayload` (400) naming the row, the column and the value.
     """
-    if _ORDINARY.fullmatch("".join(cells)) and max(map(len, cells)) <= LONGEST_NUMBER:
+    given = cells
+    if not MISSING.isdisjoint(cells):
+        given = [cell for cell in cells if cell not in MISSING]
+        cells = ["nan" if cell in MISSING else cell for cell in cells]
+    if _ORDINARY.fullmatch("".join(given)) and max(map(len, cells)) <= LONGEST_NUMBER:
         try:
             return _finite(np.fromiter(map(float, cells), np.float64, len(cells)), names, first_row)
         except ValueError:
-            pass  # a missing or a wrong cell: look at each
-    return _finite(
-        np.array([_number(cell, _place(i, names, first_row)) for i, cell in enumerate(cells)]), names, first_row
-    )
+            pass  # look for the one that is no number
+    numbers = [_number(cell, _place(index, names, first_row)) for index, cell in enumerate(cells)]
+    return _finite(np.array(numbers), names, first_row)
 
 
 def number_column(cells: Sequence[str], name: str, first_row: int = 1) -> NDArray[np.float64]:

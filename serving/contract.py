@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ class Column:
     name: str
     type: ColumnType
     categories: tuple[str, ...] = ()
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        return frozenset(self.categories)
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import os
+import socket
 import sys
+import uuid
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from gunicorn import glogging
+from gunicorn import glogging, util
 
 from serving import logs
+from serving.errors import cut
 from serving.scoreboard import VARIABLE, Scoreboard
 from serving.settings import Settings
 
@@ -33,6 +38,16 @@ class Logger(glogging.Logger):  # type: ignore[misc] # gunicorn is untyped
         self.cfg = cfg
 
 
+def write_error(sock: socket.socket, status: int, _reason: str, message: str) -> None:
+    """gunicorn's own refusals as our JSON; it has no setting for that."""
+    name = HTTPStatus(status)
+    error = {"code": name.name.lower(), "message": cut(message, 256) or name.phrase, "request_id": uuid.uuid4().hex}
+    body = json.dumps(error)
+    head = f"HTTP/1.1 {status} {name.phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    util.write_nonblock(sock, f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode("latin-1"))
+
+
+util.write_error = write_error
 logger_class = Logger
 wsgi_app = f"{settings.stage}.wsgi:app"
 workers = settings.workers

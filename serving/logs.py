@@ -12,6 +12,13 @@ from types import TracebackType
 from typing import Any
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
+notes: ContextVar[dict[str, Any]] = ContextVar("notes")  # of the request, for its line
+
+
+def note(**fields: Any) -> None:  # noqa: ANN401 - whatever JSON holds
+    """Add fields to the request's log line. They must not hold a caller's values."""
+    if (found := notes.get(None)) is not None:
+        found |= fields
 
 
 class JsonFormatter(logging.Formatter):

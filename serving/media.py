@@ -60,37 +60,41 @@ def preferred(offered: Sequence[str], default: str) -> tuple[str, ...]:
     return (name, *(other for other in offered if other != name))
 
 
-def negotiate(accept: str, offered: Sequence[str]) -> str:
+def negotiate(accept: str, offered: Sequence[str]) -> MediaType:
     """Choose the answer's media type: highest q-value, then the order of `offered`.
 
-    A missing or wholly malformed Accept takes the first one offered. Raises `NotAcceptable` (406).
+    Its parameters are those of the range that allowed it. A missing or wholly malformed Accept takes the first one
+    offered. Raises `NotAcceptable` (406).
     """
     ranges = _read_accept(accept)
     if not ranges:
-        return offered[0]
-    best, best_quality = "", 0.0
+        return MediaType(offered[0])
+    best, best_quality = None, 0.0
     for name in offered:
-        quality = _quality(name, ranges)
+        quality, parameters = _quality(name, ranges)
         if quality > best_quality:
-            best, best_quality = name, quality
-    if not best:
+            best, best_quality = MediaType(name, parameters), quality
+    if best is None:
         raise NotAcceptable(f"expected Accept to allow {' or '.join(offered)}, got {cut(accept)}")
     return best
 
 
-def _read_accept(accept: str) -> dict[str, float]:
-    ranges: dict[str, float] = {}
+_Range = tuple[float, Mapping[str, str]]  # q-value and parameters
+
+
+def _read_accept(accept: str) -> dict[str, _Range]:
+    ranges: dict[str, _Range] = {}
     for part in accept.split(","):
         media = parse_media_type(part)
         quality = media.parameters.get("q", "1") if media else ""
         if media and _QVALUE.fullmatch(quality):
-            ranges[_ALIASES.get(media.name, media.name)] = float(quality)
+            ranges[_ALIASES.get(media.name, media.name)] = float(quality), media.parameters
     return ranges
 
 
-def _quality(name: str, ranges: Mapping[str, float]) -> float:
+def _quality(name: str, ranges: Mapping[str, _Range]) -> _Range:
     """The most specific range that matches decides."""
     for pattern in (name, name.partition("/")[0] + "/*", "*/*"):
         if pattern in ranges:
             return ranges[pattern]
-    return 0.0
+    return 0.0, {}

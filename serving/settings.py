@@ -9,6 +9,7 @@ from pathlib import Path
 
 MIB = 1024 * 1024
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+OUTPUTS = ("score", "label", "probabilities")
 WORKER_CLASSES = ("sync", "gthread", "gevent")
 
 
@@ -32,8 +33,10 @@ class Settings:
     timeout: int = 60  # seconds a request may take
     nginx: bool = True
     default_accept: str = ""
+    output: str = "score"  # of a predictor
     batch: bool = False
     max_body: int = 25 * MIB  # bytes
+    max_response: int = 0  # bytes; 0: no limit
     log_level: str = "INFO"
     run_dir: Path | None = None  # sockets, pid files, nginx's spool; None: a fresh temporary directory
 
@@ -55,8 +58,10 @@ class Settings:
             timeout=_number(env, "MODEL_SERVER_TIMEOUT", "SAGEMAKER_MODEL_SERVER_TIMEOUT", default=60, most=3600),
             nginx=_choice(env, "MODEL_SERVER_NGINX", ("on", "off"), "on") == "on",
             default_accept=env.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", ""),
+            output=_choice(env, "SAGEMAKER_INFERENCE_OUTPUT", OUTPUTS, cls.output),
             batch=batch,
             max_body=_max_body(env, batch=batch),
+            max_response=_number(env, "MODEL_SERVER_MAX_RESPONSE", default=0, least=0, most=1024 * MIB),
             log_level=_log_level(env),
             run_dir=Path(env["MODEL_SERVER_RUN_DIR"]) if env.get("MODEL_SERVER_RUN_DIR") else None,
         )

@@ -10,6 +10,7 @@ from flask import Flask
 
 from serving.app import create_app
 from serving.errors import BadArtifact
+from serving.interface import Interface
 from serving.payload import Stage
 from serving.scoreboard import VARIABLE, Scoreboard
 from serving.settings import Settings
@@ -25,7 +26,8 @@ def container_app(load: Callable[[Settings], Stage], env: Mapping[str, str]) -> 
     except (BadArtifact, OSError, ValueError) as error:
         logging.getLogger("serving").critical("cannot load the model: %s", error)
         sys.exit(BOOT_ERROR)
-    return create_app(stage, settings, readiness(settings, env))
+    interface: Interface | None = getattr(stage, "interface", None)
+    return create_app(stage, settings, readiness(settings, env), interface)
 
 
 def readiness(settings: Settings, env: Mapping[str, str]) -> Callable[[], bool]:

@@ -21,6 +21,7 @@ _CONTROLS = bytes(code for code in [*range(32), 127] if code not in b"\t\n\r")
 _UNWANTED = re.compile(f"[{_CONTROLS.decode()}\ufeff]")
 _FIELD = r'(?:"[^"]*+(?:""[^"]*+)*+"|[^",]*+)'
 _RECORD = re.compile(f"{_FIELD}(?:,{_FIELD})*+")
+_SPECIAL = re.compile(r'[",\r\n]')
 _commas = methodcaller("count", ",")
 
 
@@ -47,9 +48,14 @@ class Lines:
     start: int
     unwanted: bool  # a control character or a byte order mark stands in the text
 
-    def first(self) -> list[str]:
-        """The fields of the first record. Raises `BadPayload` (400) when it is none."""
+    def first(self, most: int | None = None) -> list[str]:
+        """The fields of the first record; none when they may be more than `most`.
+
+        Raises `BadPayload` (400) when it is no record.
+        """
         line = self.text[self.start : line_end(self.text, self.start)]
+        if most is not None and line.count(",") >= most:
+            return []
         return _cells([line], range(line.count(",") + 2), 1, unwanted=self.unwanted).cells
 
     def after_first(self) -> Lines:
@@ -82,10 +88,18 @@ def write_csv(rows: bytes) -> bytes:
     return rows.replace(b"],[", b"\n").strip(b"[]") + b"\n"
 
 
+def quote(field: str) -> str:
+    """A field of text, quoted where RFC 4180 asks for it."""
+    return f'"{field.replace(chr(34), chr(34) * 2)}"' if _SPECIAL.search(field) else field
+
+
 def column_count(expected: Collection[int], got: int, row: int) -> BadPayload:
     """The error for a row of the wrong width."""
-    wanted = " or ".join(str(width) for width in sorted(expected))
-    return BadPayload(f"expected {wanted} columns, got {got}", code="column_count", row=row)
+    return BadPayload(f"expected {_widths(expected)} columns, got {got}", code="column_count", row=row)
+
+
+def _widths(expected: Collection[int]) -> str:
+    return " or ".join(str(width) for width in sorted(expected))
 
 
 def _cells(lines: list[str], widths: Collection[int], first_row: int, *, unwanted: bool) -> Cells:
@@ -132,31 +146,40 @@ def _check_lengths(lines: Sequence[str], first_row: int) -> None:
             raise _field_too_long(longest, row)
 
 
-def _field_too_long(length: int | str, row: int) -> BadPayload:
+def _field_too_long(length: int, row: int) -> BadPayload:
     message = f"expected fields of at most {LONGEST_FIELD} characters, got one of {length}"
     return BadPayload(message, code="field_too_long", row=row)
 
 
 def _read_quoted(lines: Sequence[str], widths: Collection[int], first_row: int) -> Cells:
-    _check_quotes(lines, first_row)
+    _check_quotes(lines, widths, first_row)
     cells: list[str] = []
-    reader = csv.reader(lines, strict=True)
-    try:
-        for row, fields in enumerate(reader, first_row):
-            if len(fields) not in widths:
-                raise column_count(widths, len(fields), row)
-            if len(lines[row - first_row]) > LONGEST_FIELD and (longest := max(map(len, fields))) > LONGEST_FIELD:
-                raise _field_too_long(longest, row)
-            widths = (len(fields),)
-            cells += fields
-    except csv.Error as error:  # what is left for it to refuse is a field beyond its own limit
-        raise _field_too_long(f"more than {csv.field_size_limit()}", first_row + reader.line_num - 1) from error
+    for row, fields in enumerate(_split_quoted(lines, first_row), first_row):
+        if len(fields) not in widths:
+            raise column_count(widths, len(fields), row)
+        if len(lines[row - first_row]) > LONGEST_FIELD and (longest := max(map(len, fields))) > LONGEST_FIELD:
+            raise _field_too_long(longest, row)
+        widths = (len(fields),)
+        cells += fields
     return Cells(cells, len(fields), first_row)
 
 
-def _check_quotes(lines: Sequence[str], first_row: int) -> None:
+def _split_quoted(lines: Sequence[str], first_row: int) -> Iterator[list[str]]:
+    reader = csv.reader(lines, strict=True)
+    try:
+        yield from reader
+    except csv.Error as error:  # a field beyond the limit of its own that it has
+        raise _field_too_long(csv.field_size_limit(), first_row + reader.line_num - 1) from error
+
+
+def _check_quotes(lines: Sequence[str], widths: Collection[int], first_row: int) -> None:
     """The standard library's reader forgives a quote inside a field."""
+    longest = (max(widths) + 1) * 2 * (LONGEST_FIELD + 2)
     for row, line in enumerate(lines, first_row):
+        if len(line) > longest:
+            code = "field_too_long" if line.count(",") < max(widths) else "column_count"
+            message = f"expected a record of at most {longest} characters, got one of {len(line)}"
+            raise BadPayload(message, code=code, row=row)
         if '"' in line and (end := _matched(line)) < len(line):
             shown = cut(line[line.rfind(",", 0, end) + 1 :])
             message = f"expected a quoted field to be quoted whole and closed on its line, got {shown}"

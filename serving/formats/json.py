@@ -154,16 +154,12 @@ def _refuse_many_empty_rows(text: str, width: int) -> None:
 
 
 def _is_row(document: list[Any]) -> bool:
-    return bool(document) and not any(isinstance(value, (list, dict)) for value in document)
+    return bool(document) and {list, dict}.isdisjoint(map(type, document))
 
 
 def _is_wrapper(document: dict[str, Any]) -> bool:
     """Whether this is no row but something around rows, or a table by columns."""
-    return (
-        bool(document)
-        and document.keys() != {"features"}
-        and all(isinstance(value, (list, dict)) for value in document.values())
-    )
+    return bool(document) and document.keys() != {"features"} and {list, dict}.issuperset(map(type, document.values()))
 
 
 def _plain(rows: Iterable[Any], first_row: int, kind: type | None = None) -> list[Any]:

@@ -252,3 +252,13 @@ def test_one_line_is_logged_a_request_and_none_for_a_ping_that_passed(
     ]
     assert (fields[0]["bytes_in"], fields[0]["bytes_out"]) == (3, 3)
     assert not any("abc" in str(line) for line in fields)
+
+
+def test_an_answer_over_the_limit_is_refused_with_advice() -> None:  # C65
+    client = client_of(max_response=10)
+
+    refused = client.post("/invocations", data=b"x" * 11)
+
+    assert client.post("/invocations", data=b"x" * 10).status_code == 200
+    assert (refused.status_code, refused.json["code"]) == (413, "response_too_large")
+    assert refused.json["message"] == "expected an answer of at most 10 bytes, got 11: send fewer rows in a request"

@@ -13,7 +13,7 @@ import pytest
 from featurizer.model import write_features
 from featurizer.records import Records, read_records, row_count
 from predictor.features import read_features
-from predictor.model import write_predictions
+from predictor.outputs import write_predictions
 from serving.errors import BadPayload
 from serving.media import MediaType
 from serving.payload import CSV, JSON, JSONLINES

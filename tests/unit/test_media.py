@@ -115,8 +115,8 @@ def test_junk_in_a_header_is_read_in_no_time(text: str) -> None:  # M10, M21
     ],
 )
 def test_the_answer_is_of_the_type_most_wanted(accept: str, of_featurizer: str, of_predictor: str) -> None:
-    assert negotiate(accept, featurizer.OFFERED) == of_featurizer
-    assert negotiate(accept, predictor.OFFERED) == of_predictor
+    assert negotiate(accept, featurizer.OFFERED).name == of_featurizer
+    assert negotiate(accept, predictor.OFFERED).name == of_predictor
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_the_default_of_the_container_comes_first(default: str, first: str) -> N
 
     assert offered[0] == first
     assert sorted(offered) == sorted(featurizer.OFFERED)
-    assert negotiate("*/*", offered) == first
+    assert negotiate("*/*", offered).name == first
 
 
 @pytest.mark.parametrize("default", ["application/xml", "csv"])

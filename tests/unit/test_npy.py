@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from featurizer.model import write_features
 from predictor.features import read_features
-from predictor.model import write_predictions
+from predictor.outputs import write_predictions
 from serving.errors import BadPayload
 from serving.formats.npy import read_npy, write_npy
 from serving.media import MediaType

@@ -26,7 +26,9 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         "nginx": True,
         "default_accept": "",
         "batch": False,
+        "output": "score",
         "max_body": 25 * MIB,
+        "max_response": 0,
         "log_level": "INFO",
         "run_dir": None,
     }
@@ -37,6 +39,8 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
     [
         ({"STAGE": "featurizer"}, "stage", "featurizer"),
         ({"SM_MODEL_DIR": "/m"}, "model_dir", Path("/m")),
+        ({"SAGEMAKER_INFERENCE_OUTPUT": "label"}, "output", "label"),
+        ({"MODEL_SERVER_MAX_RESPONSE": "5242880"}, "max_response", 5 * MIB),
         ({"SAGEMAKER_BASE_DIR": "/b"}, "base_dir", Path("/b")),
         ({"MODEL_SERVER_HOST": "127.0.0.1"}, "host", "127.0.0.1"),
         ({"PORT": "9000"}, "port", 9000),

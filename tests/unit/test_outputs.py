@@ -1,0 +1,96 @@
+"""What a classification answers: the booster's scores, labels, probabilities, as XGBoost's own classifier has them."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import xgboost
+
+from predictor.model import Predictor
+from predictor.outputs import Output, choose, select, write
+from serving.contract import Column, ColumnType, Contract, Task
+from serving.errors import NotAcceptable
+from serving.payload import CSV, JSON, JSONLINES, NPY, Payload
+from tests.unit.abalone import CONTRACT
+
+NAMES = ("a", "b")
+SPECIES = ("Adélie", 'Chin"strap, the', "Gentoo")
+FEATURES = np.random.default_rng(1).standard_normal((60, 2)).astype(np.float32)
+
+
+def classifier(classes: tuple[str, ...]) -> tuple[Predictor, Any]:
+    """A predictor of as many classes, and XGBoost's classifier around the same booster."""
+    target = np.arange(len(FEATURES)) % len(classes)
+    model = xgboost.XGBClassifier(n_estimators=3, max_depth=2, n_jobs=1).fit(FEATURES, target)
+    task = Task.BINARY if len(classes) == 2 else Task.MULTICLASS
+    columns = (*(Column(name, ColumnType.NUMERIC) for name in NAMES), Column("species", ColumnType.LABEL, classes))
+    contract = Contract("birds", task, columns, NAMES, {"seed": 1})
+    return Predictor(model.get_booster(), contract), model
+
+
+def ask(predictor: Predictor, accept: str) -> bytes:
+    body = "\n".join(",".join(map(repr, map(float, row))) for row in FEATURES).encode()
+    return predictor(Payload(body, CSV, accept)).body
+
+
+@pytest.mark.parametrize("classes", [SPECIES[:2], SPECIES], ids=["binary", "multiclass"])
+def test_labels_and_probabilities_are_those_of_xgboosts_classifier(classes: tuple[str, ...]) -> None:
+    predictor, model = classifier(classes)
+    labels = [classes[index] for index in model.predict(FEATURES)]
+
+    probabilities = np.load(io.BytesIO(ask(predictor, "application/x-npy; output=probabilities")))
+
+    assert len(set(labels)) == len(classes)
+    assert json.loads(ask(predictor, "application/json; output=label"))["result"] == labels
+    assert probabilities.tobytes() == model.predict_proba(FEATURES).astype(np.float32).tobytes()
+
+
+def test_a_label_is_written_in_every_text_format() -> None:
+    labels = list(SPECIES)
+
+    assert write(labels, CSV).decode() == 'Adélie\n"Chin""strap, the"\nGentoo\n'
+    assert [json.loads(line)["result"] for line in write(labels, JSONLINES).splitlines()] == labels
+    assert json.loads(write(labels, JSON)) == {"result": labels}
+
+
+def test_the_score_is_the_default_and_a_setting_changes_it() -> None:
+    predictor, model = classifier(SPECIES[:2])
+
+    scores = model.predict_proba(FEATURES)[:, 1].tolist()
+    assert np.float32(json.loads(ask(predictor, ""))["result"]).tolist() == scores
+    assert ask(replace(predictor, output=Output.LABEL), "text/csv") == ask(predictor, "text/csv; output=label")
+    assert ask(predictor, "text/*;output=label;q=0.5") == ask(predictor, "text/csv; output=label")
+
+
+def test_even_odds_fall_to_the_first_class_as_xgboost_has_it() -> None:
+    contract = classifier(SPECIES[:2])[0].contract
+
+    assert select(np.float32([0.5, 0.50000006]), Output.LABEL, contract) == list(SPECIES[:2])
+
+
+@pytest.mark.parametrize(
+    ("name", "media", "says"),
+    [
+        ("label", JSON, "expected output=score of a regression model, got output=label"),
+        ("probabilities", CSV, "got output=probabilities"),
+        ("shap", JSON, "got output=shap"),
+    ],
+)
+def test_an_output_that_a_regression_has_not_is_not_acceptable(name: str, media: str, says: str) -> None:
+    with pytest.raises(NotAcceptable, match=says):
+        choose(name, media, CONTRACT)
+
+
+def test_labels_are_no_npy_and_need_names() -> None:
+    contract = classifier(SPECIES)[0].contract
+    nameless = replace(contract, columns=contract.columns[:-1])
+
+    with pytest.raises(NotAcceptable, match="expected a text format"):
+        choose("label", NPY, contract)
+    with pytest.raises(NotAcceptable, match="expected output=score or output=probabilities of a multiclass model"):
+        choose("label", JSON, nameless)
