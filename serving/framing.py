@@ -31,17 +31,16 @@ def read_body() -> bytes:
     """The whole body. Raises `ServingError` for framing that RFC 9112 refuses, and for a body that does not come."""
     _check_framing()
     chunked = "Transfer-Encoding" in request.headers
-    g.broken = True  # until it has been read: nobody tries again what failed
     try:
         with _impatient():
-            body = request.get_data(cache=False)
+            return request.get_data(cache=False)
     except TimeoutError as error:
+        g.broken = True  # nobody tries again what failed
         message = f"expected the rest of the body within {SILENCE:.0f} seconds, got nothing"
         raise (BadPayload(message, code="bad_request") if chunked else RequestTimeout(message)) from error
     except (ParseException, ClientDisconnected, OSError) as error:
+        g.broken = True
         raise BadPayload("expected a whole body, framed as HTTP has it", code="bad_request") from error
-    g.broken = False
-    return body
 
 
 def refuse_compressed() -> None:
