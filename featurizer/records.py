@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.cells import MISSING, categories_from_json, categories_from_text, number_column, numbers_from_json
+from serving.cells import categories_from_json, categories_from_text, number_column, numbers_from_json
 from serving.contract import Column, ColumnType, Contract
 from serving.errors import BadPayload, cut
 from serving.formats.csv import Cells, Lines, read_csv
+from serving.formats.header import Positions, named_blocks
 from serving.formats.json import Rows, read_json, read_jsonlines
 from serving.media import MediaType
 from serving.payload import CSV, JSON, JSONLINES
@@ -41,31 +42,11 @@ def row_count(records: Records) -> int:
 
 
 def _from_csv(lines: Lines, header: str, contract: Contract) -> Iterator[Records]:
-    if header not in ("", "present", "absent"):
-        raise BadPayload(f"expected header=present or header=absent, got header={cut(header)}", code="bad_header")
-    first = lines.first(2 * len(contract.columns))
-    if header == "present" or (header == "" and set(first) >= {column.name for column in contract.inputs}):
-        _check_header(first, contract)
-        for cells in lines.after_first().blocks([len(first)]):
-            yield {c.name: _text_column(cells, first.index(c.name), c) for c in contract.inputs}
-        return
-    try:
-        for cells in lines.blocks(_widths(contract)):
-            yield _by_position(cells, contract)
-    except BadPayload as error:
-        if error.row == 1 and header == "" and _looks_like_header(first):
-            error.message += f"; if this row is a header, its names must be {cut(','.join(_names(contract)), 256)}"
-        raise
+    def read(cells: Cells, positions: Positions) -> Records:
+        return {c.name: _text_column(cells, positions[c.name], c) for c in contract.inputs}
 
-
-def _by_position(cells: Cells, contract: Contract) -> Records:
-    columns = _columns(cells.width, contract)
-    for position, column in enumerate(columns):
-        if column.type is ColumnType.LABEL and "" in (labels := cells.column(position)):
-            # A trailing comma looks like an empty label: better to ask than to guess.
-            message = f"expected {cells.width - 1} columns, or {cells.width} with a label; the label is empty"
-            raise BadPayload(message, code="empty_label", row=cells.first_row + labels.index(""))
-    return {c.name: _text_column(cells, columns.index(c), c) for c in contract.inputs}
+    every = [column.name for column in contract.columns]
+    yield from named_blocks(lines, header, _names(contract), every, read)
 
 
 def _from_json(blocks: Iterator[Rows] | list[Rows], contract: Contract) -> Iterator[Records]:
@@ -93,26 +74,6 @@ def _columns(width: int, contract: Contract) -> Sequence[Column]:
 
 def _names(contract: Contract) -> Sequence[str]:
     return [column.name for column in contract.inputs]
-
-
-def _check_header(names: Sequence[str], contract: Contract) -> None:
-    known = {column.name for column in contract.columns}
-    if not names:
-        raise BadPayload(f"expected a header of {len(known)} names at most, got far more", code="column_count")
-    for name in names:
-        if name not in known:
-            message = f"expected a header of {cut(','.join(_names(contract)), 256)}; got another name"
-            raise BadPayload(message, code="unknown_column", column=name)
-        if names.count(name) > 1:
-            raise BadPayload("expected each column once in the header", code="duplicate_column", column=name)
-    for column in contract.inputs:
-        if column.name not in names:
-            raise BadPayload("expected this column in the header", code="missing_column", column=column.name)
-
-
-def _looks_like_header(fields: Sequence[str]) -> bool:
-    """Words, where data would have a number somewhere."""
-    return bool(fields) and not any(field in MISSING or field[0] in "+-.0123456789" for field in fields)
 
 
 def _text_column(cells: Cells, position: int, column: Column) -> NDArray[Any]:

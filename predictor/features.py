@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from serving.cells import first_not_finite, numbers_from_json, numbers_from_text
 from serving.contract import Contract
 from serving.errors import BadPayload, ContractMismatch
-from serving.formats.csv import column_count, read_csv
+from serving.formats.csv import Cells, column_count, read_csv
+from serving.formats.header import Positions, named_blocks
 from serving.formats.json import Rows, read_json, read_jsonlines
 from serving.formats.npy import read_npy
 from serving.media import MediaType
@@ -30,7 +31,7 @@ def read_features(body: bytes, media: MediaType, contract: Contract) -> NDArray[
     if claimed != contract.hash:
         message = f"expected features of training run {contract.hash[:12]}, got those of {claimed[:12]}"
         raise ContractMismatch(message)
-    first, *others = _blocks(body, media.name, contract.features)
+    first, *others = _blocks(body, media, contract.features)
     matrix = np.concatenate([first, *others]) if others else first
     if found := first_not_finite(matrix):
         row, column = found
@@ -39,18 +40,23 @@ def read_features(body: bytes, media: MediaType, contract: Contract) -> NDArray[
     return matrix
 
 
-def _blocks(body: bytes, media: str, names: Sequence[str]) -> Iterator[NDArray[np.float32]]:
-    if media == NPY:
+def _blocks(body: bytes, media: MediaType, names: Sequence[str]) -> Iterator[NDArray[np.float32]]:
+    if media.name == NPY:
         array = read_npy(body)
         if array.shape[1] != len(names):
             raise column_count([len(names)], array.shape[1], 1)
         yield _float32(array)
-    elif media == CSV:
-        for cells in read_csv(body).blocks([len(names)]):
-            yield _float32(numbers_from_text(cells.cells, names, cells.first_row))
+    elif media.name == CSV:
+        yield from named_blocks(read_csv(body), media.parameters.get("header", ""), names, names, _from_cells)
     else:
-        for rows in [read_json(body, len(names))] if media == JSON else read_jsonlines(body):
+        for rows in [read_json(body, len(names))] if media.name == JSON else read_jsonlines(body):
             yield _float32(numbers_from_json(_flat(rows, names), names, rows.first_row))
+
+
+def _from_cells(cells: Cells, positions: Positions) -> NDArray[np.float32]:
+    """In the order of the contract, which `Positions` keep, whatever the order of the columns in the payload."""
+    features = numbers_from_text(cells.cells, sorted(positions, key=positions.__getitem__), cells.first_row)
+    return _float32(features[:, list(positions.values())])
 
 
 def _flat(rows: Rows, names: Sequence[str]) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 
 from serving.errors import BadPayload
@@ -14,7 +15,8 @@ def decode(body: bytes) -> str:
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise BadPayload(f"expected UTF-8, got a wrong byte at offset {error.start}", code="bad_encoding") from error
+        offset = error.start + (len(codecs.BOM_UTF8) if body.startswith(codecs.BOM_UTF8) else 0)
+        raise BadPayload(f"expected UTF-8, got a wrong byte at offset {offset}", code="bad_encoding") from error
     if "\0" in text:
         raise BadPayload(f"expected text, got a NUL at character {text.index(chr(0)) + 1}", code="nul_byte")
     if not text or text.isspace():

@@ -1,0 +1,83 @@
+"""A first row of names, told from a first row of data by the names that are expected, or by what the caller says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from serving.cells import MISSING
+from serving.errors import BadPayload, cut
+from serving.formats.csv import Cells, Lines
+
+Positions = Mapping[str, int]
+T = TypeVar("T")
+
+
+def named_blocks(
+    lines: Lines, header: str, names: Sequence[str], every: Sequence[str], read: Callable[[Cells, Positions], T]
+) -> Iterator[T]:
+    """What `read` makes of the rows, block by block; it is given the position of each column in them.
+
+    With a header, columns stand in any order; without one, in the order of `names`, or of `every` (the names and
+    others, which may be there). `header` is the content type's parameter: `present`, `absent` or nothing, and then a
+    first row with all the names is a header. Raises `BadPayload` (400), rows counted from the first below the header.
+    """
+    if header not in ("", "present", "absent"):
+        raise BadPayload(f"expected header=present or header=absent, got header={cut(header)}", code="bad_header")
+    first = lines.first(2 * len(every))
+    if header == "present" or (header == "" and set(first) >= set(names)):
+        _check(first, names, every)
+        for cells in lines.after_first().blocks([len(first)]):
+            yield read(cells, _positions(first, every))
+        return
+    orders = {len(columns): _positions(columns, every) for columns in (every, names)}
+    try:
+        for cells in lines.blocks(orders):
+            if cells.width > len(names):
+                _refuse_empty(cells, [orders[cells.width][name] for name in every if name not in names])
+            yield read(cells, orders[cells.width])
+    except BadPayload as error:
+        if error.row == 1 and header == "" and _looks_like_names(first):
+            error.message += f"; if this row is a header, its names must be {_listed(names)}"
+        raise
+
+
+def _refuse_empty(cells: Cells, positions: Sequence[int]) -> None:
+    """A trailing comma looks like an empty label: better to ask than to guess."""
+    for position in positions:
+        if "" in (labels := cells.column(position)):
+            row = cells.first_row + labels.index("")
+            message = f"expected {cells.width - 1} columns, or {cells.width} with a label; the label is empty"
+            raise BadPayload(message, code="empty_label", row=row)
+
+
+def _positions(columns: Sequence[str], every: Sequence[str]) -> Positions:
+    """Where each of the columns stands, in the order of `every`."""
+    found = {name: position for position, name in enumerate(columns)}
+    return {name: found[name] for name in every if name in found}
+
+
+def _check(header: Sequence[str], names: Sequence[str], every: Sequence[str]) -> None:
+    if not header:
+        raise BadPayload(f"expected a header of at most {len(every)} names, got far more", code="column_count")
+    known, times = set(every), Counter(header)
+    for name in header:
+        if name not in known:
+            raise BadPayload(
+                f"expected a header of {_listed(names)}; got another name", code="unknown_column", column=name
+            )
+        if times[name] > 1:
+            raise BadPayload("expected each column once in the header", code="duplicate_column", column=name)
+    for name in names:
+        if name not in times:
+            raise BadPayload("expected this column in the header", code="missing_column", column=name)
+
+
+def _looks_like_names(fields: Sequence[str]) -> bool:
+    """Words, where data would have a number somewhere."""
+    return bool(fields) and not any(field in MISSING or field[0] in "+-.0123456789" for field in fields)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return cut(",".join(names), 256)
