@@ -1,0 +1,466 @@
+"""The corpus: requests in TOML files, each with the answer it is owed. How they are read, sent and judged.
+
+Every file is read strictly: an unknown key or a value of the wrong type is an error, so that no expectation is
+misspelled into nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import socket
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flask.testing import FlaskClient
+
+from tests.servers import Answer
+
+CORPUS = Path(__file__).resolve().parent / "corpus"
+LEVELS = ("application", "gunicorn", "nginx", "router")
+GROUPS = ("http", "media", "csv", "json", "lines", "features")
+STAGES = {"featurizer": ("featurizer",), "predictor": ("predictor",), "both": ("featurizer", "predictor")}
+LONGEST_REFUSAL = 2048  # bytes: SageMaker shortens what is longer
+PATIENCE = 20  # seconds without a byte
+
+_CASE = {"about": str, "stage": str, "env": dict, "request": dict, "answer": dict, "gunicorn": dict, "router": dict}
+_REQUEST = {
+    "method": str, "path": str, "content_type": str, "accept": str, "headers": dict,
+    "body": str, "body_hex": str, "body_parts": list, "raw": list, "ends": bool,
+}  # fmt: skip
+_PART = {"text": str, "hex": str, "times": int}
+_ANSWER = {
+    "status": (int, list), "code": str, "row": int, "column": str, "says": list, "silent": list, "headers": dict,
+    "content_type": str, "rows": int, "same_as": str, "body": str, "ends_with_one_newline": bool, "responses": int,
+}  # fmt: skip
+_OF_REFUSALS = ("code", "row", "column", "says")
+_OF_ANSWERS = ("content_type", "rows", "same_as", "body", "ends_with_one_newline")
+_OVERRIDE = _ANSWER | {"why": str}
+
+Part = tuple[bytes, int]  # bytes, and how many times
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is sent. `raw`: the very bytes on the wire, instead of a request made of the other fields."""
+
+    method: str = "POST"
+    path: str = "/invocations"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    parts: tuple[Part, ...] = ()
+    raw: bool = False
+    ends: bool = False
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(piece * times for piece, times in self.parts)
+
+    def wire(self) -> bytes:
+        if self.raw:
+            return self.body
+        lines = [f"{self.method} {self.path} HTTP/1.1", "Host: localhost", "Connection: close"]
+        lines += [f"{name}: {value}" for name, value in self.headers.items()]
+        body = self.body
+        if body or self.method == "POST":
+            lines.append(f"Content-Length: {len(body)}")
+        return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the first response must be. An empty field is not looked at."""
+
+    statuses: tuple[int, ...]
+    code: str = ""
+    row: int = 0
+    column: str = ""
+    says: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = ""
+    rows: int = 0
+    same_as: str = ""
+    body: str | None = None
+    ends_with_one_newline: bool = False
+    responses: int = 1
+
+
+@dataclass(frozen=True)
+class Case:
+    """One file. `overrides`: by level, the keys of the answer that are rightly others there."""
+
+    group: str
+    name: str
+    about: str
+    stages: tuple[str, ...]
+    env: Mapping[str, str]
+    request: Request
+    answer: Mapping[str, Any]
+    overrides: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def id(self) -> str:
+        """The row of the list of inputs."""
+        return self.name.partition("-")[0]
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Where the case is replayed.
+
+        What is about HTTP meets the router only if the file has a table for it. Settings mean the same with nginx and
+        without, and each costs another server: without a table for it, none is started but the one with nginx.
+        """
+        skipped = {"application"} if self.request.raw else set()
+        if self.request.raw or self.group == "http":
+            skipped |= {"router"} - set(self.overrides)
+        if self.env:
+            skipped |= {"gunicorn", "router"} - set(self.overrides)
+        return tuple(level for level in LEVELS if level not in skipped)
+
+    @property
+    def waits(self) -> bool:
+        """Whether the client neither completes its request nor ends it, so that only a timeout may answer."""
+        return self.request.raw and not self.request.ends and 0 in _statuses(self.answer)
+
+    def expected(self, level: str) -> Expected:
+        """What a level owes. Where it refuses what the others answer, it owes nothing of their answer."""
+        override = {key: value for key, value in self.overrides.get(level, {}).items() if key != "why"}
+        told = {**self.answer, **override}
+        least, most = min(_statuses(told)), max(_statuses(told))
+        lapsed = _OF_ANSWERS if least >= 400 else _OF_REFUSALS if most < 400 else ()
+        return _expected({key: value for key, value in told.items() if key not in lapsed})
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back on a connection: its complete responses, and the bytes after them."""
+
+    responses: tuple[Answer, ...]
+    rest: bytes = b""
+
+
+Ask = Callable[[Request, int], Reply]  # the int: how many responses are waited for
+
+
+# --- reading
+
+
+def load_corpus() -> list[Case]:
+    """Every case, by group and name. Raises `ValueError` naming the file that is not as the format has it."""
+    strangers = [path for path in CORPUS.rglob("*") if path.is_file() and not _belongs(path)]
+    if strangers:
+        raise ValueError(f"expected GROUP/NAME.toml with GROUP one of {', '.join(GROUPS)}, got {strangers[0]}")
+    return [load_case(path) for group in GROUPS for path in sorted((CORPUS / group).glob("*.toml"))]
+
+
+def load_case(path: Path) -> Case:
+    try:
+        return _case(path, tomllib.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path.relative_to(CORPUS.parent)}: {error!r}") from error
+
+
+def _belongs(path: Path) -> bool:
+    return path.suffix == ".toml" and path.parent.parent == CORPUS and path.parent.name in GROUPS
+
+
+def _case(path: Path, table: Mapping[str, Any]) -> Case:
+    _check_keys("the file", table, _CASE)
+    _check_keys("[answer]", table["answer"], _ANSWER)
+    overrides = {level: table[level] for level in ("gunicorn", "router") if level in table}
+    for level, override in overrides.items():
+        _check_keys(f"[{level}]", override, _OVERRIDE)
+        if not override.get("why"):
+            raise ValueError(f"[{level}]: expected a `why`")
+    _check_texts("[env]", table.get("env", {}))
+    case = Case(
+        path.parent.name, path.stem, table["about"], STAGES[table["stage"]], table.get("env", {}),
+        _request(table["request"]), table["answer"], overrides,
+    )  # fmt: skip
+    _check_answer_table(case.answer)
+    for level in LEVELS:
+        _check_types(case.expected(level))
+    return case
+
+
+def _request(table: Mapping[str, Any]) -> Request:
+    _check_keys("[request]", table, _REQUEST)
+    if "raw" in table:
+        if table.keys() - {"raw", "ends"}:
+            raise ValueError("[request]: expected nothing but `ends` beside `raw`")
+        return Request(parts=_parts(table["raw"]), raw=True, ends=table.get("ends", False))
+    if "ends" in table:
+        raise ValueError("[request]: expected `ends` beside `raw` only")
+    named = {"Content-Type": table.get("content_type"), "Accept": table.get("accept")}
+    headers = {name: value for name, value in named.items() if value is not None} | table.get("headers", {})
+    _check_texts("headers", headers)
+    return Request(table.get("method", "POST"), table.get("path", "/invocations"), headers, _body(table))
+
+
+def _body(table: Mapping[str, Any]) -> tuple[Part, ...]:
+    if len(table.keys() & {"body", "body_hex", "body_parts"}) > 1:
+        raise ValueError("[request]: expected one of body, body_hex and body_parts")
+    parts = [{"text": table[key]} for key in ("body",) if key in table]
+    parts += [{"hex": table[key]} for key in ("body_hex",) if key in table]
+    return _parts(parts + table.get("body_parts", []))
+
+
+def _parts(parts: Sequence[Mapping[str, Any]]) -> tuple[Part, ...]:
+    for part in parts:
+        _check_keys("a part", part, _PART)
+        if ("text" in part) == ("hex" in part):
+            raise ValueError(f"a part: expected text or hex, got {part}")
+    return tuple(
+        (part["text"].encode() if "text" in part else bytes.fromhex(part["hex"]), part.get("times", 1))
+        for part in parts
+    )
+
+
+def _check_keys(where: str, table: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    for key, value in table.items():
+        if key not in known:
+            raise ValueError(f"{where}: unknown key {key!r}")
+        if not isinstance(value, known[key]) or (isinstance(value, bool) and known[key] is not bool):
+            raise ValueError(f"{where}: {key} has the wrong type: {value!r}")
+
+
+def _check_texts(where: str, table: Mapping[str, Any]) -> None:
+    if not all(isinstance(value, str) for value in table.values()):
+        raise ValueError(f"{where}: expected texts, got {table}")
+
+
+def _check_answer_table(answer: Mapping[str, Any]) -> None:
+    statuses = _statuses(answer)
+    lapsed = _OF_ANSWERS if min(statuses) >= 400 else _OF_REFUSALS if max(statuses) < 400 else ()
+    if found := answer.keys() & set(lapsed):
+        raise ValueError(f"[answer]: {sorted(found)} cannot be of status {answer['status']}")
+
+
+def _check_types(expected: Expected) -> None:
+    if not all(type(status) is int for status in expected.statuses):
+        raise ValueError(f"status: expected numbers, got {expected.statuses}")
+    if not all(isinstance(text, str) and text for text in (*expected.says, *expected.silent)):
+        raise ValueError("says, silent: expected texts")
+    _check_texts("headers", expected.headers)
+
+
+def _statuses(answer: Mapping[str, Any]) -> tuple[int, ...]:
+    status = answer["status"]
+    return tuple(status) if isinstance(status, list) else (status,)
+
+
+def _expected(answer: Mapping[str, Any]) -> Expected:
+    told: dict[str, Any] = {key: value for key, value in answer.items() if key != "status"}
+    told |= {name: tuple(told[name]) for name in ("says", "silent") if name in told}
+    return Expected(_statuses(answer), **told)
+
+
+# --- sending
+
+
+def in_process(client: FlaskClient) -> Ask:
+    """Ask a Flask application without a server."""
+
+    def ask(request: Request, _wanted: int) -> Reply:
+        headers = {name: value.encode().decode("latin-1") for name, value in request.headers.items()}
+        response = client.open(request.path, method=request.method, data=request.body, headers=headers)
+        return Reply((Answer(response.status_code, dict(response.headers), response.data),))
+
+    return ask
+
+
+def over_tcp(port: int) -> Ask:
+    """Ask whoever listens there, each request on a connection of its own."""
+
+    def ask(request: Request, wanted: int) -> Reply:
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
+            with contextlib.suppress(ConnectionError):  # refused before all was sent: the answer is there to be read
+                connection.sendall(request.wire())
+                if request.ends:
+                    connection.shutdown(socket.SHUT_WR)
+            return _read_reply(connection, head=request.method == "HEAD", wanted=wanted)
+
+    return ask
+
+
+def _read_reply(connection: socket.socket, *, head: bool, wanted: int) -> Reply:
+    """Read until the server closes. Once all that is wanted has come, say that nothing more is sent."""
+    received = b""
+    reply = Reply(())
+    while chunk := _receive(connection, received):
+        received += chunk
+        if len(reply.responses) < wanted and len((reply := split_responses(received, head=head)).responses) >= wanted:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_WR)
+    return split_responses(received, head=head, closed=True)
+
+
+def _receive(connection: socket.socket, before: bytes) -> bytes:
+    try:
+        return connection.recv(1 << 20)
+    except ConnectionError:
+        return b""
+    except TimeoutError:
+        raise AssertionError(f"neither answered nor closed within {PATIENCE} s; came: {before[:200]!r}") from None
+
+
+def split_responses(received: bytes, *, head: bool = False, closed: bool = False) -> Reply:
+    """The complete responses in what was received. Interim ones (1xx) do not count."""
+    responses: list[Answer] = []
+    while b"\r\n\r\n" in received and received.startswith(b"HTTP/1."):
+        top, _, after = received.partition(b"\r\n\r\n")
+        first, *lines = top.decode("latin-1").split("\r\n")
+        status, headers = int(first.split()[1]), dict(line.split(": ", 1) for line in lines)
+        length = _length(status, headers, head=head)
+        if length is None and not closed:
+            break
+        if length is not None and len(after) < length:
+            break
+        received = b"" if length is None else after[length:]
+        if status >= 200:
+            responses.append(Answer(status, headers, after if length is None else after[:length]))
+    return Reply(tuple(responses), received)
+
+
+def _length(status: int, headers: Mapping[str, str], *, head: bool) -> int | None:
+    """Bytes of a response's body; None when it lasts until the connection closes."""
+    if head or status < 200 or status in (204, 304):
+        return 0
+    named = {name.lower(): value for name, value in headers.items()}
+    assert "transfer-encoding" not in named, f"our answers have a length, this one has {named}"
+    return int(named["content-length"]) if "content-length" in named else None
+
+
+# --- judging
+
+
+def replay(ask: Ask, case: Case, level: str) -> None:
+    """Send a case and compare the answer. Raises `AssertionError` with what was expected and what came."""
+    __tracebackhide__ = True
+    expected = case.expected(level)
+    reply = ask(case.request, expected.responses)
+    if level == "router" and "status" not in case.overrides.get(level, {}):
+        reply = from_behind_the_router(reply, its_own="router" in case.overrides)
+    check(reply, expected, head=case.request.method == "HEAD")
+    if expected.same_as:
+        check_same(reply, ask(plain_csv(expected.same_as, case.request.headers.get("Accept")), 1))
+
+
+def from_behind_the_router(reply: Reply, *, its_own: bool) -> Reply:
+    """A container's refusal out of the model error that the router makes of it; `its_own`: it may refuse itself."""
+    __tracebackhide__ = True
+    if not reply.responses or reply.responses[0].status < 400:
+        return reply
+    first = reply.responses[0]
+    if first.status != 424:
+        assert its_own, f"expected 424 with the container's refusal inside, got {shown(first)}"
+        return reply
+    error = first.json
+    original = error["OriginalStatusCode"]
+    side = "CLIENT" if 400 <= original < 500 else "SERVER"
+    assert error["ErrorCode"] == f"{side}_ERROR_FROM_MODEL", f"expected the error of the {side}, got {shown(first)}"
+    inner = Answer(original, {**first.headers, "Content-Length": ""}, error["OriginalMessage"].encode())
+    return Reply((inner, *reply.responses[1:]), reply.rest)
+
+
+def plain_csv(body: str, accept: str | None) -> Request:
+    headers = {"Content-Type": "text/csv"} | ({"Accept": accept} if accept is not None else {})
+    return Request(headers=headers, parts=((body.encode(), 1),))
+
+
+def check(reply: Reply, expected: Expected, *, head: bool = False) -> None:
+    """Raises `AssertionError` when the reply is not the expected one."""
+    __tracebackhide__ = True
+    assert not reply.rest, f"expected complete responses, got {len(reply.responses)} and {reply.rest[:300]!r}"
+    if not reply.responses:
+        assert 0 in expected.statuses, f"expected {_one_of(expected)}, got a connection closed without an answer"
+        return
+    first = reply.responses[0]
+    assert first.status in expected.statuses, f"expected {_one_of(expected)}, got {shown(first)}"
+    got = len(reply.responses)
+    assert got == expected.responses, f"expected {expected.responses} responses, got {got}, the last {shown(first)}"
+    _check_everywhere(first, expected)
+    if first.status >= 400 and not head:
+        _check_refusal(first, expected)
+    elif first.status < 400:
+        _check_answer(first, expected)
+
+
+def check_same(reply: Reply, other: Reply) -> None:
+    __tracebackhide__ = True
+    one, two = reply.responses[0], other.responses[0]
+    assert two.status == 200, f"expected 200 for same_as, got {shown(two)}"
+    assert one.body == two.body, f"expected the answer of same_as, {shown(two)}; got {shown(one)}"
+
+
+def count_rows(answer: Answer) -> int:
+    """Rows of an answer of any type that the stages offer."""
+    media = _media(answer)
+    if media == "application/x-npy":
+        return int(np.load(io.BytesIO(answer.body), allow_pickle=False).shape[0])
+    if media == "application/json":
+        document = answer.json
+        return len(document["result"] if "result" in document else document["instances"])
+    return len(answer.body.splitlines())
+
+
+def shown(answer: Answer) -> str:
+    body = answer.body if len(answer.body) <= 300 else answer.body[:300] + b"..."
+    return f"{answer.status} {answer.content_type} {body!r}"
+
+
+def header(answer: Answer, name: str) -> str:
+    return next((value for key, value in answer.headers.items() if key.lower() == name.lower()), "")
+
+
+def _one_of(expected: Expected) -> str:
+    statuses = ["a closed connection" if status == 0 else str(status) for status in expected.statuses]
+    return " or ".join(statuses) + (f" {expected.code}" if expected.code else "")
+
+
+def _media(answer: Answer) -> str:
+    return header(answer, "Content-Type").partition(";")[0].strip()
+
+
+def _check_everywhere(answer: Answer, expected: Expected) -> None:
+    __tracebackhide__ = True
+    for name, value in expected.headers.items():
+        assert header(answer, name) == value, f"expected {name}: {value}, got {header(answer, name)!r}"
+    whole = f"{answer.headers}\n{answer.body.decode('utf-8', 'replace')}"
+    for text in expected.silent:
+        assert text not in whole, f"expected nothing of {text!r}, got {shown(answer)}"
+
+
+def _check_refusal(answer: Answer, expected: Expected) -> None:
+    __tracebackhide__ = True
+    assert _media(answer) == "application/json", f"expected a refusal in JSON, got {shown(answer)}"
+    assert len(answer.body) < LONGEST_REFUSAL, f"expected a refusal below {LONGEST_REFUSAL} bytes, got {shown(answer)}"
+    error = answer.json
+    if "Message" in error:  # the router's own, in the words of SageMaker's runtime, which has no codes
+        error = {"code": expected.code or "none", "message": error["Message"]}
+    assert error.get("code"), f"expected a code, got {shown(answer)}"
+    assert error.get("message"), f"expected a message, got {shown(answer)}"
+    wanted = {"code": expected.code, "row": expected.row, "column": expected.column}
+    for name, value in wanted.items():
+        assert not value or error.get(name) == value, f"expected {name} {value!r}, got {shown(answer)}"
+    for text in expected.says:
+        assert text in error["message"], f"expected a message with {text!r}, got {error['message']!r}"
+
+
+def _check_answer(answer: Answer, expected: Expected) -> None:
+    __tracebackhide__ = True
+    if expected.content_type:
+        wanted = expected.content_type.partition(";")[0].strip()
+        assert _media(answer) == wanted, f"expected an answer in {wanted}, got {shown(answer)}"
+    if expected.body is not None:
+        assert answer.body == expected.body.encode(), f"expected {expected.body!r}, got {shown(answer)}"
+    if expected.rows:
+        got = count_rows(answer)
+        assert got == expected.rows, f"expected {expected.rows} rows, got {got}: {shown(answer)}"
+    if expected.ends_with_one_newline:
+        end = answer.body[-3:]
+        assert len(end) - len(end.rstrip(b"\n")) == 1, f"expected one newline at the end, got {end!r}"

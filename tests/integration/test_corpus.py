@@ -1,0 +1,266 @@
+"""Every input of the list is answered as the list says: by the application, by gunicorn, by nginx, by the router."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import socket
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from featurizer.model import Featurizer
+from predictor.model import Predictor
+from serving.app import create_app
+from serving.payload import Stage
+from serving.settings import Settings
+from tests.corpus_cases import LEVELS, Ask, Case, Reply, Request, in_process, load_corpus, over_tcp, plain_csv, replay
+from tests.servers import Server, launched, wait_until
+
+TESTS = Path(__file__).resolve().parents[1]
+ROWS = {"H": 42, "M": 22, "C": 69, "J": 32, "L": 8, "P": 25}
+BESIDE_THE_LIST = "X"  # cases that no row of the list asks for
+# What no single request shows, and the test that holds it.
+ELSEWHERE = {
+    "H38": "test_a_client_that_goes_away_costs_no_worker",
+    "H39": "test_a_thousand_idle_connections_keep_nobody_out",
+    "H42": "test_ping_is_503_until_every_worker_has_loaded_and_200_after",
+    "C67": "test_the_same_request_gets_the_same_bytes_from_every_worker",
+    "C68": "test_shuffled_rows_get_shuffled_answers",
+    "P24": "test_every_hop_and_every_answer_give_the_predictions_of_xgboost",
+    "P25": "test_the_same_request_gets_the_same_bytes_from_every_worker",
+}
+STAGES: dict[str, Callable[[Path, str], Stage]] = {"featurizer": Featurizer.load, "predictor": Predictor.load}
+AS_THE_CHAIN_RUNS_IT = {
+    "MODEL_SERVER_NGINX": "off",
+    "MODEL_SERVER_WORKERS": "1",
+    "MODEL_SERVER_WORKER_CLASS": "gthread",
+}
+RECORDS = [f"{sex},0.455,0.365,0.095,0.514,0.2245,0.{number},0.15\n" for number, sex in enumerate("MFIMFIXMF", 101)]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a case is replayed: a stage, the level at which it is asked, and the container's settings."""
+
+    level: str
+    stage: str
+    env: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        return "-".join([self.level, self.stage, *(f"{name}={value}" for name, value in self.env)])
+
+
+@dataclass(frozen=True)
+class Replay:
+    place: Place
+    case: Case
+
+    def __str__(self) -> str:
+        return f"{self.place.level}-{self.place.stage}-{self.case.group}/{self.case.name}"
+
+
+CASES = load_corpus()
+REPLAYS = [
+    Replay(Place(level, stage, tuple(sorted(case.env.items()))), case)
+    for level in LEVELS
+    for case in CASES
+    for stage in case.stages
+    if level in case.levels
+]
+
+
+@dataclass
+class Fleet:
+    """The servers that the replays ask, each started once, and the workers they began with."""
+
+    artifacts: Path
+    stack: contextlib.ExitStack
+    servers: dict[Place, Server] = field(default_factory=dict)
+    workers: dict[Place, list[int]] = field(default_factory=dict)
+    asks: dict[Place, Ask] = field(default_factory=dict)
+    begun: dict[str, Future[Reply]] = field(default_factory=dict)
+
+    def launch(self, place: Place) -> Server:
+        """Start what answers at a place, and for a router the container behind it. Returns at once."""
+        if place not in self.servers:
+            self.servers[place] = self.stack.enter_context(launched(*self._command(place)))
+        return self.servers[place]
+
+    def wait(self) -> None:
+        for place, server in self.servers.items():
+            wait_until(lambda server=server: server.pings() == 200, f"{place} to answer 200", 60)  # type: ignore[misc]
+            self.workers[place] = server.workers()
+
+    def begin(self, replays: Sequence[Replay]) -> None:
+        """Send what only a timeout answers, so that the others need not wait for it."""
+        pool = self.stack.enter_context(ThreadPoolExecutor())
+        for asked in replays:
+            if asked.case.waits:
+                self.begun[str(asked)] = pool.submit(self.ask(asked.place), asked.case.request, 1)
+
+    def stop(self) -> None:
+        """Tell all at once; leaving the stack waits for them."""
+        for server in self.servers.values():
+            server.process.terminate()
+
+    def lost(self) -> list[Place]:
+        """Where another worker runs now than at the start."""
+        return [place for place, server in self.servers.items() if server.workers() != self.workers[place]]
+
+    def ask(self, place: Place) -> Ask:
+        if place not in self.asks:
+            served = self.servers.get(place)
+            self.asks[place] = over_tcp(served.port) if served else in_process(self._application(place))
+        return self.asks[place]
+
+    def _application(self, place: Place) -> FlaskClient:
+        settings = Settings.from_env(dict(place.env))
+        stage = STAGES[place.stage](self._model(place), settings.default_accept)
+        return create_app(stage, settings).test_client()
+
+    def _command(self, place: Place) -> tuple[str, Mapping[str, str]]:
+        if place.level == "router":
+            behind = self.launch(Place("nginx", place.stage, place.env))
+            return "local_test", AS_THE_CHAIN_RUNS_IT | {"CONTAINERS": f"{place.stage}=http://127.0.0.1:{behind.port}"}
+        # Alone, gunicorn spends a worker on each of the two clients that wait.
+        front = {"nginx": {}, "gunicorn": {"MODEL_SERVER_NGINX": "off", "MODEL_SERVER_WORKERS": "3"}}[place.level]
+        one = {"MODEL_SERVER_WORKERS": "1"} if place.env else {}
+        return place.stage, {"SM_MODEL_DIR": str(self._model(place)), **front, **one, **dict(place.env)}
+
+    def _model(self, place: Place) -> Path:
+        return self.artifacts / place.stage / "model"
+
+
+@pytest.fixture(scope="module")
+def fleet(artifacts: Path, request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    """Every server that a selected test asks; they start and stop side by side."""
+    selected = [
+        value
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+        for value in item.callspec.params.values()
+    ]
+    replays = [value for value in selected if isinstance(value, Replay)]
+    with contextlib.ExitStack() as stack:
+        fleet = Fleet(artifacts, stack)
+        for place in [value for value in selected if isinstance(value, Place)] + [asked.place for asked in replays]:
+            if place.level != "application":
+                fleet.launch(place)
+        fleet.wait()
+        fleet.begin(replays)
+        yield fleet
+        fleet.stop()
+
+
+@pytest.mark.parametrize("asked", REPLAYS, ids=str)
+def test_every_input_gets_the_answer_that_the_list_owes_it(fleet: Fleet, asked: Replay) -> None:
+    begun = fleet.begun.get(str(asked))
+    ask = (lambda *_: begun.result()) if begun else fleet.ask(asked.place)
+
+    replay(ask, asked.case, asked.place.level)
+
+
+SERVED = sorted({replay.place for replay in REPLAYS if replay.place.level != "application"}, key=repr)
+FEATURIZERS = [Place(level, "featurizer") for level in LEVELS[1:]]
+at_every_featurizer = pytest.mark.parametrize("place", FEATURIZERS, ids=lambda place: place.level)
+
+
+@at_every_featurizer
+def test_the_same_request_gets_the_same_bytes_from_every_worker(fleet: Fleet, place: Place) -> None:
+    ask = fleet.ask(place)
+
+    bodies = {ask(plain_csv("".join(RECORDS), None), 1).responses[0].body for _ in range(100)}
+
+    assert len(bodies) == 1
+
+
+@at_every_featurizer
+def test_shuffled_rows_get_shuffled_answers(fleet: Fleet, place: Place) -> None:
+    ask = fleet.ask(place)
+    order = [5, 0, 8, 3, 1, 7, 2, 6, 4]
+
+    straight = ask(plain_csv("".join(RECORDS), "text/csv"), 1).responses[0].body.splitlines()
+    shuffled = ask(plain_csv("".join(RECORDS[i] for i in order), "text/csv"), 1).responses[0].body.splitlines()
+
+    assert len(set(straight)) == len(RECORDS)
+    assert shuffled == [straight[i] for i in order]
+
+
+@at_every_featurizer
+def test_a_client_that_waits_to_be_told_to_continue_is_told_so(fleet: Fleet, place: Place) -> None:
+    whole = plain_csv(RECORDS[0], None)
+    asking = Request(headers={**whole.headers, "Expect": "100-continue"}, parts=whole.parts)
+    head, _, body = asking.wire().partition(b"\r\n\r\n")
+
+    with socket.create_connection(("127.0.0.1", fleet.servers[place].port), timeout=20) as connection:
+        connection.sendall(head + b"\r\n\r\n")
+        interim = connection.recv(1000)
+        connection.sendall(body)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+
+    assert interim == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@at_every_featurizer
+def test_a_client_that_goes_away_costs_no_worker(fleet: Fleet, place: Place) -> None:
+    message = plain_csv("".join(RECORDS * 10_000), None).wire()
+    for sent in (message[:50], message[:100_000], message):
+        with socket.create_connection(("127.0.0.1", fleet.servers[place].port), timeout=20) as connection:
+            connection.sendall(sent)
+            reset_on_close = struct.pack("ii", 1, 0)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset_on_close)
+
+    after = [fleet.ask(place)(plain_csv(RECORDS[0], None), 1).responses[0].status for _ in range(4)]
+
+    assert after == [200] * 4
+    assert fleet.servers[place].workers() == fleet.workers[place]
+
+
+@pytest.mark.parametrize("place", [Place("nginx", "featurizer")], ids=["nginx"])
+def test_a_thousand_idle_connections_keep_nobody_out(fleet: Fleet, place: Place) -> None:
+    server = fleet.servers[place]
+    with contextlib.ExitStack() as stack:
+        for _ in range(900):  # below the 1,024 descriptors that a test may have open
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=20))
+            connection.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
+        status, ping = fleet.ask(place)(plain_csv(RECORDS[0], None), 1).responses[0].status, server.pings(2)
+
+    assert (status, ping) == (200, 200)
+
+
+@pytest.mark.parametrize("place", SERVED, ids=str)
+def test_no_worker_was_lost_and_every_log_line_is_json(fleet: Fleet, place: Place) -> None:
+    """Stands after all that asks."""
+    exceptions = [line for line in fleet.servers[place].lines() if "exception" in line]
+
+    assert place not in fleet.lost()
+    assert exceptions == []
+
+
+def test_every_row_of_the_list_is_held_by_a_case_or_by_a_test() -> None:
+    rows = {f"{group}{number}" for group, count in ROWS.items() for number in range(1, count + 1)}
+    held = {case.id for case in CASES if not case.id.startswith(BESIDE_THE_LIST)}
+    tests = {name for path in TESTS.rglob("test_*.py") for name in _tests_of(path)}
+
+    assert sorted(held - rows) == []
+    assert sorted(rows - held - ELSEWHERE.keys()) == []
+    assert sorted(set(ELSEWHERE.values()) - tests) == []
+
+
+def test_every_case_is_among_its_like() -> None:
+    groups = {"H": "http", "M": "media", "C": "csv", "J": "json", "L": "lines", "P": "features"}
+
+    assert [case.name for case in CASES if groups.get(case.name[0], case.group) != case.group] == []
+
+
+def _tests_of(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            yield node.name
