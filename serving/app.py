@@ -14,8 +14,8 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from serving import logs
-from serving.errors import PayloadTooLarge, ServingError
-from serving.framing import discard_body, read_body, refuse_compressed
+from serving.errors import PayloadTooLarge, ServingError, code_of
+from serving.framing import check_framing, discard_body, read_body, refuse_compressed
 from serving.interface import Interface
 from serving.payload import JSON, Payload, Stage
 from serving.settings import MIB, Settings
@@ -118,6 +118,7 @@ def _begin() -> None:
     given = (request.headers.get(name, "") for name in ID_HEADERS)
     logs.notes.set({})
     logs.request_id.set(next((value for value in given if _ID.fullmatch(value)), "") or uuid.uuid4().hex)
+    check_framing()
 
 
 def _finish(response: Response) -> Response:
@@ -158,11 +159,9 @@ def _refuse_http(error: HTTPException) -> Response:
         return _refuse(
             PayloadTooLarge(f"expected a body of at most {limit} bytes, got {request.content_length or 'more'}")
         )
-    name = HTTPStatus(status)
-    g.refusal = name.name.lower()
-    response = error_response(
-        status, {"code": g.refusal, "message": f"{request.method} {request.path[:64]}: {name.phrase}"}
-    )
+    g.refusal = code_of(status)
+    message = f"{request.method} {request.path[:64]}: {HTTPStatus(status).phrase}"
+    response = error_response(status, {"code": g.refusal, "message": message})
     if allowed := getattr(error, "valid_methods", None):
         response.headers["Allow"] = ", ".join(sorted(allowed))
     return response

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 SHOWN = 64  # characters of a caller's value that an error repeats
+_RENAMED = {413: "payload_too_large", 414: "uri_too_long"}
 
 
 class ServingError(Exception):
@@ -47,6 +50,11 @@ class UnsupportedMediaType(ServingError):
 
 class BadArtifact(Exception):
     """A model directory that must not be served: a file is missing, damaged or of another run."""
+
+
+def code_of(status: int) -> str:
+    """The code of a refusal that has no other. Python's names of two statuses changed with its versions."""
+    return _RENAMED.get(status) or HTTPStatus(status).name.lower()
 
 
 def cut(value: object, most: int = SHOWN) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from flask import g, request
 from gunicorn.http.errors import ParseException
-from werkzeug.exceptions import ClientDisconnected
+from werkzeug.exceptions import ClientDisconnected, MethodNotAllowed
 
 from serving.errors import BadPayload, ServingError, UnsupportedMediaType, cut
 
@@ -27,20 +27,33 @@ class UnknownCoding(ServingError):
     status, code = 501, "not_implemented"
 
 
+def check_framing() -> None:
+    """Raises `ServingError` for a request that RFC 9112 has a server refuse and gunicorn does not."""
+    if request.method == "CONNECT":
+        raise MethodNotAllowed(["GET", "POST"])
+    if request.environ.get("SERVER_PROTOCOL") == "HTTP/1.1" and "Host" not in request.headers:
+        raise BadPayload("expected a Host header, got none", code="bad_request")
+    coding = request.headers.get("Transfer-Encoding", "chunked")
+    if coding.strip().lower() != "chunked":
+        raise UnknownCoding(f"expected no transfer coding but chunked, got {cut(coding)}")
+
+
 def read_body() -> bytes:
-    """The whole body. Raises `ServingError` for framing that RFC 9112 refuses, and for a body that does not come."""
-    _check_framing()
-    chunked = "Transfer-Encoding" in request.headers
+    """The whole body. Raises `ServingError` for one that does not come, or not as HTTP frames it."""
     try:
         with _impatient():
-            return request.get_data(cache=False)
-    except TimeoutError as error:
-        g.broken = True  # nobody tries again what failed
-        message = f"expected the rest of the body within {SILENCE:.0f} seconds, got nothing"
-        raise (BadPayload(message, code="bad_request") if chunked else RequestTimeout(message)) from error
+            body = request.get_data(cache=False)
     except (ParseException, ClientDisconnected, OSError) as error:
-        g.broken = True
+        g.broken = True  # nobody tries again what failed
+        timed_out = isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError)
+        if timed_out and "Transfer-Encoding" not in request.headers:
+            message = f"expected the rest of the body within {SILENCE:.0f} seconds, got nothing"
+            raise RequestTimeout(message) from error
         raise BadPayload("expected a whole body, framed as HTTP has it", code="bad_request") from error
+    if (length := request.content_length) is not None and len(body) < length:
+        g.broken = True
+        raise BadPayload(f"expected a body of {length} bytes, got {len(body)}", code="bad_request")
+    return body
 
 
 def refuse_compressed() -> None:
@@ -60,14 +73,6 @@ def discard_body() -> None:
     with contextlib.suppress(OSError), _impatient():
         while left > 0 and (chunk := stream.read(min(left, 65536))):
             left -= len(chunk)
-
-
-def _check_framing() -> None:
-    if request.environ.get("SERVER_PROTOCOL") == "HTTP/1.1" and "Host" not in request.headers:
-        raise BadPayload("expected a Host header, got none", code="bad_request")
-    coding = request.headers.get("Transfer-Encoding", "chunked")
-    if coding.strip().lower() != "chunked":
-        raise UnknownCoding(f"expected no transfer coding but chunked, got {cut(coding)}")
 
 
 @contextlib.contextmanager

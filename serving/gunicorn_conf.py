@@ -16,7 +16,7 @@ from typing import Any
 from gunicorn import glogging, util
 
 from serving import logs
-from serving.errors import cut
+from serving.errors import code_of, cut
 from serving.scoreboard import VARIABLE, Scoreboard
 from serving.settings import Settings
 
@@ -40,10 +40,10 @@ class Logger(glogging.Logger):  # type: ignore[misc] # gunicorn is untyped
 
 def write_error(sock: socket.socket, status: int, _reason: str, message: str) -> None:
     """gunicorn's own refusals as our JSON; it has no setting for that."""
-    name = HTTPStatus(status)
-    error = {"code": name.name.lower(), "message": cut(message, 256) or name.phrase, "request_id": uuid.uuid4().hex}
+    phrase = HTTPStatus(status).phrase
+    error = {"code": code_of(status), "message": cut(message, 256) or phrase, "request_id": uuid.uuid4().hex}
     body = json.dumps(error)
-    head = f"HTTP/1.1 {status} {name.phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    head = f"HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
     util.write_nonblock(sock, f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode("latin-1"))
 
 
