@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import warnings
+import importlib
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import joblib
 import numpy as np
 import orjson
-import pandas as pd
 from numpy.typing import NDArray
-from sklearn.compose import ColumnTransformer
 
-from featurizer.records import ACCEPTED, Records, check_finite, count_unseen, read_records, refused_category
+from featurizer import transform
+from featurizer.records import ACCEPTED, Records, check_finite, count_unseen, read_records, refusal
+from featurizer.transform import Transform
 from serving import artifact, logs
 from serving.contract import Contract
-from serving.errors import BadArtifact
+from serving.errors import BadArtifact, BadPayload
 from serving.formats.csv import write_csv
 from serving.formats.npy import write_npy
 from serving.interface import Interface
 from serving.media import content_type, negotiate, preferred
 from serving.payload import CSV, JSON, JSONLINES, NPY, Payload
+
+log = logging.getLogger("featurizer.model")
 
 PREPROCESS = "preprocess.joblib"
 OFFERED = (CSV, JSON, JSONLINES, NPY)
@@ -31,20 +35,20 @@ OFFERED = (CSV, JSON, JSONLINES, NPY)
 class Featurizer:
     """Turn raw records into the features that the predictor of the same training run learned from."""
 
-    transformer: ColumnTransformer
+    engine: Callable[[Records], NDArray[np.float64]]
     contract: Contract
     offered: tuple[str, ...] = OFFERED
 
     @classmethod
-    def load(cls, model_dir: Path, default_accept: str = "") -> Featurizer:
-        """Load `preprocess.joblib` once its manifest vouches for it. Raises `BadArtifact`."""
+    def load(cls, model_dir: Path, default_accept: str = "", engine: str = "auto") -> Featurizer:
+        """Load the transform once the manifest vouches for it. Raises `BadArtifact`.
+
+        `engine`: `compiled` runs `transform.json`, `sklearn` runs `preprocess.joblib`, `auto` the first that is there.
+        """
         artifact.verify(model_dir)
         contract = Contract.load(model_dir)
-        transformer = joblib.load(model_dir / PREPROCESS)
-        names = tuple(transformer.get_feature_names_out())
-        if names != contract.features:
-            raise BadArtifact(f"{PREPROCESS} makes features {names}, the contract has {contract.features}")
-        return cls(transformer, contract, preferred(OFFERED, default_accept))
+        offered = preferred(OFFERED, default_accept)
+        return cls(_load_engine(model_dir, contract, engine), contract, offered)
 
     def __call__(self, payload: Payload) -> Payload:
         media = content_type(payload.content_type, ACCEPTED)
@@ -53,6 +57,11 @@ class Featurizer:
         if unseen := count_unseen(records, self.contract):
             logs.note(unseen=unseen)
         features = self.transform(records)
+        if answer == NPY:  # what XGBoost works in
+            with np.errstate(over="ignore"):
+                narrow = features.astype(np.float32)
+            check_finite(narrow, self.contract.features)
+            return Payload(write_features(narrow, answer), self._answer_type(answer))
         return Payload(write_features(features, answer), self._answer_type(answer))
 
     @property
@@ -60,14 +69,26 @@ class Featurizer:
         return Interface(self.contract, self.contract.inputs, ACCEPTED, self.offered)
 
     def transform(self, records: Records) -> NDArray[np.float64]:
-        """Features, rows x features, float64. Raises `BadPayload` when one is not finite."""
-        with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore", category=UserWarning):
+        """Features, rows x features, float64. Raises `BadPayload` for a row that is refused or not finite."""
+        with np.errstate(all="ignore"):
             try:
-                features = np.asarray(self.transformer.transform(pd.DataFrame(records)), dtype=np.float64)
-            except ValueError as error:  # an encoder that was told to refuse what it has not seen
-                raise refused_category(records, self.contract) or error from error
+                features = self.engine(records)
+            except ValueError:
+                raise self._refusal(records) from None
         check_finite(features, self.contract.features)
         return features
+
+    def _refusal(self, records: Records) -> BadPayload:
+        """The error for the first row that the transform refuses, found by halving."""
+        fine, refused = 0, len(records)
+        while refused - fine > 1:
+            half = (fine + refused) // 2
+            try:
+                self.engine(records[:half])
+                fine = half
+            except ValueError:
+                refused = half
+        return refusal(records[refused - 1 : refused], self.contract, refused)
 
     def _answer_type(self, name: str) -> str:
         """The media type, with the training run that the next stage must be of."""
@@ -75,10 +96,24 @@ class Featurizer:
         return f"{name}{charset}; contract={self.contract.hash}"
 
 
-def write_features(features: NDArray[np.float64], media: str) -> bytes:
-    """Features as text in their shortest exact form, or as NPY in the float32 that XGBoost works in."""
+def _load_engine(model_dir: Path, contract: Contract, engine: str) -> Callable[[Records], NDArray[np.float64]]:
+    compiled = (model_dir / transform.FILE).is_file()
+    if engine == "compiled" and not compiled:
+        raise BadArtifact(f"FEATURIZER_ENGINE=compiled: there is no {transform.FILE} in {model_dir}")
+    if compiled and engine != "sklearn":
+        return Transform.load(model_dir)
+    log.warning("scikit-learn transforms: %s", contract.report.get("transform", f"there is no {transform.FILE}"))
+    # imported here, because it brings scikit-learn, pandas and pickle, which the compiled transform does without
+    fitted = importlib.import_module("featurizer.fitted").FittedTransform.load(model_dir / PREPROCESS)
+    if fitted.features != contract.features:
+        raise BadArtifact(f"{PREPROCESS} makes features {fitted.features}, the contract has {contract.features}")
+    return fitted  # type: ignore[no-any-return]
+
+
+def write_features(features: NDArray[np.floating[Any]], media: str) -> bytes:
+    """Features as text in their shortest exact form, or as NPY."""
     if media == NPY:
-        return write_npy(features.astype(np.float32))
+        return write_npy(features)
     rows = orjson.dumps(np.ascontiguousarray(features), option=orjson.OPT_SERIALIZE_NUMPY)
     if media == CSV:
         return write_csv(rows)

@@ -1,15 +1,17 @@
-"""Raw records of a payload, column by column as the contract has them."""
+"""Raw records of a payload, as the contract has their columns."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.cells import categories_from_json, categories_from_text, number_column, numbers_from_json
+from serving.cells import MISSING, categories, check_strings, numbers_from_json, numbers_from_text
 from serving.contract import Column, ColumnType, Contract
 from serving.errors import BadPayload, cut
 from serving.formats.csv import Cells, Lines, read_csv
@@ -20,76 +22,109 @@ from serving.payload import CSV, JSON, JSONLINES
 
 ACCEPTED = (CSV, JSON, JSONLINES)
 
-# Every input column by name: float64 for a numeric one, `str` objects for a categorical one, NaN where missing.
-Records = Mapping[str, NDArray[Any]]
+Convert = Callable[[Sequence[Any], Sequence[str], int], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Records:
+    """Input columns of one kind together, each kind in the order of the contract.
+
+    `numbers`: rows x numeric columns, float64, NaN where missing. `texts`: a list for each categorical column; a
+    missing cell is None or one of `serving.cells.MISSING`.
+    """
+
+    numeric: tuple[str, ...]
+    categorical: tuple[str, ...]
+    numbers: NDArray[np.float64]
+    texts: tuple[list[str | None], ...]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, rows: slice) -> Records:
+        return Records(self.numeric, self.categorical, self.numbers[rows], tuple(text[rows] for text in self.texts))
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Every column by name: float64, or an object array of `str` with NaN where missing."""
+        texts = {name: categories(cells) for name, cells in zip(self.categorical, self.texts, strict=True)}
+        return {name: self.numbers[:, index] for index, name in enumerate(self.numeric)} | texts
 
 
 def read_records(body: bytes, media: MediaType, contract: Contract) -> Records:
     """Read a body of one of the accepted types. Raises `BadPayload` (400) naming row, column and expectation."""
+    reader = _Reader(contract)
     if media.name == CSV:
-        blocks = _from_csv(read_csv(body), media.parameters.get("header", ""), contract)
+        blocks = reader.from_csv(read_csv(body), media.parameters.get("header", ""))
     else:
         rows = [read_json(body, len(contract.inputs))] if media.name == JSON else read_jsonlines(body)
-        blocks = _from_json(rows, contract)
+        blocks = reader.from_json(rows)
     first, *others = blocks
     if not others:
         return first
-    return {name: np.concatenate([block[name] for block in (first, *others)]) for name in first}
+    numbers = np.concatenate([block.numbers for block in (first, *others)])
+    texts = zip(*(block.texts for block in (first, *others)), strict=True)
+    return Records(first.numeric, first.categorical, numbers, tuple(list(chain(*parts)) for parts in texts))
 
 
-def row_count(records: Records) -> int:
-    return len(next(iter(records.values())))
+class _Reader:
+    """What of a contract says how its rows are read."""
+
+    def __init__(self, contract: Contract) -> None:
+        self.names = [column.name for column in contract.inputs]
+        self.every = [column.name for column in contract.columns]
+        self.label = [contract.label.name] if contract.label else []
+        self.numeric = tuple(column.name for column in _of_type(contract.inputs, ColumnType.NUMERIC))
+        self.categorical = tuple(column.name for column in _of_type(contract.inputs, ColumnType.CATEGORICAL))
+
+    def from_csv(self, lines: Lines, header: str) -> Iterator[Records]:
+        def read(cells: Cells, positions: Positions) -> Records:
+            flat, names, texts = self._parted(cells.cells, cells.width, positions)
+            return self._records(flat, names, texts, numbers_from_text, cells.first_row)
+
+        return named_blocks(lines, header, self.names, self.every, read)
+
+    def from_json(self, blocks: Iterable[Rows]) -> Iterator[Records]:
+        widths: Sequence[int] = sorted({len(self.names), len(self.every)})
+        for rows in blocks:
+            if rows.named:
+                found = dict(zip(self.names, rows.by_name(self.names, self.label), strict=True))
+                names, texts = list(self.numeric), [found[name] for name in self.categorical]
+                flat = list(chain.from_iterable(zip(*(found[name] for name in names), strict=True)))
+            else:
+                cells, width = rows.flat(widths)
+                widths = (width,)
+                columns = self.names if width == len(self.names) else self.every
+                flat, names, texts = self._parted(cells, width, {name: i for i, name in enumerate(columns)})
+            for name, text in zip(self.categorical, texts, strict=True):
+                check_strings(text, name, rows.first_row)
+            yield self._records(flat, names, texts, numbers_from_json, rows.first_row)
+
+    def _parted(
+        self, cells: list[Any], width: int, positions: Positions
+    ) -> tuple[list[Any], list[str], list[list[Any]]]:
+        """The numeric cells, row by row, with the order of their columns; and the categorical columns."""
+        texts = [cells[positions[name] :: width] for name in self.categorical]
+        ordered = sorted(positions, key=positions.__getitem__)
+        numeric = set(self.numeric)
+        flat = list(cells)
+        for name in reversed(ordered):
+            if name not in numeric:
+                del flat[positions[name] :: width]
+                width -= 1
+        return flat, [name for name in ordered if name in numeric], texts
+
+    def _records(
+        self, flat: list[Any], names: list[str], texts: list[list[Any]], convert: Convert, first_row: int
+    ) -> Records:
+        if not names:
+            return Records(self.numeric, self.categorical, np.empty((len(texts[0]), 0)), tuple(texts))
+        numbers = convert(flat, names, first_row)
+        if tuple(names) != self.numeric:
+            numbers = numbers[:, [names.index(name) for name in self.numeric]]
+        return Records(self.numeric, self.categorical, numbers, tuple(texts))
 
 
-def _from_csv(lines: Lines, header: str, contract: Contract) -> Iterator[Records]:
-    def read(cells: Cells, positions: Positions) -> Records:
-        return {c.name: _text_column(cells, positions[c.name], c) for c in contract.inputs}
-
-    every = [column.name for column in contract.columns]
-    yield from named_blocks(lines, header, _names(contract), every, read)
-
-
-def _from_json(blocks: Iterator[Rows] | list[Rows], contract: Contract) -> Iterator[Records]:
-    widths = _widths(contract)
-    names = _names(contract)
-    for rows in blocks:
-        if rows.named:
-            ignored = [contract.label.name] if contract.label else []
-            found = dict(zip(names, rows.by_name(names, ignored), strict=True))
-        else:
-            flat, width = rows.flat(widths)
-            widths = (width,)
-            found = {c.name: flat[position::width] for position, c in enumerate(_columns(width, contract))}
-        yield {c.name: _json_column(found[c.name], c, rows.first_row) for c in contract.inputs}
-
-
-def _widths(contract: Contract) -> Sequence[int]:
-    """With the label column or without it."""
-    return sorted({len(contract.inputs), len(contract.columns)})
-
-
-def _columns(width: int, contract: Contract) -> Sequence[Column]:
-    return contract.inputs if width == len(contract.inputs) else contract.columns
-
-
-def _names(contract: Contract) -> Sequence[str]:
-    return [column.name for column in contract.inputs]
-
-
-def _text_column(cells: Cells, position: int, column: Column) -> NDArray[Any]:
-    found = cells.column(position)
-    if column.type is ColumnType.NUMERIC:
-        return number_column(found, column.name, cells.first_row)
-    return categories_from_text(found)
-
-
-def _json_column(cells: Sequence[Any], column: Column, first_row: int) -> NDArray[Any]:
-    if column.type is ColumnType.NUMERIC:
-        return numbers_from_json(cells, [column.name], first_row)[:, 0]
-    return categories_from_json(cells, column.name, first_row)
-
-
-def check_finite(features: NDArray[np.float64], names: Sequence[str]) -> None:
+def check_finite(features: NDArray[np.floating[Any]], names: Sequence[str]) -> None:
     """Refuse what the transform made infinite or undefined."""
     wrong = ~np.isfinite(features)
     if wrong.any():
@@ -100,21 +135,28 @@ def check_finite(features: NDArray[np.float64], names: Sequence[str]) -> None:
 
 def count_unseen(records: Records, contract: Contract) -> dict[str, int]:
     """For each categorical column with some, how many of its cells hold a category that training has not seen."""
-    counts = {c.name: sum(_unseen(records[c.name], c).values()) for c in contract.inputs if c.categories}
-    return {name: count for name, count in counts.items() if count}
+    counts: dict[str, int] = {}
+    for column, cells in zip(_of_type(contract.inputs, ColumnType.CATEGORICAL), records.texts, strict=True):
+        if column.categories and (unseen := set(cells) - column.known - MISSING - {None}):
+            counts[column.name] = sum(count for cell, count in Counter(cells).items() if cell in unseen)
+    return counts
 
 
-def refused_category(records: Records, contract: Contract) -> BadPayload | None:
-    """The error for the first unseen category, when there is one."""
-    for column in contract.inputs:
-        if column.categories and (unseen := _unseen(records[column.name], column)):
-            row = next(row for row, value in enumerate(records[column.name], 1) if value in unseen)
+def refusal(row: Records, contract: Contract, number: int) -> BadPayload:
+    """Why the transform refuses the only row of `row`, which is `number` in its payload."""
+    for column in _of_type(contract.inputs, ColumnType.CATEGORICAL):
+        cell = row.texts[row.categorical.index(column.name)][0]
+        if column.categories and cell not in column.known and cell is not None and cell not in MISSING:
             shown = cut(", ".join(column.categories), 256)
-            message = f"expected one of {shown}; got {cut(repr(records[column.name][row - 1]))}"
-            return BadPayload(message, code="unknown_category", row=row, column=column.name)
-    return None
+            message = f"expected one of {shown}; got {cut(repr(cell))}"
+            return BadPayload(message, code="unknown_category", row=number, column=column.name)
+    for name, values in row.columns().items():
+        if values[0] != values[0]:
+            message = "expected a value: the transform has none for a missing one"
+            return BadPayload(message, code="missing_value", row=number, column=name)
+    message = "expected values that the transform can take, got one out of a step's range"
+    return BadPayload(message, code="transform_refused", row=number)
 
 
-def _unseen(values: NDArray[Any], column: Column) -> dict[Any, int]:
-    found = Counter(values.tolist())
-    return {value: count for value, count in found.items() if value == value and value not in column.known}
+def _of_type(columns: Iterable[Column], kind: ColumnType) -> tuple[Column, ...]:
+    return tuple(column for column in columns if column.type is kind)

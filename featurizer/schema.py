@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from serving.cells import MISSING, categories_from_text, number_column
+from serving.cells import MISSING, categories, number_column
 from serving.contract import Column, ColumnType, Task
 from serving.errors import BadPayload
 from serving.tables import read_table
@@ -135,4 +135,4 @@ def _typed(cells: Sequence[str], column: Column) -> pd.Series[Any]:
     """A column with its type spelled out: pandas would call a column of text `str` or `object` by what is in it."""
     if column.type is ColumnType.NUMERIC:
         return pd.Series(number_column(cells, column.name), dtype="float64")
-    return pd.Series(categories_from_text(cells), dtype=object)
+    return pd.Series(categories(cells), dtype=object)

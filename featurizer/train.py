@@ -21,8 +21,14 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from featurizer.compile import NotCovered, compile_transformer
+from featurizer.fitted import FittedTransform
 from featurizer.model import PREPROCESS
+from featurizer.proof import prove
+from featurizer.records import Records
 from featurizer.schema import BadDataset, Schema, labels, read_rows, read_schema, read_task, typed_frame
+from featurizer.transform import FILE as COMPILED
+from featurizer.transform import Transform
 from serving.artifact import write_manifest
 from serving.contract import FILE, Column, ColumnType, Contract, Task
 from serving.training import BadJob, TrainingJob
@@ -33,10 +39,14 @@ PACKAGES = ("joblib", "numpy", "pandas", "scikit-learn")
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted transformer, its serialized form, and what it makes of the training rows (rows x features)."""
+    """A fitted transformer, its serialized forms, and what it makes of the training rows (rows x features).
+
+    `compiled` is empty where the compiled transform does not cover the transformer.
+    """
 
     transformer: ColumnTransformer
     preprocess: bytes
+    compiled: str
     contract: Contract
     features: NDArray[np.float64]
     target: NDArray[np.float64]
@@ -78,7 +88,26 @@ def fit(schema: Schema, raw: pd.DataFrame, run: Mapping[str, Any], classes: tupl
     }
     columns = tuple(_seen(column, frame, classes) for column in schema.columns)
     contract = Contract(schema.name, schema.task, columns, _feature_names(transformer), training)
-    return Fitted(transformer, preprocess, contract, features, target)
+    compiled, told = compiled_text(transformer, contract, frame)
+    contract = replace(contract, report={"transform": told})
+    return Fitted(transformer, preprocess, compiled, contract, features, target)
+
+
+def compiled_text(transformer: ColumnTransformer, contract: Contract, frame: pd.DataFrame) -> tuple[str, str]:
+    """`transform.json`, once it has proved itself on the rows of `frame`, or nothing; and what to say of it."""
+    try:
+        text = compile_transformer(transformer, contract)
+        compared = prove(Transform.from_json(text), FittedTransform(transformer), _records(frame, contract))
+    except NotCovered as reason:
+        return "", f"not compiled: {reason}"
+    return text, f"compiled; equal to scikit-learn's to the bit in {compared} rows"
+
+
+def _records(frame: pd.DataFrame, contract: Contract) -> Records:
+    names = {kind: tuple(c.name for c in contract.inputs if c.type is kind) for kind in ColumnType}
+    numeric, categorical = names[ColumnType.NUMERIC], names[ColumnType.CATEGORICAL]
+    texts = (frame[name].astype(object).where(frame[name].notna(), None).tolist() for name in categorical)
+    return Records(numeric, categorical, frame[list(numeric)].to_numpy(dtype=np.float64), tuple(texts))
 
 
 def _feature_names(transformer: ColumnTransformer) -> tuple[str, ...]:
@@ -91,6 +120,8 @@ def _feature_names(transformer: ColumnTransformer) -> tuple[str, ...]:
 def write(fitted: Fitted, model_dir: Path) -> None:
     """Write the artifact's files into `model_dir`."""
     (model_dir / PREPROCESS).write_bytes(fitted.preprocess)
+    if fitted.compiled:
+        (model_dir / COMPILED).write_text(fitted.compiled, encoding="utf-8")
     (model_dir / FILE).write_text(fitted.contract.to_json(), encoding="utf-8")
     write_manifest(model_dir)
 

@@ -3,6 +3,12 @@
 import os
 
 from featurizer.model import Featurizer
+from serving.settings import Settings
 from serving.wsgi import container_app
 
-app = container_app(lambda settings: Featurizer.load(settings.model_dir, settings.default_accept), os.environ)
+
+def load(settings: Settings) -> Featurizer:
+    return Featurizer.load(settings.model_dir, settings.default_accept, settings.engine)
+
+
+app = container_app(load, os.environ)

@@ -37,6 +37,7 @@ def text(contract: Contract) -> str:
         "Tried, best first:",
         *(f"  {c['score']:.4f}  {_parameters(c)}" for c in sorted(report["search"]["tried"], key=lambda c: c["score"])),
         "",
+        f"Transform: {report['transform']}",
         f"Training run {contract.hash[:12]}, rows {training['data_sha256'][:12]}, "
         + ", ".join(
             f"{name} {number}" for name, number in {**training["versions"], "xgboost": report["xgboost"]}.items()

@@ -118,7 +118,7 @@ def _judge(
         "model": metrics(schema.task, predicted, truth),
         **baselines(fitted.contract, (fitted.features, fitted.target), (features, truth), seed),
     }
-    report = {"test_rows": len(truth), "metrics": found, "search": learned.report()}
+    report = {**fitted.contract.report, "test_rows": len(truth), "metrics": found, "search": learned.report()}
     return predictor.with_versions(replace(fitted.contract, report=report)), predicted, truth
 
 

@@ -58,15 +58,15 @@ class Contract:
     training: Mapping[str, Any]
     report: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[Column, ...]:
         return tuple(column for column in self.columns if column.type is not ColumnType.LABEL)
 
-    @property
+    @cached_property
     def label(self) -> Column | None:
         return next((column for column in self.columns if column.type is ColumnType.LABEL), None)
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """SHA-256 of all but the report: equal exactly for the two artifacts of one training run."""
         return hashlib.sha256(_canonical(self._identity())).hexdigest()

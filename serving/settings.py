@@ -10,6 +10,7 @@ from pathlib import Path
 MIB = 1024 * 1024
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 OUTPUTS = ("score", "label", "probabilities")
+ENGINES = ("auto", "compiled", "sklearn")
 WORKER_CLASSES = ("sync", "gthread", "gevent")
 
 
@@ -34,6 +35,7 @@ class Settings:
     nginx: bool = True
     default_accept: str = ""
     output: str = "score"  # of a predictor
+    engine: str = "auto"  # of a featurizer
     batch: bool = False
     max_body: int = 25 * MIB  # bytes
     max_response: int = 0  # bytes; 0: no limit
@@ -57,8 +59,10 @@ class Settings:
             threads=_number(env, "MODEL_SERVER_THREADS", default=cls.threads),
             timeout=_number(env, "MODEL_SERVER_TIMEOUT", "SAGEMAKER_MODEL_SERVER_TIMEOUT", default=60, most=3600),
             nginx=_choice(env, "MODEL_SERVER_NGINX", ("on", "off"), "on") == "on",
-            default_accept=env.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", ""),
+            # Batch Transform puts answers together line by line.
+            default_accept=env.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT") or ("text/csv" if batch else ""),
             output=_choice(env, "SAGEMAKER_INFERENCE_OUTPUT", OUTPUTS, cls.output),
+            engine=_choice(env, "FEATURIZER_ENGINE", ENGINES, cls.engine),
             batch=batch,
             max_body=_max_body(env, batch=batch),
             max_response=_number(env, "MODEL_SERVER_MAX_RESPONSE", default=0, least=0, most=1024 * MIB),

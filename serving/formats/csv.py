@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from operator import methodcaller
 
+from serving.cells import LONGEST_FIELD
 from serving.errors import BadPayload, cut
 from serving.formats.text import decode_lines, line_blocks, line_end
 
-LONGEST_FIELD = 1024  # characters
 # all of ASCII's control characters but TAB, LF and CR, and DEL
 _CONTROLS = bytes(code for code in [*range(32), 127] if code not in b"\t\n\r")
 _UNWANTED = re.compile(f"[{_CONTROLS.decode()}\ufeff]")

@@ -21,6 +21,7 @@ from serving.formats.text import BLOCK, decode, decode_lines, line_blocks
 SHAPES = (
     'a list of rows, {"instances": [rows]}, or one row; a row is [values], {"column": value} or {"features": [values]}'
 )
+_Shape = tuple[type, type]  # of a row as it was given, and of the row within
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 
 
@@ -58,13 +59,14 @@ class Rows:
         except KeyError:
             columns = []
         if not columns or max(map(len, self.rows)) > len(names):
-            self._check_names(set(names), {*names, *ignored})
+            self._check_names(names, {*names, *ignored})
         return columns
 
-    def _check_names(self, needed: Set[str], allowed: Set[str]) -> None:
+    def _check_names(self, needed: Sequence[str], allowed: Set[str]) -> None:
         for row, record in enumerate(self.rows, self.first_row):
-            if missing := needed - record.keys():
-                raise BadPayload("expected this column", code="missing_column", row=row, column=min(missing))
+            for name in needed:
+                if name not in record:
+                    raise BadPayload("expected this column", code="missing_column", row=row, column=name)
             if unknown := record.keys() - allowed:
                 message = "expected only the contract's columns"
                 raise BadPayload(message, code="unknown_column", row=row, column=min(unknown))
@@ -84,15 +86,14 @@ def read_json(body: bytes, width: int) -> Rows:
             raise _wrong_shape(f'"instances" as {_kind(rows)}')
     elif isinstance(document, dict) and _is_wrapper(document):
         raise _wrong_shape(f"an object of lists and objects with {cut(next(iter(document)))}")
-    return Rows(_plain(rows, 1))
+    return Rows(_plain(rows, 1)[0])
 
 
 def read_jsonlines(body: bytes) -> Iterator[Rows]:
     """Read one row a line, block by block. Raises `BadPayload` (400) naming the line."""
     kind = None
     for row, lines in line_blocks(decode_lines(body)):
-        rows = _plain(_parse_lines(lines, row), row, kind)
-        kind = type(rows[0])
+        rows, kind = _plain(_parse_lines(lines, row), row, kind)
         yield Rows(rows, row)
 
 
@@ -106,7 +107,7 @@ def _parse_lines(lines: Sequence[str], first_row: int) -> Iterable[Any]:
         except BadPayload:
             pass  # one by one they name the line
         else:
-            if len(rows) == len(lines):
+            if len(rows) == len(lines) and all(type(found) is type(rows[0]) for found in rows):
                 return rows
     return (_parse(line, row) for row, line in enumerate(lines, first_row))
 
@@ -120,6 +121,9 @@ def _parse(text: str, row: int | None = None) -> Any:  # noqa: ANN401
     except orjson.JSONDecodeError as error:
         if row and not text.strip():
             raise BadPayload("expected a row, got a blank line", code="blank_row", row=row) from error
+        if "infinity" in error.msg:
+            message = "expected finite numbers, got one beyond 1.8e308"
+            raise BadPayload(message, code="non_finite", row=row) from error
         message = f"expected JSON (RFC 8259): {error.msg} at character {error.pos + 1}"
         raise BadPayload(message, code="json_syntax", row=row) from error
     except (RecursionError, ValueError) as error:  # what orjson reads and the standard library does not
@@ -162,18 +166,21 @@ def _is_wrapper(document: dict[str, Any]) -> bool:
     return bool(document) and document.keys() != {"features"} and {list, dict}.issuperset(map(type, document.values()))
 
 
-def _plain(rows: Iterable[Any], first_row: int, kind: type | None = None) -> list[Any]:
+def _plain(rows: Iterable[Any], first_row: int, shape: _Shape | None = None) -> tuple[list[Any], _Shape | None]:
     """Rows of one shape. Takes them one by one, so that a wrong line is refused before the next is parsed."""
     plain: list[Any] = []
     for number, given in enumerate(rows, first_row):
-        row = given["features"] if isinstance(given, dict) and given.keys() == {"features"} else given
-        kind = kind or type(row)
-        if type(row) is not kind or kind not in (list, dict):
-            raise BadPayload(f"expected {SHAPES}; got {_kind(row)} as a row", code="json_shape", row=number)
+        row = given
+        if isinstance(given, dict) and given.keys() == {"features"} and isinstance(given["features"], list):
+            row = given["features"]
+        found = (type(given), type(row))
+        shape = shape or found
+        if found != shape or found[1] not in (list, dict):
+            raise BadPayload(f"expected {SHAPES}; got {_kind(given)} as a row", code="json_shape", row=number)
         plain.append(row)
     if not plain:
         raise BadPayload("expected at least one row, got none", code="empty_body")
-    return plain
+    return plain, shape
 
 
 def _wrong_shape(came: str) -> BadPayload:

@@ -10,6 +10,7 @@ import pytest
 from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import OneHotEncoder
 
+from featurizer.fitted import FittedTransform
 from featurizer.model import Featurizer
 from serving.app import create_app
 from serving.contract import Column, ColumnType, Contract, Task
@@ -28,7 +29,9 @@ def featurizer(handle_unknown: str) -> Featurizer:
     seen = pd.DataFrame({"size": [1.0, 2.0], "sex": ["F", "M"], "colour": ["blue", "red"]}, dtype=object)
     encoder = OneHotEncoder(handle_unknown=handle_unknown, sparse_output=False)
     transformer = ColumnTransformer([("c", encoder, ["sex", "colour"])], remainder="passthrough").fit(seen)
-    return Featurizer(transformer, Contract("t", Task.REGRESSION, COLUMNS, ("a", "b", "c", "d", "size"), {}))
+    return Featurizer(
+        FittedTransform(transformer), Contract("t", Task.REGRESSION, COLUMNS, ("a", "b", "c", "d", "size"), {})
+    )
 
 
 def test_forgiven_categories_are_counted_in_the_log_without_their_values(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from featurizer.model import write_features
-from featurizer.records import Records, read_records, row_count
+from featurizer.records import read_records
 from predictor.features import read_features
 from serving.errors import BadPayload
 from serving.media import MediaType
 from serving.payload import CSV
 from tests.unit.abalone import CONTRACT, HEADER, LENGTH, MEASURES, REST, ROW, SEX, with_length, with_sex
 
+Columns = dict[str, NDArray[Any]]
 
-def read(body: str | bytes, header: str = "") -> Records:
+
+def read(body: str | bytes, header: str = "") -> Columns:
     raw = body if isinstance(body, bytes) else body.encode()
-    return read_records(raw, MediaType(CSV, {"header": header} if header else {}), CONTRACT)
+    return read_records(raw, MediaType(CSV, {"header": header} if header else {}), CONTRACT).columns()
 
 
 def refusal(body: str | bytes, header: str = "") -> BadPayload:
@@ -46,7 +51,7 @@ def refusal(body: str | bytes, header: str = "") -> BadPayload:
 def test_rows_are_read_whatever_their_line_ends_and_label(body: str, rows: int) -> None:
     records = read(body)
 
-    assert row_count(records) == rows
+    assert len(records["sex"]) == rows
     assert set(records["sex"]) == {SEX}
     assert set(records["length"]) == {LENGTH}
     assert set(records["shell_weight"]) == {0.15}
@@ -220,8 +225,8 @@ def test_the_header_parameter_is_taken_at_its_word(header: str, body: str, code:
 
 
 def test_header_present_and_absent_read_what_they_say() -> None:  # M4
-    assert row_count(read(f"{HEADER}\n{ROW}", "present")) == 1
-    assert row_count(read(f"{ROW}\n{ROW}", "absent")) == 2
+    assert len(read(f"{HEADER}\n{ROW}", "present")["sex"]) == 1
+    assert len(read(f"{ROW}\n{ROW}", "absent")["sex"]) == 2
 
 
 def test_an_error_repeats_at_most_64_characters_of_a_value() -> None:

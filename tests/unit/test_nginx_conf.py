@@ -59,7 +59,7 @@ def test_nothing_is_written_outside_the_run_directory(tmp_path: Path) -> None:
 def test_every_error_of_nginx_is_json_with_a_code_and_an_id(tmp_path: Path) -> None:
     bodies = re.findall(r"return \d+ '([^']*)'", write_config(SETTINGS, tmp_path).read_text())
 
-    assert len(bodies) == 9
+    assert len(bodies) == 10
     for body in bodies:
         assert re.fullmatch(r'\{"code": "[a-z_]+", "message": "[^"]+", "request_id": "\$request_id"\}', body)
 

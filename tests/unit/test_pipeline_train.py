@@ -118,7 +118,7 @@ def test_both_artifacts_are_packed_with_their_members_at_the_top(artifacts):
             assert all(member.isfile() for member in archive)
 
     assert members == {
-        "featurizer": ["contract.json", "manifest.json", "preprocess.joblib"],
+        "featurizer": ["contract.json", "manifest.json", "preprocess.joblib", "transform.json"],
         "predictor": ["contract.json", "manifest.json", "xgboost-model.json"],
     }
     contracts = [(artifacts / stage / "model/contract.json").read_bytes() for stage in members]

@@ -326,5 +326,5 @@ def test_a_model_directory_of_a_job_is_vouched_for_by_its_manifest(featurized):
     artifact.verify(featurized / "model")
 
     assert {path.name for path in (featurized / "model").iterdir()} == {
-        "contract.json", "manifest.json", "preprocess.joblib",
+        "contract.json", "manifest.json", "preprocess.joblib", "transform.json",
     }  # fmt: skip

@@ -1,0 +1,99 @@
+"""Whether a compiled transform gives what scikit-learn gives, bit for bit, on training rows and on edge rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import cycle, islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurizer.compile import NotCovered
+from featurizer.records import Records
+
+Transform = Callable[[Records], NDArray[np.float64]]
+
+EDGES = (
+    *(0.0, -0.0, 1.0, -1.0, np.nan, 0.5, 1e-3, 1e6, 5e-324, -5e-324, 2.2e-308, 1e-17, 1e17, 9007199254740993.0),
+    *(1e154, -1e154, 1e300, -1e300, 1.7976931348623157e308, -1.7976931348623157e308),
+)
+STRANGERS = ("", "a stranger", " ", "0", "1.0", "M ", "missing", "\u65e5\u672c", "None", "nan", "True")
+ALONE, TOGETHER = 8, 7  # rows compared one by one, and rows in a chunk
+
+
+def prove(compiled: Transform, fitted: Transform, records: Records) -> int:
+    """Compare both on these rows and on edge rows, whole, one by one and in chunks. Returns how many rows.
+
+    Raises `NotCovered` naming the first difference.
+    """
+    edges = edge_rows(records)
+    compared = 0
+    for rows in (records, edges, *_singles(records), *_singles(edges), *_chunks(edges)):
+        _compare(compiled, fitted, rows)
+        compared += len(rows)
+    return compared
+
+
+def edge_rows(records: Records) -> Records:
+    """Every edge value of each column in a row that is otherwise of the training rows, and all of them mixed."""
+    numbers: list[list[float]] = [_edges_of(records.numbers[:, index]) for index in range(records.numbers.shape[1])]
+    texts: list[list[str | None]] = [
+        [*sorted({text for text in column if text}), None, *STRANGERS] for column in records.texts
+    ]
+    longest = max([*map(len, numbers), *map(len, texts)])
+    count = longest * (len(numbers) + len(texts) + 1)
+    source = [index % len(records) for index in range(count)]
+    made_numbers = records.numbers[source]
+    made_texts = [[column[index] for index in source] for column in records.texts]
+    for index, values in enumerate(numbers):
+        made_numbers[index * longest : (index + 1) * longest, index] = list(islice(cycle(values), longest))
+        made_numbers[-longest:, index] = list(islice(cycle(values), index, index + longest))
+    for index, strings in enumerate(texts):
+        start = (len(numbers) + index) * longest
+        made_texts[index][start : start + longest] = islice(cycle(strings), longest)
+        made_texts[index][-longest:] = islice(cycle(strings), index, index + longest)
+    return Records(records.numeric, records.categorical, made_numbers, tuple(made_texts))
+
+
+def _edges_of(values: NDArray[np.float64]) -> list[float]:
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return list(EDGES)
+    around = np.unique(np.concatenate([np.quantile(known, np.linspace(0, 1, 5)), known[:3]]))
+    near = [around, np.nextafter(around, np.inf), np.nextafter(around, -np.inf), -around]
+    return [*EDGES, *np.concatenate(near).tolist()]
+
+
+def _singles(records: Records) -> Iterator[Records]:
+    for row in np.linspace(0, len(records) - 1, min(ALONE, len(records)), dtype=int).tolist():
+        yield records[row : row + 1]
+
+
+def _chunks(records: Records) -> Iterator[Records]:
+    for start in range(0, min(len(records), ALONE * TOGETHER), TOGETHER):
+        yield records[start : start + TOGETHER]
+
+
+def _compare(compiled: Transform, fitted: Transform, records: Records) -> None:
+    with np.errstate(all="ignore"):
+        ours, theirs = _outcomes(compiled, records), _outcomes(fitted, records)
+    for row, (got, expected) in enumerate(zip(ours, theirs, strict=True)):
+        if got != expected:
+            raise NotCovered(f"other features than scikit-learn's for row {row} of {_shown(records, row)}")
+
+
+def _outcomes(transform: Transform, records: Records) -> list[bytes | None]:
+    """The bytes of every row's features; None for a row that is refused or not finite."""
+    try:
+        features = np.ascontiguousarray(transform(records), dtype=np.float64)
+    except ValueError:
+        if len(records) == 1:
+            return [None]
+        half = len(records) // 2
+        return _outcomes(transform, records[:half]) + _outcomes(transform, records[half:])
+    finite = np.isfinite(features).all(axis=-1)
+    return [row.tobytes() if fine else None for row, fine in zip(features, np.atleast_1d(finite), strict=True)]
+
+
+def _shown(records: Records, row: int) -> dict[str, object]:
+    return {name: values[0] for name, values in records[row : row + 1].columns().items()}
