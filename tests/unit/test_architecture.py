@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("serving", "featurizer", "predictor", "pipeline", "local_test")
+PACKAGES = ("serving", "featurizer", "predictor", "pipeline", "local_test", "tools")
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for package in PACKAGES
@@ -23,11 +23,21 @@ MAY_IMPORT = {
     "predictor": {"predictor", "serving"},
     "local_test": {"local_test", "serving"},
     "pipeline": {"pipeline", "serving", "featurizer", "predictor"},
+    "tools": {"tools", "serving", "featurizer", "predictor"},
 }
 CODECS = ("serving.formats.", "serving.cells")
 ENTRY_POINTS = ("__main__.py", "wsgi.py", "gunicorn_conf.py")
 TRAINING = {
-    *("featurizer.train", "featurizer.schema", "predictor.train", "predictor.search", "serving.training", "pipeline"),
+    *(
+        "featurizer.train",
+        "featurizer.compile",
+        "featurizer.proof",
+        "featurizer.schema",
+        "predictor.train",
+        "predictor.search",
+        "serving.training",
+        "pipeline",
+    ),
     *("sklearn.model_selection", "xgboost.training", "matplotlib"),
 }
 SERVED = [
