@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from featurizer.model import Featurizer
 from featurizer.records import ACCEPTED, read_records
-from predictor.model import Predictor
+from predictor.model import MODEL
 from serving.contract import Contract, Task
 from serving.media import content_type
 from serving.payload import CSV
@@ -71,12 +71,12 @@ def in_process(artifacts: Path, body: str) -> NDArray[np.float32]:
     """What scikit-learn and XGBoost say of the same rows, with no server between."""
     import xgboost
 
-    featurizer = Featurizer.load(artifacts / "featurizer" / "model")
-    predictor = Predictor.load(artifacts / "predictor" / "model")
+    featurizer = Featurizer.load(artifacts / "featurizer" / "model", engine="sklearn")
+    booster = xgboost.Booster(model_file=artifacts / "predictor" / "model" / MODEL)
     records = read_records(body.encode(), content_type(CSV, ACCEPTED), featurizer.contract)
     features = featurizer.transform(records).astype(np.float32)
-    names = list(predictor.contract.features)
-    predictions: NDArray[np.float32] = predictor.booster.predict(xgboost.DMatrix(features, feature_names=names))
+    names = list(featurizer.contract.features)
+    predictions: NDArray[np.float32] = booster.predict(xgboost.DMatrix(features, feature_names=names))
     return predictions
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import xgboost
 from numpy.typing import NDArray
 
+from predictor.booster import Booster, BoosterError
 from predictor.features import ACCEPTED, read_features
 from predictor.outputs import Output, choose, select, write
 from serving import artifact
@@ -27,7 +26,7 @@ OFFERED = (JSON, CSV, JSONLINES, NPY)
 class Predictor:
     """Score features of the same training run: a number a row, or for several classes their probabilities."""
 
-    booster: Any  # xgboost.Booster; the package is untyped
+    booster: Booster
     contract: Contract
     offered: tuple[str, ...] = OFFERED
     output: str = Output.SCORE
@@ -40,13 +39,11 @@ class Predictor:
         """
         artifact.verify(model_dir)
         contract = Contract.load(model_dir)
-        # One thread: the workers share the cores, and OpenMP teams of many workers would fight for them.
-        booster = xgboost.Booster({"nthread": 1})
         try:
-            booster.load_model(model_dir / MODEL)
-        except xgboost.core.XGBoostError as error:
-            raise BadArtifact(f"{MODEL} is not a booster that XGBoost {xgboost.__version__} reads") from error
-        if tuple(booster.feature_names or ()) != contract.features:
+            booster = Booster(model_dir / MODEL)
+        except BoosterError as error:
+            raise BadArtifact(f"{MODEL} is not a booster that this XGBoost reads: {error}") from error
+        if booster.feature_names != contract.features:
             raise BadArtifact(f"{MODEL} has features {booster.feature_names}, the contract has {contract.features}")
         offered = preferred(OFFERED, default_accept)
         try:
@@ -69,5 +66,4 @@ class Predictor:
 
     def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Predictions, float32: one a row, or rows x classes. Equal to `Booster.predict` to the bit."""
-        predictions: NDArray[np.float32] = self.booster.inplace_predict(features, validate_features=False)
-        return predictions
+        return self.booster.predict(features)

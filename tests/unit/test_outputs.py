@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import xgboost
 
+from predictor.booster import Booster
 from predictor.model import Predictor
 from predictor.outputs import Output, choose, select, write
 from serving.contract import Column, ColumnType, Contract, Task
@@ -30,7 +33,9 @@ def classifier(classes: tuple[str, ...]) -> tuple[Predictor, Any]:
     task = Task.BINARY if len(classes) == 2 else Task.MULTICLASS
     columns = (*(Column(name, ColumnType.NUMERIC) for name in NAMES), Column("species", ColumnType.LABEL, classes))
     contract = Contract("birds", task, columns, NAMES, {"seed": 1})
-    return Predictor(model.get_booster(), contract), model
+    with tempfile.TemporaryDirectory() as scratch:
+        model.save_model(Path(scratch) / "model.json")
+        return Predictor(Booster(Path(scratch) / "model.json"), contract), model
 
 
 def ask(predictor: Predictor, accept: str) -> bytes:

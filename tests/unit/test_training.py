@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xgboost
 
 from featurizer.model import Featurizer
-from predictor.model import Predictor
+from predictor.model import MODEL, Predictor
 from serving import artifact, training
 from serving.contract import Contract
 from serving.payload import Payload, run_serially
@@ -220,7 +221,7 @@ def test_given_hyperparameters_are_used_and_recorded_with_their_score(featurized
 
     predictor = Predictor.load(job / "model")
     search = predictor.contract.report["search"]
-    assert predictor.booster.num_boosted_rounds() == 7
+    assert xgboost.Booster(model_file=job / "model" / MODEL).num_boosted_rounds() == 7
     assert search["chosen"]["parameters"] == {"max_depth": 2, "eta": 0.3}
     assert search["metric"] == "rmse"
     assert 0 < search["chosen"]["score"] < 5
