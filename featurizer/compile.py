@@ -233,13 +233,14 @@ def _one_hot(values: Sequence[Any], codes: Sequence[int], width: int, unknown: i
 
 def _ordinal_column(step: OrdinalEncoder, categories: Any, infrequent: Any) -> Step:  # noqa: ANN401
     """A code is an index into the outputs; the last two are those of an unknown and of a missing category."""
-    values, codes, count = _grouped(categories, infrequent)
+    present = [value for value in map(_plain, categories) if not _is_nan(value)]
+    values, codes, count = _grouped(present, infrequent)
     outputs = [*map(float, range(count)), np.nan, step.encoded_missing_value]
     unknown = None
     if step.handle_unknown != "error":
         outputs[count], unknown = step.unknown_value, count
     column = _known(values, codes, unknown)
-    if column["missing"] != unknown:
+    if len(present) < len(categories):
         column["missing"] = count + 1
     return {**column, "outputs": _floats(outputs)}
 

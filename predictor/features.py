@@ -67,4 +67,4 @@ def _flat(rows: Rows, names: Sequence[str]) -> list[Any]:
 
 def _float32(numbers: NDArray[Any]) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
-        return np.ascontiguousarray(numbers, dtype=np.float32)
+        return np.require(numbers, np.float32, ["C_CONTIGUOUS", "ALIGNED"])

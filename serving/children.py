@@ -44,9 +44,11 @@ class Children:
         relay: bool = False,
     ) -> None:
         """Start a child. `keep`: descriptors it inherits; `relay`: log its standard error line by line."""
+        # a client's bytes stand in what nginx logs: if reading them failed, nobody would empty the pipe
         process = subprocess.Popen(
-            command, env=env, pass_fds=keep, process_group=0, stderr=subprocess.PIPE if relay else None, text=relay
-        )
+            command, env=env, pass_fds=keep, process_group=0,
+            stderr=subprocess.PIPE if relay else None, errors="backslashreplace" if relay else None,
+        )  # fmt: skip
         self.running[name] = process.pid
         if process.stderr:
             threading.Thread(target=_relay, args=(name, process.stderr), name=f"{name} log", daemon=True).start()

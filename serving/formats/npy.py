@@ -20,10 +20,10 @@ _BAD_HEADER = (
     ValueError, KeyError, TypeError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError, OverflowError,
     UserWarning,
 )  # fmt: skip
-# As numpy and we write the header of a matrix. Its length says where the data begins: it is looked at with them.
+# The header of a matrix as numpy and we write it.
 _ORDINARY = re.compile(
-    rb"\x93NUMPY\x01\x00..\{'descr': '([<>|][fiub][1248])', 'fortran_order': (True|False), "
-    rb"'shape': \(([0-9]{1,15}(?:, ?[0-9]{1,15})?),?\), \} {0,900}\n",
+    rb"\x93NUMPY\x01\x00(..)\{'descr': '([<>][fiu][48])', 'fortran_order': (True|False), "
+    rb"'shape': \((0|[1-9][0-9]{0,14}),(?: (0|[1-9][0-9]{0,14}))?\), \} {0,900}\n",
     re.DOTALL,
 )
 _READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -61,9 +61,10 @@ def write_npy(array: NDArray[np.generic]) -> bytes:
 def _read_header(body: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.generic], int]:
     if not body:
         raise BadPayload("expected at least one row, got an empty body", code="empty_body")
-    if found := _ORDINARY.match(body):
-        shape = tuple(int(size) for size in found[3].split(b",") if size)
-        return shape, found[2] == b"True", np.dtype(found[1].decode()), 10 + int.from_bytes(body[8:10], "little")
+    found = _ORDINARY.match(body)
+    if found and found.end() == 10 + int.from_bytes(found[1], "little"):
+        shape = tuple(int(size) for size in found.group(4, 5) if size)
+        return shape, found[3] == b"True", np.dtype(found[2].decode()), found.end()
     file = io.BytesIO(body)
     try:
         reader = _READERS[npy.read_magic(file)]
