@@ -25,6 +25,10 @@ test: setup ## run the tests that need no Docker
 test-docker: setup ## build the images and run the tests that need Docker
 	@$(PYTHON) -m pytest -m docker
 
+.PHONY: fuzz
+fuzz: setup ## fuzz both containers and the router for 60 seconds (SECONDS=600 for longer, FUZZ_SEED=1 to repeat a run)
+	@FUZZ_SECONDS=$(or $(SECONDS),60) $(PYTHON) -m pytest tests/fuzz
+
 lint: setup ## check style, types and shell scripts
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
@@ -40,6 +44,13 @@ up: setup ## start the chain in the background; trains first when there are no a
 
 down: setup ## stop what `make up` started
 	@$(PYTHON) -m local_test chain down
+
+.PHONY: bench
+bench: setup ## measure speed, memory and start-up beside the floor and the AWS sample (ROUNDS=3 SECONDS=2 for less)
+	@$(PYTHON) -m pipeline train --keep
+	@mkdir -p .local_test
+	@$(PYTHON) -m tools.bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) \
+	  --json .local_test/bench.json --picture .local_test/bench.svg
 
 clean: ## remove what was installed, trained and logged here
 	@[ ! -x $(PYTHON) ] || $(PYTHON) -m local_test chain down
