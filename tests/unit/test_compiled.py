@@ -189,7 +189,7 @@ def test_what_is_not_known_is_named_and_left_to_scikit_learn() -> None:
         (FunctionTransformer(np.isnan, feature_names_out="one-to-one"), list(NUMERIC), "isnan"),
         (SimpleImputer(missing_values=-1.0), list(NUMERIC), "missing_values=-1.0"),
         ("passthrough", [*NUMERIC, *CATEGORICAL], "in one transformer"),
-        ("passthrough", list(CATEGORICAL), "passthrough of categorical columns"),
+        ("passthrough", list(CATEGORICAL), "FunctionTransformer of categorical columns"),
     ]
     for step, columns, reason in cases:
         transformer = fitted([("part", step, columns)], rows)
