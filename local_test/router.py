@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from flask import Flask, Response, g, request
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from local_test.endpoint import CUSTOM_ATTRIBUTES, Endpoint, Invocation
 from local_test.errors import RequestTooLarge, RuntimeApiError, ValidationError
 from serving import logs
-from serving.app import new_app, read_payload
-from serving.errors import cut
-from serving.settings import Settings
+from serving.app import new_app
+from serving.errors import PayloadTooLarge, cut
+from serving.invocations import read_payload
 
 ACCOUNT = "000000000000"
 LONGEST_HEADER = 1024
@@ -37,10 +35,9 @@ _ASCII = re.compile(r"[\t\x20-\x7e]*")
 Find = Callable[[str], Endpoint | None]
 
 
-def create_app(endpoint: Endpoint, settings: Settings | None = None) -> Flask:
+def create_app(endpoint: Endpoint) -> Flask:
     """The router of one endpoint: the runtime API, and `/invocations` and `/ping` as a container has them."""
-    # A body's size is the platform's rule here, not a setting.
-    app = new_app(replace(settings or Settings(), max_body=endpoint.limits.request))
+    app = new_app()
     add_runtime_api(app, lambda name: endpoint if name == endpoint.name else None)
 
     @app.post("/invocations", provide_automatic_options=False)
@@ -60,7 +57,7 @@ def create_app(endpoint: Endpoint, settings: Settings | None = None) -> Flask:
 def add_runtime_api(app: Flask, find: Find) -> None:
     """Answer InvokeEndpoint for every endpoint that `find` knows, and every refusal as the runtime does."""
     app.register_error_handler(RuntimeApiError, _refuse)
-    app.register_error_handler(RequestEntityTooLarge, _refuse_size)
+    app.register_error_handler(PayloadTooLarge, _refuse_size)
     app.before_request(_take_headers)
 
     @app.post("/endpoints/<name>/invocations", provide_automatic_options=False)
@@ -73,7 +70,8 @@ def invoke(endpoint: Endpoint) -> Response:
     _check_headers(endpoint)
     forwarded = {name: g.given[name] for name in FORWARDED if name in g.given}
     g.invocation = invocation = Invocation(endpoint, logs.request_id.get(), forwarded)
-    payload = invocation.run(read_payload())
+    # A body's size is the platform's rule here, not a setting.
+    payload = invocation.run(read_payload(request.environ, endpoint.limits.request))
     response = Response(payload.body)
     del response.headers["Content-Type"]
     if payload.content_type:
@@ -119,15 +117,14 @@ def _check_headers(endpoint: Endpoint) -> None:
 
 
 def _refuse(error: RuntimeApiError) -> Response:
-    g.refusal = error.code
+    g.exchange.refusal = error.code
     response = _json(error.status, error.fields())
     response.headers["x-amzn-ErrorType"] = error.error_type
     return _stamped(response)
 
 
-def _refuse_size(_error: HTTPException) -> Response:
-    limit, got = request.max_content_length, request.content_length or "more"
-    return _refuse(RequestTooLarge(f"expected a body of at most {limit} bytes, got {got}"))
+def _refuse_size(error: PayloadTooLarge) -> Response:
+    return _refuse(RequestTooLarge(error.message))
 
 
 def _json(status: int, body: Mapping[str, str | int]) -> Response:

@@ -8,77 +8,101 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
-from flask import g, request
 from gunicorn.http.errors import ParseException
-from werkzeug.exceptions import ClientDisconnected, MethodNotAllowed
 
-from serving.errors import BadPayload, ServingError, UnsupportedMediaType, cut
+from serving.errors import BadPayload, PayloadTooLarge, ServingError, UnsupportedMediaType, cut
 
 SILENCE = 10.0  # seconds that a client may be silent within a body
 MOST_DISCARDED = 64 * 1024 * 1024
+_BROKEN = "serving.broken"  # in the environ of a request whose body failed: nobody tries again
+
+Environ = dict[str, Any]
 
 
 class RequestTimeout(ServingError):
     status, code = 408, "request_timeout"
 
 
+class MethodNotAllowed(ServingError):
+    status, code = 405, "method_not_allowed"
+
+
 class UnknownCoding(ServingError):
     status, code = 501, "not_implemented"
 
 
-def check_framing() -> None:
+def check_framing(environ: Environ) -> None:
     """Raises `ServingError` for a request that RFC 9112 has a server refuse and gunicorn does not."""
-    if request.method == "CONNECT":
-        raise MethodNotAllowed(["GET", "POST"])
-    if request.environ.get("SERVER_PROTOCOL") == "HTTP/1.1" and "Host" not in request.headers:
+    if environ["REQUEST_METHOD"] == "CONNECT":
+        raise MethodNotAllowed("expected no CONNECT: this is no proxy")
+    if "HTTP_HOST" not in environ and environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
         raise BadPayload("expected a Host header, got none", code="bad_request")
-    coding = request.headers.get("Transfer-Encoding", "chunked")
-    if coding.strip().lower() != "chunked":
+    if (coding := environ.get("HTTP_TRANSFER_ENCODING")) is not None and coding.strip().lower() != "chunked":
         raise UnknownCoding(f"expected no transfer coding but chunked, got {cut(coding)}")
 
 
-def read_body() -> bytes:
-    """The whole body. Raises `ServingError` for one that does not come, or not as HTTP frames it."""
+def read_body(environ: Environ, most: int) -> bytes:
+    """The whole body, of at most `most` bytes. Raises `ServingError` for one that does not come as it should."""
+    length = _content_length(environ)
+    if length > most:
+        raise _too_large(most, length)
+    chunked = "HTTP_TRANSFER_ENCODING" in environ
     try:
-        with _impatient():
-            body = request.get_data(cache=False)
-    except (ParseException, ClientDisconnected, OSError) as error:
-        g.broken = True  # nobody tries again what failed
-        timed_out = isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError)
-        if timed_out and "Transfer-Encoding" not in request.headers:
+        with _impatient(environ):
+            body: bytes = environ["wsgi.input"].read(most + 1 if chunked else length)
+    except (ParseException, OSError) as error:
+        environ[_BROKEN] = True
+        if isinstance(error, TimeoutError) and not chunked:
             message = f"expected the rest of the body within {SILENCE:.0f} seconds, got nothing"
             raise RequestTimeout(message) from error
         raise BadPayload("expected a whole body, framed as HTTP has it", code="bad_request") from error
-    if (length := request.content_length) is not None and len(body) < length:
-        g.broken = True
+    if len(body) > most:
+        environ[_BROKEN] = True
+        raise _too_large(most, "more")
+    if len(body) < length:
+        environ[_BROKEN] = True
         raise BadPayload(f"expected a body of {length} bytes, got {len(body)}", code="bad_request")
     return body
 
 
-def refuse_compressed() -> None:
+def refuse_compressed(environ: Environ) -> None:
     """A few kilobytes of gzip can be gigabytes of records."""
-    coding = request.headers.get("Content-Encoding", "")
-    if coding.strip().lower() not in ("", "identity"):
+    coding = environ.get("HTTP_CONTENT_ENCODING")
+    if coding and coding.strip().lower() not in ("", "identity"):
         message = f"expected a body without Content-Encoding, got {cut(coding)}"
         raise UnsupportedMediaType(message, code="unsupported_encoding")
 
 
-def discard_body() -> None:
+def discard_body(environ: Environ) -> None:
     """Read what a refused request still sends: a client that cannot finish sending may never see why it was refused."""
-    left = request.content_length or 0
-    if left > MOST_DISCARDED or g.get("broken"):
-        return
-    stream = request.environ["wsgi.input"]
-    with contextlib.suppress(OSError), _impatient():
-        while left > 0 and (chunk := stream.read(min(left, 65536))):
-            left -= len(chunk)
+    with contextlib.suppress(ServingError):
+        left = _content_length(environ)
+        if left > MOST_DISCARDED or _BROKEN in environ:
+            return
+        stream = environ["wsgi.input"]
+        with contextlib.suppress(OSError), _impatient(environ):
+            while left > 0 and (chunk := stream.read(min(left, 65536))):
+                left -= len(chunk)
+
+
+def _content_length(environ: Environ) -> int:
+    """What the request says; 0 where it says nothing, or sends chunks."""
+    told = environ.get("CONTENT_LENGTH") or "0"
+    if not (told.isascii() and told.isdigit()):
+        raise BadPayload("expected a Content-Length of digits", code="bad_request")
+    return int(told)
+
+
+def _too_large(most: int, got: int | str) -> PayloadTooLarge:
+    return PayloadTooLarge(f"expected a body of at most {most} bytes, got {got}")
 
 
 @contextlib.contextmanager
-def _impatient() -> Iterator[None]:
+def _impatient(environ: Environ) -> Iterator[None]:
     """Bound each wait for the client, where gunicorn lends its socket."""
-    socket = request.environ.get("gunicorn.socket")
+    socket = environ.get("gunicorn.socket")
     if socket is None:
         yield
         return

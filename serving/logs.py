@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
 
+_ENCODER = json.JSONEncoder(ensure_ascii=True, default=str)
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 notes: ContextVar[dict[str, Any]] = ContextVar("notes")  # of the request, for its line
 
@@ -41,7 +42,7 @@ class JsonFormatter(logging.Formatter):
         line |= getattr(record, "fields", {})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=True, default=str)
+        return _ENCODER.encode(line)
 
 
 def configure(stage: str, level: str) -> None:
@@ -50,6 +51,9 @@ def configure(stage: str, level: str) -> None:
     handler.setFormatter(JsonFormatter(stage))
     logging.basicConfig(handlers=[handler], level=level, force=True)
     logging.captureWarnings(True)
+    # What no line says need not be found out for it.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None  # as logging's documentation has it
     sys.excepthook = _log_uncaught
 
 
