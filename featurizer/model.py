@@ -6,6 +6,7 @@ import importlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import orjson
 from numpy.typing import NDArray
 
 from featurizer import transform
-from featurizer.records import ACCEPTED, Records, check_finite, count_unseen, read_records, refusal
+from featurizer.records import ACCEPTED, RecordReader, Records, check_finite, refusal
 from featurizer.transform import Transform
 from serving import artifact, logs
 from serving.contract import Contract
@@ -53,26 +54,28 @@ class Featurizer:
     def __call__(self, payload: Payload) -> Payload:
         media = content_type(payload.content_type, ACCEPTED)
         answer = negotiate(payload.accept, self.offered).name
-        records = read_records(payload.body, media, self.contract)
-        if unseen := count_unseen(records, self.contract):
+        records = self.reader.read(payload.body, media)
+        if unseen := self.reader.count_unseen(records):
             logs.note(unseen=unseen)
-        features = self.transform(records)
-        if answer == NPY:  # what XGBoost works in
-            with np.errstate(over="ignore"):
-                narrow = features.astype(np.float32)
-            check_finite(narrow, self.contract.features)
-            return Payload(write_features(narrow, answer), self._answer_type(answer))
+        features = self.transform(records, np.float32 if answer == NPY else np.float64)
         return Payload(write_features(features, answer), self._answer_type(answer))
 
     @property
     def interface(self) -> Interface:
         return Interface(self.contract, self.contract.inputs, ACCEPTED, self.offered)
 
-    def transform(self, records: Records) -> NDArray[np.float64]:
-        """Features, rows x features, float64. Raises `BadPayload` for a row that is refused or not finite."""
+    @cached_property
+    def reader(self) -> RecordReader:
+        return RecordReader(self.contract)
+
+    def transform(self, records: Records, dtype: type[np.floating[Any]] = np.float64) -> NDArray[np.floating[Any]]:
+        """Features, rows x features; in float32 they are what XGBoost works in.
+
+        Raises `BadPayload` for a row that is refused or not finite.
+        """
         with np.errstate(all="ignore"):
             try:
-                features = self.engine(records)
+                features = self.engine(records).astype(dtype, copy=False)
             except ValueError:
                 raise self._refusal(records) from None
         check_finite(features, self.contract.features)

@@ -50,40 +50,47 @@ class Records:
         return {name: self.numbers[:, index] for index, name in enumerate(self.numeric)} | texts
 
 
-def read_records(body: bytes, media: MediaType, contract: Contract) -> Records:
-    """Read a body of one of the accepted types. Raises `BadPayload` (400) naming row, column and expectation."""
-    reader = _Reader(contract)
-    if media.name == CSV:
-        blocks = reader.from_csv(read_csv(body), media.parameters.get("header", ""))
-    else:
-        rows = [read_json(body, len(contract.inputs))] if media.name == JSON else read_jsonlines(body)
-        blocks = reader.from_json(rows)
-    first, *others = blocks
-    if not others:
-        return first
-    numbers = np.concatenate([block.numbers for block in (first, *others)])
-    texts = zip(*(block.texts for block in (first, *others)), strict=True)
-    return Records(first.numeric, first.categorical, numbers, tuple(list(chain(*parts)) for parts in texts))
-
-
-class _Reader:
-    """What of a contract says how its rows are read."""
+class RecordReader:
+    """Reads rows as a contract says."""
 
     def __init__(self, contract: Contract) -> None:
         self.names = [column.name for column in contract.inputs]
         self.every = [column.name for column in contract.columns]
         self.label = [contract.label.name] if contract.label else []
         self.numeric = tuple(column.name for column in _of_type(contract.inputs, ColumnType.NUMERIC))
-        self.categorical = tuple(column.name for column in _of_type(contract.inputs, ColumnType.CATEGORICAL))
+        self.texts = _of_type(contract.inputs, ColumnType.CATEGORICAL)
+        self.categorical = tuple(column.name for column in self.texts)
 
-    def from_csv(self, lines: Lines, header: str) -> Iterator[Records]:
+    def read(self, body: bytes, media: MediaType) -> Records:
+        """Read a body of one of the accepted types. Raises `BadPayload` (400) naming row, column and expectation."""
+        if media.name == CSV:
+            blocks = self._from_csv(read_csv(body), media.parameters.get("header", ""))
+        else:
+            rows = [read_json(body, len(self.names))] if media.name == JSON else read_jsonlines(body)
+            blocks = self._from_json(rows)
+        first, *others = blocks
+        if not others:
+            return first
+        numbers = np.concatenate([block.numbers for block in (first, *others)])
+        texts = zip(*(block.texts for block in (first, *others)), strict=True)
+        return Records(first.numeric, first.categorical, numbers, tuple(list(chain(*parts)) for parts in texts))
+
+    def count_unseen(self, records: Records) -> dict[str, int]:
+        """For each categorical column with some, how many cells hold a category that training has not seen."""
+        counts: dict[str, int] = {}
+        for column, cells in zip(self.texts, records.texts, strict=True):
+            if column.categories and (unseen := set(cells) - column.known - MISSING - {None}):
+                counts[column.name] = sum(count for cell, count in Counter(cells).items() if cell in unseen)
+        return counts
+
+    def _from_csv(self, lines: Lines, header: str) -> Iterator[Records]:
         def read(cells: Cells, positions: Positions) -> Records:
             flat, names, texts = self._parted(cells.cells, cells.width, positions)
             return self._records(flat, names, texts, numbers_from_text, cells.first_row)
 
         return named_blocks(lines, header, self.names, self.every, read)
 
-    def from_json(self, blocks: Iterable[Rows]) -> Iterator[Records]:
+    def _from_json(self, blocks: Iterable[Rows]) -> Iterator[Records]:
         widths: Sequence[int] = sorted({len(self.names), len(self.every)})
         for rows in blocks:
             if rows.named:
@@ -124,22 +131,18 @@ class _Reader:
         return Records(self.numeric, self.categorical, numbers, tuple(texts))
 
 
+def read_records(body: bytes, media: MediaType, contract: Contract) -> Records:
+    """Read one body. Raises `BadPayload` (400)."""
+    return RecordReader(contract).read(body, media)
+
+
 def check_finite(features: NDArray[np.floating[Any]], names: Sequence[str]) -> None:
     """Refuse what the transform made infinite or undefined."""
-    wrong = ~np.isfinite(features)
-    if wrong.any():
-        row, position = divmod(int(wrong.argmax()), features.shape[1])
+    fine = np.isfinite(features)
+    if not fine.all():
+        row, position = divmod(int(fine.argmin()), features.shape[1])
         message = f"expected finite features, got {features[row, position]} after the transform"
         raise BadPayload(message, code="non_finite_after_transform", row=row + 1, column=names[position])
-
-
-def count_unseen(records: Records, contract: Contract) -> dict[str, int]:
-    """For each categorical column with some, how many of its cells hold a category that training has not seen."""
-    counts: dict[str, int] = {}
-    for column, cells in zip(_of_type(contract.inputs, ColumnType.CATEGORICAL), records.texts, strict=True):
-        if column.categories and (unseen := set(cells) - column.known - MISSING - {None}):
-            counts[column.name] = sum(count for cell, count in Counter(cells).items() if cell in unseen)
-    return counts
 
 
 def refusal(row: Records, contract: Contract, number: int) -> BadPayload:

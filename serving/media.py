@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from serving.errors import NotAcceptable, UnsupportedMediaType, cut
 from serving.payload import JSONLINES
@@ -36,7 +37,8 @@ def parse_media_type(text: str) -> MediaType | None:
     return MediaType(found[1].lower(), parameters)
 
 
-def content_type(text: str, supported: Sequence[str]) -> MediaType:
+@lru_cache(256)
+def content_type(text: str, supported: tuple[str, ...]) -> MediaType:
     """The payload's media type, aliases resolved. Raises `UnsupportedMediaType` (415) listing what is supported."""
     media = parse_media_type(text)
     name = _ALIASES.get(media.name, media.name) if media else ""
@@ -60,7 +62,8 @@ def preferred(offered: Sequence[str], default: str) -> tuple[str, ...]:
     return (name, *(other for other in offered if other != name))
 
 
-def negotiate(accept: str, offered: Sequence[str]) -> MediaType:
+@lru_cache(256)
+def negotiate(accept: str, offered: tuple[str, ...]) -> MediaType:
     """Choose the answer's media type: highest q-value, then the order of `offered`.
 
     Its parameters are those of the range that allowed it. A missing or wholly malformed Accept takes the first one

@@ -48,12 +48,16 @@ class Lines:
     start: int
     unwanted: bool  # a control character or a byte order mark stands in the text
 
+    @property
+    def first_line(self) -> str:
+        return self.text[self.start : line_end(self.text, self.start)]
+
     def first(self, most: int | None = None) -> list[str]:
         """The fields of the first record; none when they may be more than `most`.
 
         Raises `BadPayload` (400) when it is no record.
         """
-        line = self.text[self.start : line_end(self.text, self.start)]
+        line = self.first_line
         if most is not None and line.count(",") >= most:
             return []
         return _cells([line], range(line.count(",") + 2), 1, unwanted=self.unwanted).cells

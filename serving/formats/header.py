@@ -25,20 +25,23 @@ def named_blocks(
     """
     if header not in ("", "present", "absent"):
         raise BadPayload(f"expected header=present or header=absent, got header={cut(header)}", code="bad_header")
-    first = lines.first(2 * len(every))
-    if header == "present" or (header == "" and set(first) >= set(names)):
-        _check(first, names, every)
-        for cells in lines.after_first().blocks([len(first)]):
-            yield read(cells, _positions(first, every))
-        return
-    orders = {len(columns): _positions(columns, every) for columns in (every, names)}
+    if header == "present" or (header == "" and _may_be_header(lines, names)):
+        first = lines.first(2 * len(every))
+        if header or set(first) >= set(names):
+            _check(first, names, every)
+            positions = _positions(first, every)
+            for cells in lines.after_first().blocks([len(first)]):
+                yield read(cells, positions)
+            return
+    positions = {}
     try:
-        for cells in lines.blocks(orders):
+        for cells in lines.blocks({len(every), len(names)}):
+            positions = positions or _positions(names if cells.width == len(names) else every, every)
             if cells.width > len(names):
-                _refuse_empty(cells, [orders[cells.width][name] for name in every if name not in names])
-            yield read(cells, orders[cells.width])
+                _refuse_empty(cells, [positions[name] for name in every if name not in names])
+            yield read(cells, positions)
     except BadPayload as error:
-        if error.row == 1 and header == "" and _looks_like_names(first):
+        if error.row == 1 and header == "" and _looks_like_names(lines, 2 * len(every)):
             error.message += f"; if this row is a header, its names must be {_listed(names)}"
         raise
 
@@ -74,8 +77,17 @@ def _check(header: Sequence[str], names: Sequence[str], every: Sequence[str]) ->
             raise BadPayload("expected this column in the header", code="missing_column", column=name)
 
 
-def _looks_like_names(fields: Sequence[str]) -> bool:
+def _may_be_header(lines: Lines, names: Sequence[str]) -> bool:
+    """Whether the first line holds the first name, as every header with all of them does. A quote is written twice."""
+    return '"' in names[0] or names[0] in lines.first_line
+
+
+def _looks_like_names(lines: Lines, most: int) -> bool:
     """Words, where data would have a number somewhere."""
+    try:
+        fields = lines.first(most)
+    except BadPayload:
+        return False
     return bool(fields) and not any(field in MISSING or field[0] in "+-.0123456789" for field in fields)
 
 
