@@ -6,11 +6,13 @@ scipy. The library that it installs is used as it is.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.util
 import json
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, cached_property
 from pathlib import Path
@@ -26,9 +28,11 @@ ROWS_PER_THREAD = 512  # fewer are not worth a thread
 _CONFIG = json.dumps(
     {
         "type": 0, "training": False, "iteration_begin": 0, "iteration_end": 0, "missing": float("nan"),
-        "strict_shape": False, "cache_id": 0,
+        "strict_shape": False, "cache_id": 0, "nthread": 1,
     }
 ).encode()  # fmt: skip
+# Of the others XGBoost predicts in place not at all (gblinear) or with other bits than `Booster.predict` (dart).
+IN_PLACE = "gbtree"
 
 
 class BoosterError(ValueError):
@@ -47,7 +51,8 @@ class Booster:
         self._call("XGBoosterSetParam", self._handle, b"nthread", b"1")
         self._call("XGBoosterLoadModel", self._handle, str(path).encode())
         self.threads = usable_cpus()
-        self._predict: Callable[..., int] = self._library.XGBoosterPredictFromDense
+        self._local = threading.local()
+        self._in_place = self._kind() == IN_PLACE
 
     def __del__(self) -> None:
         if self._handle:
@@ -73,7 +78,7 @@ class Booster:
         `features`: rows x features, C order, at least one row. Many rows are shared out among the container's cores.
         """
         parts = min(self.threads, len(features) // ROWS_PER_THREAD)
-        if parts < 2:
+        if parts < 2 or not self._in_place:
             return self._predict_rows(features)
         return np.concatenate(list(self._pool.map(self._predict_rows, np.array_split(features, parts))))
 
@@ -87,10 +92,15 @@ class Booster:
         matrix = b'{"data":[%d,true],"shape":[%d,%d],"typestr":"<f4","version":3}' % (features.ctypes.data, rows, width)
         shape, made = ctypes.POINTER(ctypes.c_uint64)(), ctypes.POINTER(ctypes.c_float)()
         dimensions = ctypes.c_uint64()
-        if self._predict(
-            self._handle, matrix, _CONFIG, None, ctypes.byref(shape), ctypes.byref(dimensions), ctypes.byref(made)
-        ):
-            raise BoosterError(self._error())
+        answer = ctypes.byref(shape), ctypes.byref(dimensions), ctypes.byref(made)
+        if self._in_place:
+            _checked(
+                self._library,
+                self._library.XGBoosterPredictFromDense(self._handle, matrix, _CONFIG, self._proxy(), *answer),
+            )
+        else:
+            with self._copied(matrix) as copy:
+                self._call("XGBoosterPredictFromDMatrix", self._handle, copy, _CONFIG, *answer)
         sizes = shape[: dimensions.value]
         count = 1
         for size in sizes:
@@ -98,12 +108,49 @@ class Booster:
         # the library keeps the answer only until this thread's next call
         return np.frombuffer(ctypes.string_at(made, 4 * count), np.float32).reshape(sizes)
 
-    def _call(self, function: str, *arguments: Any) -> None:  # noqa: ANN401
-        if getattr(self._library, function)(*arguments):
-            raise BoosterError(self._error())
+    @contextlib.contextmanager
+    def _copied(self, matrix: bytes) -> Iterator[ctypes.c_void_p]:
+        copy = ctypes.c_void_p()
+        self._call("XGDMatrixCreateFromDense", matrix, _CONFIG, ctypes.byref(copy))
+        try:
+            yield copy
+        finally:
+            self._call("XGDMatrixFree", copy)
 
-    def _error(self) -> str:
-        return str(self._library.XGBGetLastError().decode(errors="replace").partition("\n")[0])
+    def _kind(self) -> str:
+        """`gbtree`, `dart` or `gblinear`."""
+        length, text = ctypes.c_uint64(), ctypes.c_char_p()
+        self._call("XGBoosterSaveJsonConfig", self._handle, ctypes.byref(length), ctypes.byref(text))
+        return str(json.loads(text.value or b"")["learner"]["gradient_booster"]["name"])
+
+    def _proxy(self) -> ctypes.c_void_p:
+        if not hasattr(self._local, "proxy"):
+            self._local.proxy = _Proxy(self._library)
+        handle: ctypes.c_void_p = self._local.proxy.handle
+        return handle
+
+    def _call(self, function: str, *arguments: Any) -> None:  # noqa: ANN401
+        _checked(self._library, getattr(self._library, function)(*arguments))
+
+
+class _Proxy:
+    """What the library wraps around each matrix, one a thread.
+
+    Without one it makes its own in every call, and looks anew how many CPUs the container has, in the cgroup's files.
+    """
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self.library = library
+        self.handle = ctypes.c_void_p()
+        _checked(library, library.XGProxyDMatrixCreate(ctypes.byref(self.handle)))
+
+    def __del__(self) -> None:
+        self.library.XGDMatrixFree(self.handle)
+
+
+def _checked(library: ctypes.CDLL, code: int) -> None:
+    if code:
+        raise BoosterError(library.XGBGetLastError().decode(errors="replace").partition("\n")[0])
 
 
 @cache

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from serving.errors import code_of
+from tests.corpus_cases import load_corpus
+
 ROOT = Path(__file__).resolve().parents[2]
 VARIABLE = re.compile(r'"([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|PORT|STAGE)"')
+CODE = re.compile(r"[a-z]+(?:_[a-z]+)*")
+UNUSED = {"bad_payload"}  # a class has it; every refusal of that class has a code of its own
 ENTRY_POINTS = ["serving/settings.py", "local_test/config.py", "local_test/plan.py"]
 
 
@@ -39,3 +46,64 @@ def test_every_make_target_in_the_documents_exists() -> None:
 
     assert shown
     assert shown - targets == set()
+
+
+def table_of_errors() -> dict[str, int]:
+    """Code and status of each row of the table in docs/payloads.md."""
+    rows = re.findall(r"^\| (\d{3}) \| `(\w+)` \| \S", (ROOT / "docs" / "payloads.md").read_text(), re.MULTILINE)
+    assert len(rows) == len({code for _, code in rows})
+    return {code: int(status) for status, code in rows}
+
+
+def codes_in_the_code() -> set[str]:
+    """What the containers' sources have as the code of an error."""
+    sources = [path for folder in ("serving", "featurizer", "predictor") for path in (ROOT / folder).rglob("*.py")]
+    found = {
+        constant.value
+        for path in sources
+        for value in code_values(ast.parse(path.read_text()))
+        for constant in ast.walk(value)
+        if isinstance(constant, ast.Constant) and isinstance(constant.value, str) and CODE.fullmatch(constant.value)
+    }
+    return found | set(re.findall(r'"code": "(\w+)"', (ROOT / "serving" / "nginx.conf.template").read_text()))
+
+
+def code_values(tree: ast.AST) -> Iterator[ast.AST]:
+    """What is passed, assigned or written as `code`, and the second argument of `serving.cells._wrong`."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.keyword(arg="code", value=value):
+                yield value
+            case ast.Call(func=ast.Name(id="_wrong"), args=[_, value, *_]):
+                yield value
+            case ast.Assign(targets=[ast.Name(id="code")], value=value):
+                yield value
+            case ast.Assign(targets=[ast.Tuple(elts=[_, ast.Name(id="code")])], value=value):
+                yield value
+            case ast.Dict(keys=keys, values=values):
+                pairs = [(ast.unparse(key), value) for key, value in zip(keys, values, strict=True) if key]
+                yield from (value for key, value in pairs if key == "'code'" and isinstance(value, ast.Constant))
+
+
+def test_the_table_of_errors_has_the_codes_of_the_code_and_no_other() -> None:
+    documented, written = table_of_errors(), codes_in_the_code()
+
+    assert len(written) > 30
+    assert written - documented.keys() == UNUSED
+    # the others are those of a status that the server, not we, refused with
+    assert [code for code in documented.keys() - written if code != code_of(documented[code])] == []
+
+
+def test_the_table_of_errors_has_the_codes_and_statuses_of_the_corpus() -> None:
+    documented = table_of_errors()
+    owed = {
+        (answer.code, answer.statuses)
+        for case in load_corpus()
+        for level in case.levels
+        if level != "router"  # which says all of it as the runtime's API does
+        for answer in [case.expected(level)]
+        if answer.code
+    }
+
+    assert len(owed) > 25
+    assert {(code, statuses) for code, statuses in owed if documented.get(code) not in statuses} == set()
