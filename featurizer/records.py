@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -11,18 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.cells import MISSING, categories, check_strings, numbers_from_json, numbers_from_text
+from serving.cells import MISSING, categories, check_strings, numbers_from_json
 from serving.contract import Column, ColumnType, Contract
 from serving.errors import BadPayload, cut
-from serving.formats.csv import Cells, Lines, read_csv
+from serving.formats.csv import Lines, read_csv
+from serving.formats.grid import Cells, Grid, chosen
 from serving.formats.header import Positions, named_blocks
 from serving.formats.json import Rows, read_json, read_jsonlines
 from serving.media import MediaType
 from serving.payload import CSV, JSON, JSONLINES
 
 ACCEPTED = (CSV, JSON, JSONLINES)
-
-Convert = Callable[[Sequence[Any], Sequence[str], int], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -84,9 +83,11 @@ class RecordReader:
         return counts
 
     def _from_csv(self, lines: Lines, header: str) -> Iterator[Records]:
-        def read(cells: Cells, positions: Positions) -> Records:
-            flat, names, texts = self._parted(cells.cells, cells.width, positions)
-            return self._records(flat, names, texts, numbers_from_text, cells.first_row)
+        def read(cells: Cells | Grid, positions: Positions) -> Records:
+            texts = tuple(cells.column(positions[name]) for name in self.categorical)
+            if not self.numeric:
+                return self._records(np.empty((len(cells), 0)), texts)
+            return self._records(cells.numbers([positions[name] for name in self.numeric], self.numeric), texts)
 
         return named_blocks(lines, header, self.names, self.every, read)
 
@@ -95,40 +96,23 @@ class RecordReader:
         for rows in blocks:
             if rows.named:
                 found = dict(zip(self.names, rows.by_name(self.names, self.label), strict=True))
-                names, texts = list(self.numeric), [found[name] for name in self.categorical]
-                flat = list(chain.from_iterable(zip(*(found[name] for name in names), strict=True)))
+                texts = tuple(found[name] for name in self.categorical)
+                flat = list(chain.from_iterable(zip(*(found[name] for name in self.numeric), strict=True)))
             else:
                 cells, width = rows.flat(widths)
                 widths = (width,)
                 columns = self.names if width == len(self.names) else self.every
-                flat, names, texts = self._parted(cells, width, {name: i for i, name in enumerate(columns)})
+                texts = tuple(cells[columns.index(name) :: width] for name in self.categorical)
+                flat, _ = chosen(cells, width, [columns.index(name) for name in self.numeric])
             for name, text in zip(self.categorical, texts, strict=True):
                 check_strings(text, name, rows.first_row)
-            yield self._records(flat, names, texts, numbers_from_json, rows.first_row)
+            if self.numeric:
+                yield self._records(numbers_from_json(flat, self.numeric, rows.first_row), texts)
+            else:
+                yield self._records(np.empty((len(rows), 0)), texts)
 
-    def _parted(
-        self, cells: list[Any], width: int, positions: Positions
-    ) -> tuple[list[Any], list[str], list[list[Any]]]:
-        """The numeric cells, row by row, with the order of their columns; and the categorical columns."""
-        texts = [cells[positions[name] :: width] for name in self.categorical]
-        ordered = sorted(positions, key=positions.__getitem__)
-        numeric = set(self.numeric)
-        flat = list(cells)
-        for name in reversed(ordered):
-            if name not in numeric:
-                del flat[positions[name] :: width]
-                width -= 1
-        return flat, [name for name in ordered if name in numeric], texts
-
-    def _records(
-        self, flat: list[Any], names: list[str], texts: list[list[Any]], convert: Convert, first_row: int
-    ) -> Records:
-        if not names:
-            return Records(self.numeric, self.categorical, np.empty((len(texts[0]), 0)), tuple(texts))
-        numbers = convert(flat, names, first_row)
-        if tuple(names) != self.numeric:
-            numbers = numbers[:, [names.index(name) for name in self.numeric]]
-        return Records(self.numeric, self.categorical, numbers, tuple(texts))
+    def _records(self, numbers: NDArray[np.float64], texts: tuple[list[Any], ...]) -> Records:
+        return Records(self.numeric, self.categorical, numbers, texts)
 
 
 def read_records(body: bytes, media: MediaType, contract: Contract) -> Records:

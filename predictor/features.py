@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.cells import first_not_finite, numbers_from_json, numbers_from_text
+from serving.cells import first_not_finite, numbers_from_json
 from serving.contract import Contract
 from serving.errors import BadPayload, ContractMismatch
-from serving.formats.csv import Cells, column_count, read_csv
+from serving.formats.csv import column_count, read_csv
+from serving.formats.grid import Cells, Grid
 from serving.formats.header import Positions, named_blocks
 from serving.formats.json import Rows, read_json, read_jsonlines
 from serving.formats.npy import read_npy
@@ -53,10 +54,9 @@ def _blocks(body: bytes, media: MediaType, names: Sequence[str]) -> Iterator[NDA
             yield _float32(numbers_from_json(_flat(rows, names), names, rows.first_row))
 
 
-def _from_cells(cells: Cells, positions: Positions) -> NDArray[np.float32]:
+def _from_cells(cells: Cells | Grid, positions: Positions) -> NDArray[np.float32]:
     """In the order of the contract, which `Positions` keep, whatever the order of the columns in the payload."""
-    features = numbers_from_text(cells.cells, sorted(positions, key=positions.__getitem__), cells.first_row)
-    return _float32(features[:, list(positions.values())])
+    return _float32(cells.numbers(list(positions.values()), list(positions)))
 
 
 def _flat(rows: Rows, names: Sequence[str]) -> list[Any]:

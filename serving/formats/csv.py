@@ -14,30 +14,17 @@ from operator import methodcaller
 
 from serving.cells import LONGEST_FIELD
 from serving.errors import BadPayload, cut
-from serving.formats.text import decode_lines, line_blocks, line_end
+from serving.formats.grid import Cells, Grid
+from serving.formats.text import decode_lines, line_end, text_blocks
 
 # all of ASCII's control characters but TAB, LF and CR, and DEL
 _CONTROLS = bytes(code for code in [*range(32), 127] if code not in b"\t\n\r")
+SMALL = 4096  # characters below which cutting a block into cells costs less than numpy's calls
 _UNWANTED = re.compile(f"[{_CONTROLS.decode()}\ufeff]")
 _FIELD = r'(?:"[^"]*+(?:""[^"]*+)*+"|[^",]*+)'
 _RECORD = re.compile(f"{_FIELD}(?:,{_FIELD})*+")
 _SPECIAL = re.compile(r'[",\r\n]')
 _commas = methodcaller("count", ",")
-
-
-@dataclass(frozen=True)
-class Cells:
-    """Rows x `width` cells of text, row by row in one flat list. `first_row` is the number of its first."""
-
-    cells: list[str]
-    width: int
-    first_row: int
-
-    def __len__(self) -> int:
-        return len(self.cells) // self.width
-
-    def column(self, index: int) -> list[str]:
-        return self.cells[index :: self.width]
 
 
 @dataclass(frozen=True)
@@ -69,14 +56,16 @@ class Lines:
             raise BadPayload("expected at least one row after the header, got none", code="empty_body")
         return Lines(self.text, end + 1, self.unwanted)
 
-    def blocks(self, widths: Collection[int]) -> Iterator[Cells]:
+    def blocks(self, widths: Collection[int]) -> Iterator[Cells | Grid]:
         """The rows, which all have the same one of the `widths`.
 
         Raises `BadPayload` (400) naming the row, counted from 1, for blank rows, ragged rows, a stray quote, carriage
         return, control character or byte order mark, and fields of more than 1,024 characters.
         """
-        for row, lines in line_blocks(self.text, self.start):
-            cells = _cells(lines, widths, row, unwanted=self.unwanted)
+        for row, block in text_blocks(self.text, self.start):
+            plain = len(block) > SMALL and not (self.unwanted or '"' in block or "\r" in block)
+            grid = Grid.of(block, widths, row) if plain else None
+            cells = grid or _cells(block.split("\n"), widths, row, unwanted=self.unwanted)
             yield cells
             widths = (cells.width,)
 

@@ -8,14 +8,15 @@ from typing import TypeVar
 
 from serving.cells import MISSING
 from serving.errors import BadPayload, cut
-from serving.formats.csv import Cells, Lines
+from serving.formats.csv import Lines
+from serving.formats.grid import Cells, Grid
 
 Positions = Mapping[str, int]
 T = TypeVar("T")
 
 
 def named_blocks(
-    lines: Lines, header: str, names: Sequence[str], every: Sequence[str], read: Callable[[Cells, Positions], T]
+    lines: Lines, header: str, names: Sequence[str], every: Sequence[str], read: Callable[[Cells | Grid, Positions], T]
 ) -> Iterator[T]:
     """What `read` makes of the rows, block by block; it is given the position of each column in them.
 
@@ -23,7 +24,7 @@ def named_blocks(
     others, which may be there). `header` is the content type's parameter: `present`, `absent` or nothing, and then a
     first row with all the names is a header. Raises `BadPayload` (400), rows counted from the first below the header.
     """
-    if header not in ("", "present", "absent"):
+    if (header := header.lower()) not in ("", "present", "absent"):
         raise BadPayload(f"expected header=present or header=absent, got header={cut(header)}", code="bad_header")
     if header == "present" or (header == "" and _may_be_header(lines, names)):
         first = lines.first(2 * len(every))
@@ -46,11 +47,11 @@ def named_blocks(
         raise
 
 
-def _refuse_empty(cells: Cells, positions: Sequence[int]) -> None:
+def _refuse_empty(cells: Cells | Grid, positions: Sequence[int]) -> None:
     """A trailing comma looks like an empty label: better to ask than to guess."""
     for position in positions:
-        if "" in (labels := cells.column(position)):
-            row = cells.first_row + labels.index("")
+        if (empty := cells.first_empty(position)) is not None:
+            row = cells.first_row + empty
             message = f"expected {cells.width - 1} columns, or {cells.width} with a label; the label is empty"
             raise BadPayload(message, code="empty_label", row=row)
 

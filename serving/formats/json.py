@@ -16,7 +16,7 @@ import orjson
 
 from serving.errors import BadPayload, cut
 from serving.formats.csv import column_count
-from serving.formats.text import BLOCK, decode, decode_lines, line_blocks
+from serving.formats.text import BLOCK, decode, decode_lines, text_blocks
 
 SHAPES = (
     'a list of rows, {"instances": [rows]}, or one row; a row is [values], {"column": value} or {"features": [values]}'
@@ -92,8 +92,8 @@ def read_json(body: bytes, width: int) -> Rows:
 def read_jsonlines(body: bytes) -> Iterator[Rows]:
     """Read one row a line, block by block. Raises `BadPayload` (400) naming the line."""
     kind = None
-    for row, lines in line_blocks(decode_lines(body)):
-        rows, kind = _plain(_parse_lines(lines, row), row, kind)
+    for row, block in text_blocks(decode_lines(body)):
+        rows, kind = _plain(_parse_lines(block.split("\n"), row), row, kind)
         yield Rows(rows, row)
 
 

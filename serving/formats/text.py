@@ -32,17 +32,17 @@ def decode_lines(body: bytes) -> str:
     return (text.replace("\r\n", "\n") if "\r" in text else text).rstrip("\n")
 
 
-def line_blocks(text: str, start: int = 0) -> Iterator[tuple[int, list[str]]]:
+def text_blocks(text: str, start: int = 0) -> Iterator[tuple[int, str]]:
     """The lines from `start` on, block by block, so that what is wrong is found before the rest costs anything.
 
-    Yields the number of a block's first line, counted from 1, and its lines.
+    Yields the number of a block's first line, counted from 1, and the block without its last newline.
     """
     number = 1
     while start < len(text):
         end = line_end(text, start + BLOCK)
-        lines = text[start:end].split("\n")
-        yield number, lines
-        number, start = number + len(lines), end + 1
+        block = text[start:end]
+        yield number, block
+        number, start = number + block.count("\n") + 1, end + 1
 
 
 def line_end(text: str, start: int) -> int:
