@@ -115,12 +115,16 @@ class Grid:
         text = raw[:-1].tobytes()
         if text.translate(None, _ORDINARY) or _MINUS_ZERO.search(text):
             return None
-        text = (b",%b," % text).replace(b",,", b",null,").replace(b",,", b",null,")
+        if empty := bool((lengths == 0).any()):
+            text = (b",%b," % text).replace(b",,", b",null,").replace(b",,", b",null,")[1:-1]
         try:
-            numbers = np.array(orjson.loads(b"[%b]" % text[1:-1]), dtype=np.float64)
+            cells = orjson.loads(b"[%b]" % text)
         except orjson.JSONDecodeError:
             return None
-        return numbers.reshape(-1, self.width)[:, list(positions)] if len(numbers) == lengths.size else None
+        if len(cells) != lengths.size:
+            return None
+        numbers = np.array(cells, np.float64) if empty else np.fromiter(cells, np.float64, len(cells))
+        return numbers.reshape(-1, self.width)[:, list(positions)]
 
 
 def chosen(cells: Sequence[str], width: int, positions: Sequence[int]) -> tuple[list[str], list[int]]:
