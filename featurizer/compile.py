@@ -65,7 +65,8 @@ def compile_transformer(transformer: ColumnTransformer, contract: Contract) -> s
         parts.append({"columns": columns, **part})
     if not parts:
         raise NotCovered("no features")
-    program = {"format": FORMAT, "numeric": numeric, "categorical": categorical, "parts": parts}
+    inputs = {"numeric": numeric, "categorical": categorical}
+    program = {"format": FORMAT, **inputs, "features": list(contract.features), "parts": parts}
     return json.dumps(program, ensure_ascii=False, allow_nan=False) + "\n"
 
 

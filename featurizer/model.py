@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import orjson
@@ -32,11 +31,20 @@ PREPROCESS = "preprocess.joblib"
 OFFERED = (CSV, JSON, JSONLINES, NPY)
 
 
+class Engine(Protocol):
+    """What transforms. Raises `ValueError` for rows that it refuses."""
+
+    @property
+    def features(self) -> tuple[str, ...]: ...
+
+    def __call__(self, records: Records) -> NDArray[np.float64]: ...
+
+
 @dataclass(frozen=True)
 class Featurizer:
     """Turn raw records into the features that the predictor of the same training run learned from."""
 
-    engine: Callable[[Records], NDArray[np.float64]]
+    engine: Engine
     contract: Contract
     offered: tuple[str, ...] = OFFERED
 
@@ -99,18 +107,21 @@ class Featurizer:
         return f"{name}{charset}; contract={self.contract.hash}"
 
 
-def _load_engine(model_dir: Path, contract: Contract, engine: str) -> Callable[[Records], NDArray[np.float64]]:
+def _load_engine(model_dir: Path, contract: Contract, engine: str) -> Engine:
     compiled = (model_dir / transform.FILE).is_file()
     if engine == "compiled" and not compiled:
         raise BadArtifact(f"FEATURIZER_ENGINE=compiled: there is no {transform.FILE} in {model_dir}")
+    found: Engine
     if compiled and engine != "sklearn":
-        return Transform.load(model_dir)
-    log.warning("scikit-learn transforms: %s", contract.report.get("transform", f"there is no {transform.FILE}"))
-    # imported here, because it brings scikit-learn, pandas and pickle, which the compiled transform does without
-    fitted = importlib.import_module("featurizer.fitted").FittedTransform.load(model_dir / PREPROCESS)
-    if fitted.features != contract.features:
-        raise BadArtifact(f"{PREPROCESS} makes features {fitted.features}, the contract has {contract.features}")
-    return fitted  # type: ignore[no-any-return]
+        name, found = transform.FILE, Transform.load(model_dir)
+    else:
+        log.warning("scikit-learn transforms: %s", contract.report.get("transform", f"there is no {transform.FILE}"))
+        # imported here, because it brings scikit-learn, pandas and pickle, which the compiled transform does without
+        fitted = importlib.import_module("featurizer.fitted")
+        name, found = PREPROCESS, fitted.FittedTransform.load(model_dir / PREPROCESS)
+    if found.features != contract.features:
+        raise BadArtifact(f"{name} makes features {found.features}, the contract has {contract.features}")
+    return found
 
 
 def write_features(features: NDArray[np.floating[Any]], media: str) -> bytes:

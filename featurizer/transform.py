@@ -41,6 +41,7 @@ class Transform:
     """Records to features, rows x features, float64."""
 
     parts: tuple[Callable[[Records], Matrix], ...]
+    features: tuple[str, ...]
 
     @classmethod
     def load(cls, model_dir: Path) -> Transform:
@@ -53,7 +54,8 @@ class Transform:
             program = json.loads(text)
             if program["format"] != FORMAT:
                 raise BadArtifact(f"{FILE}: expected format {FORMAT}, got {program['format']}")
-            return cls(tuple(_part(part, program["numeric"], program["categorical"]) for part in program["parts"]))
+            parts = tuple(_part(part, program["numeric"], program["categorical"]) for part in program["parts"])
+            return cls(parts, tuple(program["features"]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadArtifact(f"{FILE} is not a transform: {error!r}") from error
 

@@ -66,5 +66,5 @@ def _flat(rows: Rows, names: Sequence[str]) -> list[Any]:
 
 
 def _float32(numbers: NDArray[Any]) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         return np.require(numbers, np.float32, ["C_CONTIGUOUS", "ALIGNED"])

@@ -36,7 +36,7 @@ def read_npy(body: bytes) -> NDArray[np.generic]:
     that of the bytes which follow the header.
     """
     shape, fortran, dtype, offset = _read_header(body)
-    if dtype.kind not in "fiub":
+    if dtype.kind not in "fiub" or dtype.itemsize > 8:  # a long double is another thing on every machine
         raise _refuse(f"expected an array of numbers, got elements of type {dtype.str[:16]}")
     if len(shape) not in (1, 2) or min(shape) < 0:
         raise _refuse(f"expected an array of 1 or 2 dimensions, got shape {str(shape)[:64]}")

@@ -64,7 +64,8 @@ WRONG = {
         for name in ("contract.json", "manifest.json")
     },
     **{f"flipped bit in {name}": Wrong(stage, flip_a_bit(name), name) for stage, name in MODELS.items()},
-    **{f"{stage}, features of another run": Wrong(stage, rename_a_feature, name) for stage, name in MODELS.items()},
+    "featurizer, features of another run": Wrong("featurizer", rename_a_feature, "transform.json"),
+    "predictor, features of another run": Wrong("predictor", rename_a_feature, "xgboost-model.json"),
     "featurizer, artifact of the predictor": Wrong("featurizer", swap_for("predictor"), "preprocess.joblib"),
     "predictor, artifact of the featurizer": Wrong("predictor", swap_for("featurizer"), "xgboost-model.json"),
     "no model directory": Wrong("predictor", lambda model_dir, _: shutil.rmtree(model_dir), "no model directory"),
