@@ -52,8 +52,8 @@ def truth(artifacts: Path) -> Truth:
     rows = pd.read_csv(artifacts / "test.csv")
     transformer = joblib.load(artifacts / "featurizer/model/preprocess.joblib")
     booster = xgboost.Booster(model_file=str(artifacts / "predictor/model/xgboost-model.json"))
-    features = pd.DataFrame(transformer.transform(rows), columns=booster.feature_names)
-    return Truth(rows, booster.predict(xgboost.DMatrix(features.astype(np.float32))))
+    features = transformer.transform(rows).astype(np.float32)
+    return Truth(rows, booster.predict(xgboost.DMatrix(features, feature_names=booster.feature_names)))
 
 
 @pytest.mark.parametrize("written", WRITERS)
