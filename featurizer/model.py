@@ -47,9 +47,10 @@ class Featurizer:
     engine: Engine
     contract: Contract
     offered: tuple[str, ...] = OFFERED
+    max_rows: int = 0  # of a request; 0: no limit
 
     @classmethod
-    def load(cls, model_dir: Path, default_accept: str = "", engine: str = "auto") -> Featurizer:
+    def load(cls, model_dir: Path, default_accept: str = "", engine: str = "auto", max_rows: int = 0) -> Featurizer:
         """Load the transform once the manifest vouches for it. Raises `BadArtifact`.
 
         `engine`: `compiled` runs `transform.json`, `sklearn` runs `preprocess.joblib`, `auto` the first that is there.
@@ -57,7 +58,7 @@ class Featurizer:
         artifact.verify(model_dir)
         contract = Contract.load(model_dir)
         offered = preferred(OFFERED, default_accept)
-        return cls(_load_engine(model_dir, contract, engine), contract, offered)
+        return cls(_load_engine(model_dir, contract, engine), contract, offered, max_rows)
 
     def __call__(self, payload: Payload) -> Payload:
         media = content_type(payload.content_type, ACCEPTED)
@@ -74,7 +75,7 @@ class Featurizer:
 
     @cached_property
     def reader(self) -> RecordReader:
-        return RecordReader(self.contract)
+        return RecordReader(self.contract, self.max_rows)
 
     def transform(self, records: Records, dtype: type[np.floating[Any]] = np.float64) -> NDArray[np.floating[Any]]:
         """Features, rows x features; in float32 they are what XGBoost works in.

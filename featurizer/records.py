@@ -52,7 +52,8 @@ class Records:
 class RecordReader:
     """Reads rows as a contract says."""
 
-    def __init__(self, contract: Contract) -> None:
+    def __init__(self, contract: Contract, max_rows: int = 0) -> None:
+        self.max_rows = max_rows
         self.names = [column.name for column in contract.inputs]
         self.every = [column.name for column in contract.columns]
         self.label = [contract.label.name] if contract.label else []
@@ -63,10 +64,12 @@ class RecordReader:
     def read(self, body: bytes, media: MediaType) -> Records:
         """Read a body of one of the accepted types. Raises `BadPayload` (400) naming row, column and expectation."""
         if media.name == CSV:
-            blocks = self._from_csv(read_csv(body), media.parameters.get("header", ""))
+            blocks = self._from_csv(read_csv(body, self.max_rows), media.parameters.get("header", ""))
         else:
-            rows = [read_json(body, len(self.names))] if media.name == JSON else read_jsonlines(body)
-            blocks = self._from_json(rows)
+            alone = media.name == JSON
+            blocks = self._from_json(
+                [read_json(body, len(self.names), self.max_rows)] if alone else read_jsonlines(body, self.max_rows)
+            )
         first, *others = blocks
         if not others:
             return first

@@ -30,9 +30,12 @@ class Predictor:
     contract: Contract
     offered: tuple[str, ...] = OFFERED
     output: str = Output.SCORE
+    max_rows: int = 0  # of a request; 0: no limit
 
     @classmethod
-    def load(cls, model_dir: Path, default_accept: str = "", output: str = Output.SCORE) -> Predictor:
+    def load(
+        cls, model_dir: Path, default_accept: str = "", output: str = Output.SCORE, max_rows: int = 0
+    ) -> Predictor:
         """Load the booster once its manifest vouches for it. `output`: what a request gets that asks for none.
 
         Raises `BadArtifact`, and `ValueError` for an output or a media type that this model does not have.
@@ -47,7 +50,7 @@ class Predictor:
             raise BadArtifact(f"{MODEL} has features {booster.feature_names}, the contract has {contract.features}")
         offered = preferred(OFFERED, default_accept)
         try:
-            return cls(booster, contract, offered, choose(output, offered[0], contract))
+            return cls(booster, contract, offered, choose(output, offered[0], contract), max_rows)
         except NotAcceptable as error:
             raise ValueError(f"SAGEMAKER_INFERENCE_OUTPUT: {error}") from error
 
@@ -55,7 +58,7 @@ class Predictor:
         media = content_type(payload.content_type, ACCEPTED)
         answer = negotiate(payload.accept, self.offered)
         output = choose(answer.parameters.get("output", self.output), answer.name, self.contract)
-        scores = self.predict(read_features(payload.body, media, self.contract))
+        scores = self.predict(read_features(payload.body, media, self.contract, self.max_rows))
         charset = "; charset=utf-8" if answer.name == CSV else ""
         return Payload(write(select(scores, output, self.contract), answer.name), answer.name + charset)
 

@@ -10,7 +10,7 @@ from serving.wsgi import container_app
 
 
 def load(settings: Settings) -> Predictor:
-    return Predictor.load(settings.model_dir, settings.default_accept, settings.output)
+    return Predictor.load(settings.model_dir, settings.default_accept, settings.output, settings.max_rows)
 
 
 app: Flask = container_app(load, os.environ)

@@ -38,6 +38,7 @@ class Settings:
     engine: str = "auto"  # of a featurizer
     batch: bool = False
     max_body: int = 25 * MIB  # bytes
+    max_rows: int = 200_000  # of a request; 0: no limit
     max_response: int = 0  # bytes; 0: no limit
     log_level: str = "INFO"
     run_dir: Path | None = None  # sockets, pid files, nginx's spool; None: a fresh temporary directory
@@ -65,6 +66,7 @@ class Settings:
             engine=_choice(env, "FEATURIZER_ENGINE", ENGINES, cls.engine),
             batch=batch,
             max_body=_max_body(env, batch=batch),
+            max_rows=_number(env, "MODEL_SERVER_MAX_ROWS", default=0 if batch else cls.max_rows, least=0, most=10**9),
             max_response=_number(env, "MODEL_SERVER_MAX_RESPONSE", default=0, least=0, most=1024 * MIB),
             log_level=_log_level(env),
             run_dir=Path(env["MODEL_SERVER_RUN_DIR"]) if env.get("MODEL_SERVER_RUN_DIR") else None,

@@ -34,6 +34,7 @@ class Lines:
     text: str
     start: int
     unwanted: bool  # a control character or a byte order mark stands in the text
+    most: int = 0  # rows; 0: any number
 
     @property
     def first_line(self) -> str:
@@ -54,15 +55,16 @@ class Lines:
         end = line_end(self.text, self.start)
         if end >= len(self.text):
             raise BadPayload("expected at least one row after the header, got none", code="empty_body")
-        return Lines(self.text, end + 1, self.unwanted)
+        return Lines(self.text, end + 1, self.unwanted, self.most)
 
     def blocks(self, widths: Collection[int]) -> Iterator[Cells | Grid]:
         """The rows, which all have the same one of the `widths`.
 
         Raises `BadPayload` (400) naming the row, counted from 1, for blank rows, ragged rows, a stray quote, carriage
-        return, control character or byte order mark, and fields of more than 1,024 characters.
+        return, control character or byte order mark, and fields of more than 1,024 characters; `PayloadTooLarge` (413)
+        for more rows than may be.
         """
-        for row, block in text_blocks(self.text, self.start):
+        for row, block in text_blocks(self.text, self.start, self.most):
             plain = len(block) > SMALL and not (self.unwanted or '"' in block or "\r" in block)
             grid = Grid.of(block, widths, row) if plain else None
             cells = grid or _cells(block.split("\n"), widths, row, unwanted=self.unwanted)
@@ -70,10 +72,10 @@ class Lines:
             widths = (cells.width,)
 
 
-def read_csv(body: bytes) -> Lines:
-    """The records of a body. Raises `BadPayload` (400) when it is no text."""
+def read_csv(body: bytes, most: int = 0) -> Lines:
+    """The records of a body. Raises `BadPayload` (400) when it is no text. `most`: rows that it may have, 0: any."""
     unwanted = len(body.translate(None, _CONTROLS)) < len(body) or body.rfind(codecs.BOM_UTF8) > 0
-    return Lines(decode_lines(body), 0, unwanted)
+    return Lines(decode_lines(body), 0, unwanted, most)
 
 
 def write_csv(rows: bytes) -> bytes:

@@ -16,7 +16,7 @@ import orjson
 
 from serving.errors import BadPayload, cut
 from serving.formats.csv import column_count
-from serving.formats.text import BLOCK, decode, decode_lines, text_blocks
+from serving.formats.text import BLOCK, check_rows, decode, decode_lines, text_blocks
 
 SHAPES = (
     'a list of rows, {"instances": [rows]}, or one row; a row is [values], {"column": value} or {"features": [values]}'
@@ -72,8 +72,11 @@ class Rows:
                 raise BadPayload(message, code="unknown_column", row=row, column=min(unknown))
 
 
-def read_json(body: bytes, width: int) -> Rows:
-    """Read a JSON body whose rows have at least `width` values. Raises `BadPayload` (400) for anything else."""
+def read_json(body: bytes, width: int, most: int = 0) -> Rows:
+    """Read a JSON body whose rows have at least `width` values. Raises `BadPayload` (400) for anything else.
+
+    Raises `PayloadTooLarge` (413) for more than `most` rows; 0 is no limit.
+    """
     text = decode(body)
     _refuse_many_empty_rows(text, width)
     document = _parse(text)
@@ -86,13 +89,14 @@ def read_json(body: bytes, width: int) -> Rows:
             raise _wrong_shape(f'"instances" as {_kind(rows)}')
     elif isinstance(document, dict) and _is_wrapper(document):
         raise _wrong_shape(f"an object of lists and objects with {cut(next(iter(document)))}")
+    check_rows(len(rows), most)
     return Rows(_plain(rows, 1)[0])
 
 
-def read_jsonlines(body: bytes) -> Iterator[Rows]:
-    """Read one row a line, block by block. Raises `BadPayload` (400) naming the line."""
+def read_jsonlines(body: bytes, most: int = 0) -> Iterator[Rows]:
+    """Read one row a line, block by block. Raises `BadPayload` (400) naming the line, `PayloadTooLarge` as above."""
     kind = None
-    for row, block in text_blocks(decode_lines(body)):
+    for row, block in text_blocks(decode_lines(body), most=most):
         rows, kind = _plain(_parse_lines(block.split("\n"), row), row, kind)
         yield Rows(rows, row)
 

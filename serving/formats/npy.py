@@ -13,6 +13,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from serving.errors import BadPayload
+from serving.formats.text import check_rows
 
 _LONGEST_HEADER = 1024
 # what numpy raises on a header that is no literal dictionary; TokenError comes from its help for Python 2's files
@@ -29,11 +30,11 @@ _ORDINARY = re.compile(
 _READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
-def read_npy(body: bytes) -> NDArray[np.generic]:
+def read_npy(body: bytes, most: int = 0) -> NDArray[np.generic]:
     """The array of a body, a view where possible: 2-D, rows x columns; a 1-D array is one row.
 
     Raises `BadPayload` (400) for another format, an element type that is no number, and a shape that is not
-    that of the bytes which follow the header.
+    that of the bytes which follow the header; `PayloadTooLarge` (413) above `most` rows, 0 being no limit.
     """
     shape, fortran, dtype, offset = _read_header(body)
     if dtype.kind not in "fiub" or dtype.itemsize > 8:  # a long double is another thing on every machine
@@ -45,6 +46,7 @@ def read_npy(body: bytes) -> NDArray[np.generic]:
         raise _refuse(f"expected {expected} bytes of data for shape {str(shape)[:64]}, got {got}")
     if expected == 0:
         raise BadPayload("expected at least one row, got an empty array", code="empty_body")
+    check_rows(shape[0] if len(shape) == 2 else 1, most)
     array = np.frombuffer(body, dtype, offset=offset).reshape(shape, order="F" if fortran else "C")
     return array if array.ndim == 2 else array.reshape(1, -1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator
 
-from serving.errors import BadPayload
+from serving.errors import BadPayload, PayloadTooLarge
 
 BLOCK = 1 << 18  # characters that are taken apart at a time
 
@@ -32,17 +32,28 @@ def decode_lines(body: bytes) -> str:
     return (text.replace("\r\n", "\n") if "\r" in text else text).rstrip("\n")
 
 
-def text_blocks(text: str, start: int = 0) -> Iterator[tuple[int, str]]:
+def check_rows(rows: int, most: int) -> None:
+    """Rows cost time, however few bytes they have. Raises `PayloadTooLarge` (413); `most` 0 is no limit."""
+    if most and rows > most:
+        message = f"expected at most {most} rows in a request, got {rows}: send them in several"
+        raise PayloadTooLarge(message, code="too_many_rows")
+
+
+def text_blocks(text: str, start: int = 0, most: int = 0) -> Iterator[tuple[int, str]]:
     """The lines from `start` on, block by block, so that what is wrong is found before the rest costs anything.
 
-    Yields the number of a block's first line, counted from 1, and the block without its last newline.
+    Yields the number of a block's first line, counted from 1, and the block without its last newline. Raises
+    `PayloadTooLarge` (413) after the block that makes the lines more than `most`, which may be wrong; 0 is no limit.
     """
-    number = 1
+    number, begun = 1, start
     while start < len(text):
         end = line_end(text, start + BLOCK)
         block = text[start:end]
+        following = number + block.count("\n") + 1
         yield number, block
-        number, start = number + block.count("\n") + 1, end + 1
+        if 0 < most < following - 1:
+            check_rows(text.count("\n", begun) + 1, most)
+        number, start = following, end + 1
 
 
 def line_end(text: str, start: int) -> int:

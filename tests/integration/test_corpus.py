@@ -35,7 +35,7 @@ ELSEWHERE = {
     "P24": "test_every_hop_and_every_answer_give_the_predictions_of_xgboost",
     "P25": "test_the_same_request_gets_the_same_bytes_from_every_worker",
 }
-STAGES: dict[str, Callable[[Path, str], Stage]] = {"featurizer": Featurizer.load, "predictor": Predictor.load}
+STAGES: dict[str, Callable[..., Stage]] = {"featurizer": Featurizer.load, "predictor": Predictor.load}
 AS_THE_CHAIN_RUNS_IT = {
     "MODEL_SERVER_NGINX": "off",
     "MODEL_SERVER_WORKERS": "1",
@@ -121,7 +121,7 @@ class Fleet:
 
     def _application(self, place: Place) -> FlaskClient:
         settings = Settings.from_env(dict(place.env))
-        stage = STAGES[place.stage](self._model(place), settings.default_accept)
+        stage = STAGES[place.stage](self._model(place), settings.default_accept, max_rows=settings.max_rows)
         return create_app(stage, settings).test_client()
 
     def _command(self, place: Place) -> tuple[str, Mapping[str, str]]:
