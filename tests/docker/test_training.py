@@ -49,7 +49,7 @@ def test_two_jobs_in_a_row_make_two_artifacts_of_one_run(trained: Path) -> None:
 
     assert Contract.load(models[0]).hash == Contract.load(models[1]).hash
     assert files == [
-        ["contract.json", "manifest.json", "preprocess.joblib"],
+        ["contract.json", "manifest.json", "preprocess.joblib", "transform.json"],
         ["contract.json", "manifest.json", "xgboost-model.json"],
     ]
 
