@@ -42,7 +42,7 @@ LONGEST_FIELD, LONGEST_NUMBER = 1024, 64  # characters
 # float() also takes 1_000, Arabic digits, inf and white space of any script; these two do not
 _ORDINARY = b"0123456789+-.eE \t,"
 _NUMBER = re.compile(r"[ \t]*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t]*")
-_MINUS_ZERO = re.compile(r"-0[ \t]*(?:,|$)")  # JSON has no such integer
+_MINUS_ZERO = re.compile(rb"-0[ \t]*(?:,|$)")  # JSON has no such integer
 
 
 def numbers_from_text(cells: Sequence[str], names: Sequence[str], first_row: int = 1) -> NDArray[np.float64]:
@@ -55,24 +55,34 @@ def numbers_from_text(cells: Sequence[str], names: Sequence[str], first_row: int
     return _finite(numbers, names, first_row)
 
 
+def plain_numbers(text: bytes, with_nulls: bytes) -> list[float | None] | None:
+    """Numbers that commas join, by way of a JSON parser; None where one is not as most are written.
+
+    `with_nulls` is what is parsed: the same with `null` for what is missing.
+    """
+    if text.translate(None, _ORDINARY) or _MINUS_ZERO.search(text):
+        return None
+    try:
+        numbers: list[float | None] = orjson.loads(b"[%b]" % with_nulls)
+    except orjson.JSONDecodeError:
+        return None
+    return numbers
+
+
 def _at_once(cells: Sequence[str]) -> NDArray[np.float64] | None:
-    """The numbers by way of a JSON parser, where every cell is one as most are written; else None."""
     given = cells
     if not MISSING.isdisjoint(cells):
         given = [cell for cell in cells if cell not in MISSING]
         cells = ["null" if cell in MISSING else cell for cell in cells]
     text = ",".join(given)
-    if not text.isascii() or text.encode().translate(None, _ORDINARY) or _MINUS_ZERO.search(text):
+    # a quoted cell may have a comma within
+    if text.count(",") != max(len(given) - 1, 0) or max(map(len, given), default=0) > LONGEST_NUMBER:
         return None
-    if text.count(",") != len(given) - 1:  # a quoted cell has one within
-        return None
-    if len(text) > LONGEST_NUMBER and max(map(len, given)) > LONGEST_NUMBER:
-        return None
-    try:
-        numbers = orjson.loads(f"[{text if given is cells else ','.join(cells)}]")
-    except orjson.JSONDecodeError:
-        return _as_floats(cells)
-    return np.array(numbers, dtype=np.float64) if len(numbers) == len(cells) else None  # a lone blank is no number
+    raw = text.encode()
+    numbers = plain_numbers(raw, raw if given is cells else ",".join(cells).encode())
+    if numbers is None:
+        return None if raw.translate(None, _ORDINARY) else _as_floats(cells)
+    return np.array(numbers, np.float64) if len(numbers) == len(cells) else None  # a lone blank is no number
 
 
 def _as_floats(cells: Sequence[str]) -> NDArray[np.float64] | None:

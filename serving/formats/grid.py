@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
-from serving.cells import LONGEST_FIELD, LONGEST_NUMBER, numbers_from_text
+from serving.cells import LONGEST_FIELD, LONGEST_NUMBER, numbers_from_text, plain_numbers
 
 _COMMA, _NEWLINE, _ZERO, _SPACE = b",\n0 "
-_ORDINARY = b"0123456789+-.eE \t,"
-_MINUS_ZERO = re.compile(rb"-0[ \t]*(?:,|$)")  # JSON has no such integer
 _LONGEST_COVERED = 32
 
 
@@ -112,16 +108,11 @@ class Grid:
         for index in others:
             _cover(raw, self.starts[:, index], lengths[:, index])
         raw[self.ends[:, -1]] = _COMMA
-        text = raw[:-1].tobytes()
-        if text.translate(None, _ORDINARY) or _MINUS_ZERO.search(text):
-            return None
+        text = with_nulls = raw[:-1].tobytes()
         if empty := bool((lengths == 0).any()):
-            text = (b",%b," % text).replace(b",,", b",null,").replace(b",,", b",null,")[1:-1]
-        try:
-            cells = orjson.loads(b"[%b]" % text)
-        except orjson.JSONDecodeError:
-            return None
-        if len(cells) != lengths.size:
+            with_nulls = (b",%b," % text).replace(b",,", b",null,").replace(b",,", b",null,")[1:-1]
+        cells = plain_numbers(text, with_nulls)
+        if cells is None or len(cells) != lengths.size:
             return None
         numbers = np.array(cells, np.float64) if empty else np.fromiter(cells, np.float64, len(cells))
         return numbers.reshape(-1, self.width)[:, list(positions)]
