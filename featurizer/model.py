@@ -48,9 +48,17 @@ class Featurizer:
     contract: Contract
     offered: tuple[str, ...] = OFFERED
     max_rows: int = 0  # of a request; 0: no limit
+    batch: bool = False  # under Batch Transform, where a body is a piece of a file
 
     @classmethod
-    def load(cls, model_dir: Path, default_accept: str = "", engine: str = "auto", max_rows: int = 0) -> Featurizer:
+    def load(
+        cls,
+        model_dir: Path,
+        default_accept: str = "",
+        engine: str = "auto",
+        max_rows: int = 0,
+        batch: bool = False,
+    ) -> Featurizer:
         """Load the transform once the manifest vouches for it. Raises `BadArtifact`.
 
         `engine`: `compiled` runs `transform.json`, `sklearn` runs `preprocess.joblib`, `auto` the first that is there.
@@ -58,7 +66,7 @@ class Featurizer:
         artifact.verify(model_dir)
         contract = Contract.load(model_dir)
         offered = preferred(OFFERED, default_accept)
-        return cls(_load_engine(model_dir, contract, engine), contract, offered, max_rows)
+        return cls(_load_engine(model_dir, contract, engine), contract, offered, max_rows, batch)
 
     def __call__(self, payload: Payload) -> Payload:
         media = content_type(payload.content_type, ACCEPTED)
@@ -75,7 +83,7 @@ class Featurizer:
 
     @cached_property
     def reader(self) -> RecordReader:
-        return RecordReader(self.contract, self.max_rows)
+        return RecordReader(self.contract, self.max_rows, batch=self.batch)
 
     def transform(self, records: Records, dtype: type[np.floating[Any]] = np.float64) -> NDArray[np.floating[Any]]:
         """Features, rows x features; in float32 they are what XGBoost works in.

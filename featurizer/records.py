@@ -52,8 +52,8 @@ class Records:
 class RecordReader:
     """Reads rows as a contract says."""
 
-    def __init__(self, contract: Contract, max_rows: int = 0) -> None:
-        self.max_rows = max_rows
+    def __init__(self, contract: Contract, max_rows: int = 0, *, batch: bool = False) -> None:
+        self.max_rows, self.batch = max_rows, batch
         self.names = [column.name for column in contract.inputs]
         self.every = [column.name for column in contract.columns]
         self.label = [contract.label.name] if contract.label else []
@@ -92,7 +92,7 @@ class RecordReader:
                 return self._records(np.empty((len(cells), 0)), texts)
             return self._records(cells.numbers([positions[name] for name in self.numeric], self.numeric), texts)
 
-        return named_blocks(lines, header, self.names, self.every, read)
+        return named_blocks(lines, header, self.names, self.every, read, in_order=self.batch)
 
     def _from_json(self, blocks: Iterable[Rows]) -> Iterator[Records]:
         widths: Sequence[int] = sorted({len(self.names), len(self.every)})

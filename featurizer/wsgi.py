@@ -8,7 +8,9 @@ from serving.wsgi import container_app
 
 
 def load(settings: Settings) -> Featurizer:
-    return Featurizer.load(settings.model_dir, settings.default_accept, settings.engine, settings.max_rows)
+    return Featurizer.load(
+        settings.model_dir, settings.default_accept, settings.engine, settings.max_rows, settings.batch
+    )
 
 
 app = container_app(load, os.environ)

@@ -23,7 +23,9 @@ from serving.payload import CSV, JSON, JSONLINES, NPY
 ACCEPTED = (CSV, NPY, JSON, JSONLINES)
 
 
-def read_features(body: bytes, media: MediaType, contract: Contract, max_rows: int = 0) -> NDArray[np.float32]:
+def read_features(
+    body: bytes, media: MediaType, contract: Contract, max_rows: int = 0, *, batch: bool = False
+) -> NDArray[np.float32]:
     """Read a body of one of the accepted types, of at most `max_rows` rows; 0 is no limit.
 
     Raises `BadPayload` (400) naming row and feature, `ContractMismatch` (409) for features of another run.
@@ -32,7 +34,7 @@ def read_features(body: bytes, media: MediaType, contract: Contract, max_rows: i
     if claimed != contract.hash:
         message = f"expected features of training run {contract.hash[:12]}, got those of {claimed[:12]}"
         raise ContractMismatch(message)
-    first, *others = _blocks(body, media, contract.features, max_rows)
+    first, *others = _blocks(body, media, contract.features, max_rows, batch=batch)
     matrix = np.concatenate([first, *others]) if others else first
     if found := first_not_finite(matrix):
         row, column = found
@@ -41,14 +43,17 @@ def read_features(body: bytes, media: MediaType, contract: Contract, max_rows: i
     return matrix
 
 
-def _blocks(body: bytes, media: MediaType, names: Sequence[str], most: int) -> Iterator[NDArray[np.float32]]:
+def _blocks(
+    body: bytes, media: MediaType, names: Sequence[str], most: int, *, batch: bool
+) -> Iterator[NDArray[np.float32]]:
     if media.name == NPY:
         array = read_npy(body, most)
         if array.shape[1] != len(names):
             raise column_count([len(names)], array.shape[1], 1)
         yield _float32(array)
     elif media.name == CSV:
-        yield from named_blocks(read_csv(body, most), media.parameters.get("header", ""), names, names, _from_cells)
+        header = media.parameters.get("header", "")
+        yield from named_blocks(read_csv(body, most), header, names, names, _from_cells, in_order=batch)
     else:
         for rows in [read_json(body, len(names), most)] if media.name == JSON else read_jsonlines(body, most):
             yield _float32(numbers_from_json(_flat(rows, names), names, rows.first_row))

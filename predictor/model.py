@@ -31,10 +31,16 @@ class Predictor:
     offered: tuple[str, ...] = OFFERED
     output: str = Output.SCORE
     max_rows: int = 0  # of a request; 0: no limit
+    batch: bool = False  # under Batch Transform, where a body is a piece of a file
 
     @classmethod
     def load(
-        cls, model_dir: Path, default_accept: str = "", output: str = Output.SCORE, max_rows: int = 0
+        cls,
+        model_dir: Path,
+        default_accept: str = "",
+        output: str = Output.SCORE,
+        max_rows: int = 0,
+        batch: bool = False,
     ) -> Predictor:
         """Load the booster once its manifest vouches for it. `output`: what a request gets that asks for none.
 
@@ -50,7 +56,7 @@ class Predictor:
             raise BadArtifact(f"{MODEL} has features {booster.feature_names}, the contract has {contract.features}")
         offered = preferred(OFFERED, default_accept)
         try:
-            return cls(booster, contract, offered, choose(output, offered[0], contract), max_rows)
+            return cls(booster, contract, offered, choose(output, offered[0], contract), max_rows, batch)
         except NotAcceptable as error:
             raise ValueError(f"SAGEMAKER_INFERENCE_OUTPUT: {error}") from error
 
@@ -58,7 +64,7 @@ class Predictor:
         media = content_type(payload.content_type, ACCEPTED)
         answer = negotiate(payload.accept, self.offered)
         output = choose(answer.parameters.get("output", self.output), answer.name, self.contract)
-        scores = self.predict(read_features(payload.body, media, self.contract, self.max_rows))
+        scores = self.predict(read_features(payload.body, media, self.contract, self.max_rows, batch=self.batch))
         charset = "; charset=utf-8" if answer.name == CSV else ""
         return Payload(write(select(scores, output, self.contract), answer.name), answer.name + charset)
 

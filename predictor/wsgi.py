@@ -10,7 +10,9 @@ from serving.wsgi import container_app
 
 
 def load(settings: Settings) -> Predictor:
-    return Predictor.load(settings.model_dir, settings.default_accept, settings.output, settings.max_rows)
+    return Predictor.load(
+        settings.model_dir, settings.default_accept, settings.output, settings.max_rows, settings.batch
+    )
 
 
 app: Flask = container_app(load, os.environ)

@@ -16,13 +16,20 @@ T = TypeVar("T")
 
 
 def named_blocks(
-    lines: Lines, header: str, names: Sequence[str], every: Sequence[str], read: Callable[[Cells | Grid, Positions], T]
+    lines: Lines,
+    header: str,
+    names: Sequence[str],
+    every: Sequence[str],
+    read: Callable[[Cells | Grid, Positions], T],
+    *,
+    in_order: bool = False,
 ) -> Iterator[T]:
     """What `read` makes of the rows, block by block; it is given the position of each column in them.
 
     With a header, columns stand in any order; without one, in the order of `names`, or of `every` (the names and
     others, which may be there). `header` is the content type's parameter: `present`, `absent` or nothing, and then a
-    first row with all the names is a header. Raises `BadPayload` (400), rows counted from the first below the header.
+    first row with all the names is a header. `in_order`: it must have the order of a body without one. Raises
+    `BadPayload` (400), rows counted from the first below the header.
     """
     if (header := header.lower()) not in ("", "present", "absent"):
         raise BadPayload(f"expected header=present or header=absent, got header={cut(header)}", code="bad_header")
@@ -30,6 +37,9 @@ def named_blocks(
         first = lines.first(2 * len(every))
         if header or set(first) >= set(names):
             _check(first, names, every)
+            if in_order and list(first) not in (list(names), list(every)):
+                message = f"expected a header in the order {_listed(names)}: the batch's later pieces have none"
+                raise BadPayload(message, code="bad_header")
             positions = _positions(first, every)
             for cells in lines.after_first().blocks([len(first)]):
                 yield read(cells, positions)

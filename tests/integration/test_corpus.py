@@ -121,7 +121,9 @@ class Fleet:
 
     def _application(self, place: Place) -> FlaskClient:
         settings = Settings.from_env(dict(place.env))
-        stage = STAGES[place.stage](self._model(place), settings.default_accept, max_rows=settings.max_rows)
+        stage = STAGES[place.stage](
+            self._model(place), settings.default_accept, max_rows=settings.max_rows, batch=settings.batch
+        )
         return create_app(stage, settings).test_client()
 
     def _command(self, place: Place) -> tuple[str, Mapping[str, str]]:
