@@ -54,7 +54,8 @@ def compile_transformer(transformer: ColumnTransformer, contract: Contract) -> s
         if len(found) > 1:
             raise NotCovered(f"{label}: numeric and categorical columns in one transformer")
         steps = [] if isinstance(fitted, str) else list(_flattened(fitted))
-        if any(isinstance(step, FunctionTransformer) for step in steps) and columns != sorted(columns, key=names.index):
+        functions = [step for step in steps if isinstance(step, FunctionTransformer) and step.func is not None]
+        if functions and columns != sorted(columns, key=names.index):
             # back to front they are a view of the DataFrame, and there numpy's functions have other bits for one row
             raise NotCovered(f"{label}: a function of columns that are not in the order of the data")
         part = _numeric_part(steps) if found == {ColumnType.NUMERIC} else _text_part(steps, len(columns))

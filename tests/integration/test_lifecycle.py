@@ -18,7 +18,7 @@ from tests.servers import ECHO, GATED, Server, launched, running, wait_until
 
 def test_no_request_in_flight_at_sigterm_is_lost():
     with running(ECHO) as server, ThreadPoolExecutor(100) as pool:
-        bodies = [f"sleep 0.03 {number}".encode() for number in range(100)]
+        bodies = [f"sleep 0.1 {number}".encode() for number in range(100)]
         pending = [pool.submit(server.invoke, body) for body in bodies]
         wait_until(lambda: established(server) >= 90, "the requests to be in flight")
         server.ping()  # nginx accepts in order: by now it has accepted the hundred
