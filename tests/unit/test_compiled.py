@@ -159,7 +159,9 @@ def transformers(draw: st.DrawFn) -> tuple[list[tuple[str, Any, Any]], dict[str,
     return draw(st.permutations(parts)), {"transformer_weights": weights, "remainder": "drop"}
 
 
-@settings(max_examples=20, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    derandomize=True, max_examples=30, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck)
+)
 @given(drawn=transformers(), seed=st.integers(0, 3))
 @pytest.mark.filterwarnings("ignore")
 def test_what_is_compiled_gives_the_features_of_scikit_learn(
