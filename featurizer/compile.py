@@ -1,7 +1,7 @@
-"""From a fitted ColumnTransformer to `transform.json`, and the proof that both make the same features.
+"""From a fitted ColumnTransformer to `transform.json`.
 
-Reads what scikit-learn documents as fitted attributes. What is not known here, or does not prove itself, is left to
-scikit-learn.
+Reads what scikit-learn documents as fitted attributes. What is not known here, or does not prove itself in `proof.py`,
+is left to scikit-learn.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sklearn.preprocessing import (
 from featurizer.transform import FORMAT, FUNCTIONS
 from serving.contract import Column, ColumnType, Contract
 
-MOST_FEATURES = 20_000
+MOST_CATEGORIES = 20_000
 
 Step = dict[str, Any]
 
@@ -59,7 +59,7 @@ def compile_transformer(transformer: ColumnTransformer, contract: Contract) -> s
             # back to front they are a view of the DataFrame, and there numpy's functions have other bits for one row
             raise NotCovered(f"{label}: a function of columns that are not in the order of the data")
         part = _numeric_part(steps) if found == {ColumnType.NUMERIC} else _text_part(steps, len(columns))
-        if weight := (transformer.transformer_weights or {}).get(label):
+        if (weight := (transformer.transformer_weights or {}).get(label)) is not None:
             part["steps"].append({"do": "multiply", "values": [float(weight)]})
         if transformer.sparse_output_:  # a sparse matrix knows no negative zero
             part["steps"].append({"do": "add", "values": [0.0]})
@@ -199,8 +199,8 @@ def _encoder(step: OneHotEncoder | OrdinalEncoder, finite: bool) -> tuple[list[S
 
 
 def _encoded(step: OneHotEncoder | OrdinalEncoder) -> list[Step]:
-    if sum(map(len, step.categories_)) > MOST_FEATURES:
-        raise NotCovered(f"more than {MOST_FEATURES} categories")
+    if sum(map(len, step.categories_)) > MOST_CATEGORIES:
+        raise NotCovered(f"more than {MOST_CATEGORIES} categories")
     infrequent = getattr(step, "infrequent_categories_", None) or [None] * len(step.categories_)
     if isinstance(step, OneHotEncoder):
         dropped = step.drop_idx_ if step.drop_idx_ is not None else [None] * len(step.categories_)

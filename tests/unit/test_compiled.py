@@ -155,7 +155,7 @@ def transformers(draw: st.DrawFn) -> tuple[list[tuple[str, Any, Any]], dict[str,
         parts.append(("texts", draw(text_steps()), text))
     if others:
         parts.append(("others", draw(st.one_of(numeric_steps(), st.sampled_from(["passthrough", "drop"]))), others))
-    weights = draw(st.sampled_from([None, {"numbers": 2.5}, {"texts": 0.1}]))
+    weights = draw(st.sampled_from([None, {"numbers": 2.5}, {"texts": 0.1}, {"numbers": 0.0}]))
     return draw(st.permutations(parts)), {"transformer_weights": weights, "remainder": "drop"}
 
 
