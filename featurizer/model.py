@@ -124,7 +124,8 @@ def _load_engine(model_dir: Path, contract: Contract, engine: str) -> Engine:
     if compiled and engine != "sklearn":
         name, found = transform.FILE, Transform.load(model_dir)
     else:
-        log.warning("scikit-learn transforms: %s", contract.report.get("transform", f"there is no {transform.FILE}"))
+        if not compiled:
+            log.warning("scikit-learn transforms: %s", contract.report.get("transform", f"no {transform.FILE}"))
         # imported here, because it brings scikit-learn, pandas and pickle, which the compiled transform does without
         fitted = importlib.import_module("featurizer.fitted")
         name, found = PREPROCESS, fitted.FittedTransform.load(model_dir / PREPROCESS)
