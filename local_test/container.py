@@ -61,8 +61,11 @@ class Container:
 
     def ping(self, deadline: float) -> int:
         """The status of GET /ping. Raises `NoAnswer`."""
-        connection = self._connect(deadline)
-        return self._exchange(connection, "GET", "/ping", {}, b"", deadline, ERROR_BODY).status
+        return self.get("/ping", deadline).status
+
+    def get(self, path: str, deadline: float) -> Answer:
+        """A short answer to GET. Raises `NoAnswer` and `Oversize`."""
+        return self._exchange(self._connect(deadline), "GET", path, {}, b"", deadline, ERROR_BODY)
 
     def close(self) -> None:
         """Close the connections that wait."""

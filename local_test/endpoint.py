@@ -49,6 +49,13 @@ class Endpoint:
             found = pool.map(partial(_ping, deadline=deadline), self.containers)
             return {c.name: reason for c, reason in zip(self.containers, found, strict=True) if reason}
 
+    def execution_parameters(self) -> Answer:
+        """What Batch Transform is told: the first container's answer, since AWS does not say which one it asks.
+
+        Raises `NoAnswer` and `Oversize`.
+        """
+        return self.containers[0].get("/execution-parameters", time.monotonic() + PING_WITHIN)
+
     def close(self) -> None:
         for container in self.containers:
             container.close()

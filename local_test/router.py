@@ -8,12 +8,15 @@ from collections.abc import Callable, Mapping
 
 from flask import Flask, Response, g, request
 
+from local_test.connection import Oversize
+from local_test.container import NoAnswer
 from local_test.endpoint import CUSTOM_ATTRIBUTES, Endpoint, Invocation
 from local_test.errors import RequestTooLarge, RuntimeApiError, ValidationError
 from serving import logs
 from serving.app import new_app
 from serving.errors import PayloadTooLarge, cut
 from serving.invocations import read_payload
+from serving.payload import JSON
 
 ACCOUNT = "000000000000"
 LONGEST_HEADER = 1024
@@ -36,7 +39,7 @@ Find = Callable[[str], Endpoint | None]
 
 
 def create_app(endpoint: Endpoint) -> Flask:
-    """The router of one endpoint: the runtime API, and `/invocations` and `/ping` as a container has them."""
+    """The router of one endpoint: the runtime API, and the paths that a container has."""
     app = new_app()
     add_runtime_api(app, lambda name: endpoint if name == endpoint.name else None)
 
@@ -49,7 +52,15 @@ def create_app(endpoint: Endpoint) -> Flask:
         if not (reasons := endpoint.unhealthy()):
             return Response(status=200)
         listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-        return _json(503, {"code": "not_ready", "message": f"expected every container to answer its ping, {listed}"})
+        return _not_ready(f"expected every container to answer its ping, {listed}")
+
+    @app.get("/execution-parameters", provide_automatic_options=False)
+    def execution_parameters() -> Response:
+        try:
+            answer = endpoint.execution_parameters()
+        except (NoAnswer, Oversize) as error:
+            return _not_ready(f"expected execution parameters of {endpoint.containers[0].name}, {error}")
+        return Response(answer.body, answer.status, content_type=answer.headers.get("content-type", JSON))
 
     return app
 
@@ -128,7 +139,11 @@ def _refuse_size(error: PayloadTooLarge) -> Response:
 
 
 def _json(status: int, body: Mapping[str, str | int]) -> Response:
-    return Response(json.dumps(body, ensure_ascii=False), status=status, mimetype="application/json")
+    return Response(json.dumps(body, ensure_ascii=False), status=status, mimetype=JSON)
+
+
+def _not_ready(message: str) -> Response:
+    return _json(503, {"code": "not_ready", "message": message})
 
 
 def _stamped(response: Response) -> Response:

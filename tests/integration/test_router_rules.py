@@ -66,6 +66,35 @@ def test_each_container_gets_what_the_one_before_it_answered(client, featurizer,
     assert {(asked.method, asked.path) for asked in featurizer.asked + predictor.asked} == {("POST", "/invocations")}
 
 
+def test_batch_transform_is_told_what_the_first_container_says(client, featurizer, predictor):
+    featurizer.reply = answer(b'{"MaxPayloadInMB":25}\n', "application/json")
+
+    response = client.get("/execution-parameters")
+
+    assert (response.status_code, response.data) == (200, b'{"MaxPayloadInMB":25}\n')
+    assert response.headers["Content-Type"] == "application/json"
+    assert [(asked.method, asked.path) for asked in featurizer.asked] == [("GET", "/execution-parameters")]
+    assert predictor.asked == []
+
+
+def test_a_first_container_without_execution_parameters_is_passed_on(client, featurizer):
+    featurizer.reply = answer(b"no such path", "text/plain", 404)
+
+    response = client.get("/execution-parameters")
+
+    assert (response.status_code, response.data, response.mimetype) == (404, b"no such path", "text/plain")
+
+
+def test_execution_parameters_of_a_container_that_is_gone_are_not_ready(client, featurizer):
+    featurizer.reply = raw(b"")
+
+    response = client.get("/execution-parameters")
+
+    assert (response.status_code, response.json["code"]) == (503, "not_ready")
+    assert "featurizer" in response.json["message"]
+    assert client.post("/execution-parameters").status_code == 405
+
+
 def test_only_the_last_container_sees_the_accept_of_the_client(client, featurizer, predictor):
     client.post("/invocations", data=ROW, headers={"Accept": "text/csv;q=0.5"})
 
