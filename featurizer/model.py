@@ -24,6 +24,7 @@ from serving.formats.npy import write_npy
 from serving.interface import Interface
 from serving.media import content_type, negotiate, preferred
 from serving.payload import CSV, JSON, JSONLINES, NPY, Payload
+from serving.sizes import check_numbers
 
 log = logging.getLogger("featurizer.model")
 
@@ -49,6 +50,7 @@ class Featurizer:
     offered: tuple[str, ...] = OFFERED
     max_rows: int = 0  # of a request; 0: no limit
     batch: bool = False  # under Batch Transform, where a body is a piece of a file
+    max_response: int = 0  # bytes; 0: no limit
 
     @classmethod
     def load(
@@ -58,6 +60,7 @@ class Featurizer:
         engine: str = "auto",
         max_rows: int = 0,
         batch: bool = False,
+        max_response: int = 0,
     ) -> Featurizer:
         """Load the transform once the manifest vouches for it. Raises `BadArtifact`.
 
@@ -66,12 +69,13 @@ class Featurizer:
         artifact.verify(model_dir)
         contract = Contract.load(model_dir)
         offered = preferred(OFFERED, default_accept)
-        return cls(_load_engine(model_dir, contract, engine), contract, offered, max_rows, batch)
+        return cls(_load_engine(model_dir, contract, engine), contract, offered, max_rows, batch, max_response)
 
     def __call__(self, payload: Payload) -> Payload:
         media = content_type(payload.content_type, ACCEPTED)
         answer = negotiate(payload.accept, self.offered).name
         records = self.reader.read(payload.body, media)
+        check_numbers(len(records) * len(self.contract.features), self.max_response)
         if unseen := self.reader.count_unseen(records):
             logs.note(unseen=unseen)
         features = self.transform(records, np.float32 if answer == NPY else np.float64)

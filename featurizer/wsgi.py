@@ -9,7 +9,12 @@ from serving.wsgi import container_app
 
 def load(settings: Settings) -> Featurizer:
     return Featurizer.load(
-        settings.model_dir, settings.default_accept, settings.engine, settings.max_rows, settings.batch
+        settings.model_dir,
+        settings.default_accept,
+        settings.engine,
+        settings.max_rows,
+        settings.batch,
+        settings.max_response,
     )
 
 

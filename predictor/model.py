@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from predictor.booster import Booster, BoosterError
 from predictor.features import ACCEPTED, read_features
-from predictor.outputs import Output, choose, select, write
+from predictor.outputs import Output, choose, numbers_a_row, select, write
 from serving import artifact
 from serving.contract import Column, ColumnType, Contract
 from serving.errors import BadArtifact, NotAcceptable
 from serving.interface import Interface
 from serving.media import content_type, negotiate, preferred
 from serving.payload import CSV, JSON, JSONLINES, NPY, Payload
+from serving.sizes import check_numbers
 
 MODEL = "xgboost-model.json"
 OFFERED = (JSON, CSV, JSONLINES, NPY)
@@ -32,6 +33,7 @@ class Predictor:
     output: str = Output.SCORE
     max_rows: int = 0  # of a request; 0: no limit
     batch: bool = False  # under Batch Transform, where a body is a piece of a file
+    max_response: int = 0  # bytes; 0: no limit
 
     @classmethod
     def load(
@@ -41,6 +43,7 @@ class Predictor:
         output: str = Output.SCORE,
         max_rows: int = 0,
         batch: bool = False,
+        max_response: int = 0,
     ) -> Predictor:
         """Load the booster once its manifest vouches for it. `output`: what a request gets that asks for none.
 
@@ -56,15 +59,18 @@ class Predictor:
             raise BadArtifact(f"{MODEL} has features {booster.feature_names}, the contract has {contract.features}")
         offered = preferred(OFFERED, default_accept)
         try:
-            return cls(booster, contract, offered, choose(output, offered[0], contract), max_rows, batch)
+            chosen = choose(output, offered[0], contract)
         except NotAcceptable as error:
             raise ValueError(f"SAGEMAKER_INFERENCE_OUTPUT: {error}") from error
+        return cls(booster, contract, offered, chosen, max_rows, batch, max_response)
 
     def __call__(self, payload: Payload) -> Payload:
         media = content_type(payload.content_type, ACCEPTED)
         answer = negotiate(payload.accept, self.offered)
         output = choose(answer.parameters.get("output", self.output), answer.name, self.contract)
-        scores = self.predict(read_features(payload.body, media, self.contract, self.max_rows, batch=self.batch))
+        features = read_features(payload.body, media, self.contract, self.max_rows, batch=self.batch)
+        check_numbers(len(features) * numbers_a_row(output, self.contract), self.max_response)
+        scores = self.predict(features)
         charset = "; charset=utf-8" if answer.name == CSV else ""
         return Payload(write(select(scores, output, self.contract), answer.name), answer.name + charset)
 

@@ -42,6 +42,14 @@ def classes_of(contract: Contract) -> tuple[str, ...]:
     return contract.label.categories if contract.label else ()
 
 
+def numbers_a_row(output: Output, contract: Contract) -> int:
+    """How many numbers a row of the answer has at least; labels are none."""
+    if output is Output.LABEL:
+        return 0
+    several = contract.task is Task.MULTICLASS or output is Output.PROBABILITIES
+    return max(1, len(classes_of(contract))) if several else 1
+
+
 def select(scores: NDArray[np.float32], output: Output, contract: Contract) -> NDArray[np.float32] | list[str]:
     """Scores (one a row, or rows x classes), or what follows from them: probabilities rows x classes, or labels."""
     if output is Output.SCORE:

@@ -11,7 +11,12 @@ from serving.wsgi import container_app
 
 def load(settings: Settings) -> Predictor:
     return Predictor.load(
-        settings.model_dir, settings.default_accept, settings.output, settings.max_rows, settings.batch
+        settings.model_dir,
+        settings.default_accept,
+        settings.output,
+        settings.max_rows,
+        settings.batch,
+        settings.max_response,
     )
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
 from serving import logs
-from serving.errors import PayloadTooLarge, ServingError
+from serving.errors import ServingError
 from serving.exchange import Exchange, error_body
 from serving.framing import Environ, check_framing, read_body, refuse_compressed
-from serving.payload import JSON, Payload, Stage
+from serving.payload import JSON, NPY, Payload, Stage
 from serving.settings import Settings
+from serving.sizes import check_answer
 
 log = logging.getLogger("serving.app")
 
@@ -29,6 +31,7 @@ class Invocations:
         self.others = others
         self.stage = stage
         self.max_body, self.max_response = settings.max_body, settings.max_response
+        self.batch = settings.batch
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ["PATH_INFO"] != "/invocations" or environ["REQUEST_METHOD"] != "POST":
@@ -46,7 +49,10 @@ class Invocations:
             check_framing(exchange.environ)
             refuse_compressed(exchange.environ)
             answer = self.stage(read_payload(exchange.environ, self.max_body))
-            return HTTPStatus.OK, _within_limit(answer, self.max_response), []
+            if self.batch:
+                answer = _ended(answer)
+            check_answer(len(answer.body), self.max_response)
+            return HTTPStatus.OK, answer, []
         except ServingError as error:
             exchange.refusal = error.code
             return error.status, Payload(error_body(error.as_dict()), JSON), error_headers(error)
@@ -72,9 +78,8 @@ def error_headers(error: ServingError) -> list[tuple[str, str]]:
     return [("Allow", "GET, POST")] if error.status == HTTPStatus.METHOD_NOT_ALLOWED else []
 
 
-def _within_limit(payload: Payload, limit: int) -> Payload:
-    """A pipeline's next container would never see a larger answer."""
-    if limit and len(payload.body) > limit:
-        message = f"expected an answer of at most {limit} bytes, got {len(payload.body)}: send fewer rows in a request"
-        raise PayloadTooLarge(message, code="response_too_large")
-    return payload
+def _ended(answer: Payload) -> Payload:
+    """A piece of Batch Transform's file: another may follow it without anything between them."""
+    if answer.content_type.startswith(NPY) or answer.body.endswith(b"\n"):
+        return answer
+    return replace(answer, body=answer.body + b"\n")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 MIB = 1024 * 1024
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+BATCH_ROWS = 4_000_000  # what the slowest stage answers within its time; 100 MiB of rows of 26 bytes
 OUTPUTS = ("score", "label", "probabilities")
 ENGINES = ("auto", "compiled", "sklearn")
 WORKER_CLASSES = ("sync", "gthread", "gevent")
@@ -66,7 +67,9 @@ class Settings:
             engine=_choice(env, "FEATURIZER_ENGINE", ENGINES, cls.engine),
             batch=batch,
             max_body=_max_body(env, batch=batch),
-            max_rows=_number(env, "MODEL_SERVER_MAX_ROWS", default=0 if batch else cls.max_rows, least=0, most=10**9),
+            max_rows=_number(
+                env, "MODEL_SERVER_MAX_ROWS", default=BATCH_ROWS if batch else cls.max_rows, least=0, most=10**9
+            ),
             max_response=_number(env, "MODEL_SERVER_MAX_RESPONSE", default=0, least=0, most=1024 * MIB),
             log_level=_log_level(env),
             run_dir=Path(env["MODEL_SERVER_RUN_DIR"]) if env.get("MODEL_SERVER_RUN_DIR") else None,

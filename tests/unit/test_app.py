@@ -237,6 +237,23 @@ def test_batch_transform_learns_what_the_container_takes(max_body: int, megabyte
     }
 
 
+@pytest.mark.parametrize(
+    ("body", "media", "answered"),
+    [
+        (b'{"RESULT":[1]}', "application/json", b'{"RESULT":[1]}\n'),
+        (b"1\n2\n", "text/csv", b"1\n2\n"),
+        (b"1\n", "application/jsonlines", b"1\n"),
+        (b"\x93NUMPY", "application/x-npy", b"\x93NUMPY"),
+    ],
+)
+def test_a_piece_of_a_batch_ends_with_one_newline(body: bytes, media: str, answered: bytes) -> None:  # P23
+    piece = create_app(lambda _: Payload(body, media), Settings(batch=True)).test_client()
+    whole = create_app(lambda _: Payload(body, media), Settings()).test_client()
+
+    assert piece.post("/invocations", data=b"x").data == answered
+    assert whole.post("/invocations", data=b"x").data == body
+
+
 def test_one_line_is_logged_a_request_and_none_for_a_ping_that_passed(
     client: FlaskClient, caplog: pytest.LogCaptureFixture
 ) -> None:

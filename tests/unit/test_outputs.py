@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import xgboost
 
+from featurizer.model import write_features
 from predictor.booster import Booster
 from predictor.model import Predictor
 from predictor.outputs import Output, choose, select, write
 from serving.contract import Column, ColumnType, Contract, Task
-from serving.errors import NotAcceptable
+from serving.errors import NotAcceptable, PayloadTooLarge
 from serving.payload import CSV, JSON, JSONLINES, NPY, Payload
+from serving.sizes import SHORTEST_NUMBER
 from tests.unit.abalone import CONTRACT
 
 NAMES = ("a", "b")
@@ -53,6 +55,30 @@ def test_labels_and_probabilities_are_those_of_xgboosts_classifier(classes: tupl
     assert len(set(labels)) == len(classes)
     assert json.loads(ask(predictor, "application/json; output=label"))["result"] == labels
     assert probabilities.tobytes() == model.predict_proba(FEATURES).astype(np.float32).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("classes", "output", "numbers"),
+    [(SPECIES[:2], "score", 1), (SPECIES[:2], "probabilities", 2), (SPECIES, "score", 3), (SPECIES, "label", 0)],
+)
+def test_an_answer_that_must_be_too_large_is_refused_before_it_is_computed(
+    classes: tuple[str, ...], output: str, numbers: int
+) -> None:
+    predictor, _ = classifier(classes)
+    least = len(FEATURES) * numbers * 4
+
+    assert ask(replace(predictor, max_response=max(least, 1)), f"text/csv; output={output}")
+    if least:
+        with pytest.raises(PayloadTooLarge, match=f"at most {least - 1} bytes, got at least {least}:"):
+            ask(replace(predictor, max_response=least - 1), f"text/csv; output={output}")
+
+
+@pytest.mark.parametrize("media", [CSV, JSON, JSONLINES, NPY])
+@pytest.mark.parametrize("value", [0.0, 5.0, 1e16, 1e-7, np.nan])
+def test_no_format_has_a_shorter_number_than_is_counted_with(media: str, value: float) -> None:
+    predictions, features = np.full(50, value, np.float32), np.full((5, 10), value, np.float32)
+
+    assert min(len(write(predictions, media)), len(write_features(features, media))) >= 50 * SHORTEST_NUMBER
 
 
 def test_a_label_is_written_in_every_text_format() -> None:
