@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.cells import first_not_finite, numbers_from_json
+from serving.cells import first_not_finite, not_finite, numbers_from_json
 from serving.contract import Contract
-from serving.errors import BadPayload, ContractMismatch
+from serving.errors import ContractMismatch
 from serving.formats.csv import column_count, read_csv
 from serving.formats.grid import Cells, Grid
 from serving.formats.header import Positions, named_blocks
@@ -35,12 +35,7 @@ def read_features(
         message = f"expected features of training run {contract.hash[:12]}, got those of {claimed[:12]}"
         raise ContractMismatch(message)
     first, *others = _blocks(body, media, contract.features, max_rows, batch=batch)
-    matrix = np.concatenate([first, *others]) if others else first
-    if found := first_not_finite(matrix):
-        row, column = found
-        message = "expected finite features within float32's range"
-        raise BadPayload(message, code="non_finite", row=row + 1, column=contract.features[column])
-    return matrix
+    return np.concatenate([first, *others]) if others else first
 
 
 def _blocks(
@@ -50,18 +45,19 @@ def _blocks(
         array = read_npy(body, most)
         if array.shape[1] != len(names):
             raise column_count([len(names)], array.shape[1], 1)
-        yield _float32(array)
+        yield _float32(array, names)
     elif media.name == CSV:
         header = media.parameters.get("header", "")
         yield from named_blocks(read_csv(body, most), header, names, names, _from_cells, in_order=batch)
     else:
         for rows in [read_json(body, len(names), most)] if media.name == JSON else read_jsonlines(body, most):
-            yield _float32(numbers_from_json(_flat(rows, names), names, rows.first_row))
+            yield _float32(numbers_from_json(_flat(rows, names), names, rows.first_row), names, rows.first_row)
 
 
 def _from_cells(cells: Cells | Grid, positions: Positions) -> NDArray[np.float32]:
     """In the order of the contract, which `Positions` keep, whatever the order of the columns in the payload."""
-    return _float32(cells.numbers(list(positions.values()), list(positions)))
+    names = list(positions)
+    return _float32(cells.numbers(list(positions.values()), names), names, cells.first_row)
 
 
 def _flat(rows: Rows, names: Sequence[str]) -> list[Any]:
@@ -70,6 +66,10 @@ def _flat(rows: Rows, names: Sequence[str]) -> list[Any]:
     return rows.flat([len(names)])[0]
 
 
-def _float32(numbers: NDArray[Any]) -> NDArray[np.float32]:
+def _float32(numbers: NDArray[Any], names: Sequence[str], first_row: int = 1) -> NDArray[np.float32]:
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.require(numbers, np.float32, ["C_CONTIGUOUS", "ALIGNED"])
+        matrix = np.require(numbers, np.float32, ["C_CONTIGUOUS", "ALIGNED"])
+    if found := first_not_finite(matrix):
+        row, column = found
+        raise not_finite(numbers[found].item(), (first_row + row, names[column]), "float32", "3.4e38")
+    return matrix

@@ -36,13 +36,25 @@ MISSING = frozenset(
         "null",
     ]
 )
-_JSON_NUMBERS = {int, float, type(None)}
+
+
+class Beyond(float):
+    """An infinite number out of a document that has a finite one, which says how it stands there."""
+
+    def __init__(self, written: str) -> None:
+        self.written = written
+
+    def __repr__(self) -> str:
+        return self.written
+
+
+_JSON_NUMBERS = {int, float, Beyond, type(None)}
 _Place = tuple[int, str]  # row and column
 LONGEST_FIELD, LONGEST_NUMBER = 1024, 64  # characters
 # float() also takes 1_000, Arabic digits, inf and white space of any script; these two do not
 _ORDINARY = b"0123456789+-.eE \t,"
 _NUMBER = re.compile(r"[ \t]*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t]*")
-_MINUS_ZERO = re.compile(rb"-0[ \t]*(?:,|$)")  # JSON has no such integer
+_MINUS_ZERO = re.compile(rb"-0[ \t]*(?:,|$)")  # an integer in JSON, and integers have no such zero
 
 
 def numbers_from_text(cells: Sequence[str], names: Sequence[str], first_row: int = 1) -> NDArray[np.float64]:
@@ -52,7 +64,7 @@ def numbers_from_text(cells: Sequence[str], names: Sequence[str], first_row: int
     """
     if (numbers := _at_once(cells)) is None:
         numbers = np.array([_number(cell, _place(index, names, first_row)) for index, cell in enumerate(cells)])
-    return _finite(numbers, names, first_row)
+    return _finite(numbers, cells, names, first_row)
 
 
 def plain_numbers(text: bytes, with_nulls: bytes) -> list[float | None] | None:
@@ -103,7 +115,7 @@ def numbers_from_json(cells: Sequence[Any], names: Sequence[str], first_row: int
     if not set(map(type, cells)) <= _JSON_NUMBERS:
         index, cell = next((i, cell) for i, cell in enumerate(cells) if type(cell) not in _JSON_NUMBERS)
         raise _wrong(f"expected a number or null, got {_shown(cell)}", "json_type", _place(index, names, first_row))
-    return _finite(np.array(cells, dtype=np.float64), names, first_row)
+    return _finite(np.array(cells, dtype=np.float64), cells, names, first_row)
 
 
 def categories(cells: Sequence[str | None]) -> NDArray[np.object_]:
@@ -131,6 +143,12 @@ def first_not_finite(matrix: NDArray[np.floating[Any]]) -> tuple[int, int] | Non
     return divmod(int(infinite.argmax()), matrix.shape[1]) if infinite.any() else None
 
 
+def not_finite(value: object, place: tuple[int, str], kind: str = "float64", largest: str = "1.8e308") -> BadPayload:
+    """The error for a number that is infinite, or so in the `kind` of float that it has to be."""
+    message = f"expected a finite number ({kind}: up to {largest}), got {_shown(value)}"
+    return _wrong(message, "non_finite", place)
+
+
 def _number(cell: str, place: _Place) -> float:
     if cell in MISSING:
         return np.nan
@@ -139,7 +157,7 @@ def _number(cell: str, place: _Place) -> float:
         raise _wrong(message, "field_too_long", place)
     if not _NUMBER.fullmatch(cell):
         if cell.strip().lstrip("+-").lower() in ("inf", "infinity"):
-            raise _wrong(f"expected a finite number, got {_shown(cell)}", "non_finite", place)
+            raise not_finite(cell, place)
         raise _wrong(f"expected a number, got {_shown(cell)}", "not_a_number", place)
     return float(cell)
 
@@ -149,11 +167,13 @@ def _place(index: int, names: Sequence[str], first_row: int) -> _Place:
     return first_row + row, names[column]
 
 
-def _finite(numbers: NDArray[np.float64], names: Sequence[str], first_row: int) -> NDArray[np.float64]:
+def _finite(
+    numbers: NDArray[np.float64], cells: Sequence[Any], names: Sequence[str], first_row: int
+) -> NDArray[np.float64]:
     matrix = numbers.reshape(-1, len(names))
     if found := first_not_finite(matrix):
-        place = first_row + found[0], names[found[1]]
-        raise _wrong("expected a finite number, got one beyond 1.8e308", "non_finite", place)
+        index = found[0] * len(names) + found[1]
+        raise not_finite(cells[index], _place(index, names, first_row))
     return matrix
 
 

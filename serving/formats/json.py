@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from operator import itemgetter
 from typing import Any
 
-import orjson
-
 from serving.errors import BadPayload, cut
 from serving.formats.csv import column_count
+from serving.formats.document import check_depth, parse, read, signed
 from serving.formats.text import BLOCK, check_rows, decode, decode_lines, text_blocks
 
 SHAPES = (
@@ -79,7 +75,12 @@ def read_json(body: bytes, width: int, most: int = 0) -> Rows:
     """
     text = decode(body)
     _refuse_many_empty_rows(text, width)
-    document = _parse(text)
+    document = read(text)
+    check_rows(len(_rows_of(document)), most)
+    return Rows(_plain(_rows_of(signed(text, document)), 1)[0])
+
+
+def _rows_of(document: Any) -> list[Any]:  # noqa: ANN401
     rows = document if isinstance(document, list) and not _is_row(document) else [document]
     if isinstance(document, dict) and "instances" in document:
         if len(document) > 1:
@@ -89,8 +90,7 @@ def read_json(body: bytes, width: int, most: int = 0) -> Rows:
             raise _wrong_shape(f'"instances" as {_kind(rows)}')
     elif isinstance(document, dict) and _is_wrapper(document):
         raise _wrong_shape(f"an object of lists and objects with {cut(next(iter(document)))}")
-    check_rows(len(rows), most)
-    return Rows(_plain(rows, 1)[0])
+    return rows
 
 
 def read_jsonlines(body: bytes, most: int = 0) -> Iterator[Rows]:
@@ -107,47 +107,13 @@ def _parse_lines(lines: Sequence[str], first_row: int) -> Iterable[Any]:
     opener = joined[:1]
     if opener in ("[", "{") and joined.count(opener) == joined.count(f"\n,{opener}") + 1 == len(lines):
         try:
-            rows: list[Any] = _parse(f"[{joined}]")
+            rows: list[Any] = parse(f"[{joined}]")
         except BadPayload:
             pass  # one by one they name the line
         else:
             if len(rows) == len(lines) and all(type(found) is type(rows[0]) for found in rows):
                 return rows
-    return (_parse(line, row) for row, line in enumerate(lines, first_row))
-
-
-def _parse(text: str, row: int | None = None) -> Any:  # noqa: ANN401
-    try:
-        document = orjson.loads(text)
-        # A name has one colon: with no more colons than names, none was given twice.
-        if ":" in text and text.count(":") != _names(document):
-            json.loads(text, object_pairs_hook=partial(_refuse_repeated, row=row))
-    except orjson.JSONDecodeError as error:
-        if row and not text.strip():
-            raise BadPayload("expected a row, got a blank line", code="blank_row", row=row) from error
-        if "infinity" in error.msg:
-            message = "expected finite numbers, got one beyond 1.8e308"
-            raise BadPayload(message, code="non_finite", row=row) from error
-        message = f"expected JSON (RFC 8259): {error.msg} at character {error.pos + 1}"
-        raise BadPayload(message, code="json_syntax", row=row) from error
-    except (RecursionError, ValueError) as error:  # what orjson reads and the standard library does not
-        raise BadPayload("expected JSON of ordinary depth and size", code="json_syntax", row=row) from error
-    return document
-
-
-def _names(document: object) -> int:
-    """How many names the objects of a document have, as far down as rows have any."""
-    if isinstance(document, dict):
-        return len(document) + sum(map(_names, document.values()))
-    return sum(len(row) for row in document if type(row) is dict) if isinstance(document, list) else 0
-
-
-def _refuse_repeated(pairs: list[tuple[str, Any]], row: int | None) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise BadPayload("expected each name once, got it twice", code="duplicate_key", row=row, column=repeated)
-    return found
+    return (parse(line, row) for row, line in enumerate(lines, first_row))
 
 
 def _refuse_many_empty_rows(text: str, width: int) -> None:
@@ -156,6 +122,7 @@ def _refuse_many_empty_rows(text: str, width: int) -> None:
         return
     most = len(text) // width + 3  # two for each row of `width` values and commas, and those around all
     if text.count("[") + text.count("{") > most:
+        check_depth(text)
         bare = _STRING.sub('""', text)
         if bare.count("[") + bare.count("{") > most:
             raise BadPayload(f"expected rows of at least {width} values, got shorter ones", code="column_count")

@@ -43,16 +43,16 @@ def text_blocks(text: str, start: int = 0, most: int = 0) -> Iterator[tuple[int,
     """The lines from `start` on, block by block, so that what is wrong is found before the rest costs anything.
 
     Yields the number of a block's first line, counted from 1, and the block without its last newline. Raises
-    `PayloadTooLarge` (413) after the block that makes the lines more than `most`, which may be wrong; 0 is no limit.
+    `PayloadTooLarge` (413) for more lines than `most`, after the first block, which may be no rows; 0 is no limit.
     """
-    number, begun = 1, start
+    number = 1
     while start < len(text):
         end = line_end(text, start + BLOCK)
         block = text[start:end]
         following = number + block.count("\n") + 1
         yield number, block
-        if 0 < most < following - 1:
-            check_rows(text.count("\n", begun) + 1, most)
+        if most and number == 1:
+            check_rows(text.count("\n", start) + 1, most)
         number, start = following, end + 1
 
 

@@ -142,6 +142,25 @@ def test_an_infinite_number_is_refused(cell: str) -> None:  # C30
     error = refusal(with_length(cell))
 
     assert (error.code, error.row, error.column) == ("non_finite", 1, "length")
+    assert error.message == f"expected a finite number (float64: up to 1.8e308), got '{cell}'"
+
+
+def test_an_infinite_number_is_named_in_a_large_body_too() -> None:  # C30
+    error = refusal(f"{ROW}\n" * 20_000 + with_length("-1e999"))
+
+    assert (error.code, error.row, error.column) == ("non_finite", 20_001, "length")
+    assert error.message.endswith("got '-1e999'")
+
+
+@pytest.mark.parametrize("rows", [1, 20_000])
+def test_an_infinite_feature_is_named_with_its_row(rows: int) -> None:  # P6
+    body = "0,0,0,0,0,0,0,0,0,0\n" * rows + "0,0,0,-1e39,0,0,0,0,0,0\n"
+
+    with pytest.raises(BadPayload) as caught:
+        read_features(body.encode(), MediaType(CSV), CONTRACT)
+
+    assert (caught.value.code, caught.value.row, caught.value.column) == ("non_finite", rows + 1, "whole_weight")
+    assert caught.value.message == "expected a finite number (float32: up to 3.4e38), got -1e+39"
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_every_shape_reads_as_the_csv_row_does(document: object) -> None:  # J1
     ("cell", "number"),
     [
         pytest.param("9" * 40, 1e40, id="J9"),
-        pytest.param("-0", 0.0, id="J28 -0"),
+        pytest.param("-0", -0.0, id="J28 -0"),
         pytest.param("-0.0", -0.0, id="J28 -0.0"),
         pytest.param("1E5", 1e5, id="J28 exponent"),
         pytest.param("1e-400", 0.0, id="J28 underflow"),
@@ -111,13 +111,13 @@ def test_a_byte_order_mark_is_stripped_once() -> None:  # J12
         pytest.param("[1]x", "json_syntax", None, id="J3 trailing text"),
         pytest.param("[1] [2]", "json_syntax", None, id="J3 two documents"),
         *(pytest.param(with_length(x), "json_syntax", None, id=f"J4 {x}") for x in ("NaN", "Infinity", "-Infinity")),
-        pytest.param(with_length("1e999"), "non_finite", None, id="J5"),
+        pytest.param(with_length("1e999"), "non_finite", 1, id="J5"),
         pytest.param('{"length":1,"length":2}', "duplicate_key", None, id="J6"),
         pytest.param('[{"features":[1],"features":[2]}]', "duplicate_key", None, id="J6 in a row"),
         pytest.param("[" * 100_000, "json_syntax", None, id="J7"),
         pytest.param("[" * 100_000 + "]" * 100_000, "json_syntax", None, id="J7 closed"),
         pytest.param('{"a":' * 1000 + "1" + "}" * 1000, "json_syntax", None, id="J7 objects"),
-        pytest.param(with_length("1" * 5000), "non_finite", None, id="J8"),
+        pytest.param(with_length("1" * 5000), "non_finite", 1, id="J8"),
         pytest.param(with_sex('"\\ud800"'), "json_syntax", None, id="J10"),
         pytest.param(with_sex('"\\u0000"'), "nul_byte", 1, id="J11"),
         pytest.param(json.dumps(VALUES).encode("utf-16"), "bad_encoding", None, id="J13 UTF-16"),
@@ -156,6 +156,71 @@ def test_what_is_not_rows_of_the_contract_is_refused(body: str | bytes, code: st
     error = refusal(body)
 
     assert (error.status, error.code, error.row) == (400, code, row)
+
+
+@pytest.mark.parametrize("cell", ["-0", "-0.0", "0", "-0e5", "-0.0e-3"])
+def test_a_zero_has_the_same_sign_in_every_format(cell: str) -> None:  # J28, C32
+    row = with_length(cell)
+    read_as = [read(row), read(row[1:-1], JSONLINES), read(f"M,{cell},{ROW.split(',', 2)[2]}", CSV)]
+
+    assert {records["length"].tobytes() for records in read_as} == {np.float64(cell).tobytes()}
+
+
+def test_what_only_looks_like_a_minus_zero_stays_as_it_is() -> None:
+    assert read(with_sex('"-0,-0]"'))["sex"].tolist() == ["-0,-0]"]
+
+
+@pytest.mark.parametrize("media", [JSON, JSONLINES])
+@pytest.mark.parametrize("written", ["1e999", "-1e999", "1" * 5000, "1" * 310])
+@pytest.mark.parametrize("row", [VALUES, OBJECT, {"features": VALUES}], ids=["list", "object", "features"])
+def test_an_infinite_number_is_named_with_its_row_and_column(media: str, written: str, row: object) -> None:  # J5, J8
+    rows = [json.dumps(row), json.dumps(row).replace("0.365", written)]
+    body = f"[{','.join(rows)}]" if media == JSON else "\n".join(rows)
+
+    error = refusal(body, media)
+
+    assert (error.code, error.row, error.column) == ("non_finite", 2, "diameter")
+    shown = written if len(written) <= 64 else written[:63] + "…"
+    assert error.message == f"expected a finite number (float64: up to 1.8e308), got {shown}"
+
+
+def test_among_millions_of_values_an_infinite_number_is_named_by_its_character() -> None:
+    error = refusal("[" + "1," * 3_000_000 + "1e999]")
+
+    assert (error.code, error.row) == ("non_finite", None)
+    assert "at character 6000002" in error.message
+
+
+def test_a_label_may_be_infinite_as_it_may_be_anything() -> None:
+    assert len(read(json.dumps([[*VALUES, 15]]).replace("15]]", "1e999]]"))["sex"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("rest", "says"),
+    [
+        pytest.param('"\\ud800"', "surrogates", id="J10"),
+        pytest.param("NaN", "unexpected NaN", id="J4"),
+        pytest.param("", "character", id="J3"),
+        pytest.param("[" * 500 + "]" * 500, "limit", id="deep"),
+    ],
+)
+def test_what_follows_an_infinite_number_is_read_as_strictly(rest: str, says: str) -> None:
+    error = refusal(f"[[1e999,{rest}]]")
+
+    assert error.code == "json_syntax"
+    assert says in error.message
+
+
+@pytest.mark.parametrize("opened", ["[", '{"a":', '{"a":[', '{"instances":[', " ["])
+def test_a_large_body_of_nothing_but_beginnings_is_no_json(opened: str) -> None:  # J7
+    body = opened * (25 * 1024 * 1024 // len(opened))
+
+    started = time.process_time()
+    error = refusal(body)
+
+    assert (error.code, error.row) == ("json_syntax", None)
+    assert "depth" in error.message
+    assert time.process_time() - started < 1
 
 
 def test_an_error_tells_the_column_and_where_the_syntax_breaks() -> None:
@@ -257,6 +322,17 @@ def test_features_of_another_shape_are_refused(row: object, code: str | None) ->
         got = error.code
 
     assert got == code
+
+
+@pytest.mark.parametrize(("written", "says"), [("1e39", "float32: up to 3.4e38), got 1e+39"), ("1e999", "got 1e999")])
+def test_an_infinite_feature_is_named_with_its_row(written: str, says: str) -> None:  # P5, P6
+    body = json.dumps([[0] * 10, [0] * 9 + ["x"]]).replace('"x"', written).encode()
+
+    with pytest.raises(BadPayload) as caught:
+        read_features(body, MediaType(JSON), CONTRACT)
+
+    assert (caught.value.code, caught.value.row, caught.value.column) == ("non_finite", 2, "sex_M")
+    assert says in caught.value.message
 
 
 def read_result(body: bytes, media: str) -> list[Any]:

@@ -104,6 +104,22 @@ def test_what_is_not_a_matrix_of_numbers_is_refused(body: bytes, code: str) -> N
     assert (caught.value.status, caught.value.code) == (400, code)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "value", "shown"),
+    [("<f8", 1e39, "1e+39"), ("<f8", -np.inf, "-inf"), (">f4", np.inf, "inf"), ("<f2", np.inf, "inf")],
+)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_infinite_number_is_named_with_its_row(dtype: str, value: float, shown: str, order: str) -> None:  # P5, P6
+    array = np.zeros((3, 10), dtype)
+    array[1, 3] = value
+
+    with pytest.raises(BadPayload) as caught:
+        read(saved(np.asfortranarray(array) if order == "F" else array))
+
+    assert (caught.value.row, caught.value.column) == (2, "whole_weight")
+    assert caught.value.message == f"expected a finite number (float32: up to 3.4e38), got {shown}"
+
+
 class Canary:
     """Sings when somebody unpickles it."""
 

@@ -6,6 +6,7 @@ import io
 import json
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from featurizer.model import PREPROCESS, Featurizer
 from predictor.model import MODEL, Predictor
-from serving.errors import BadPayload, ContractMismatch
+from serving.errors import BadPayload, ContractMismatch, PayloadTooLarge
 from serving.payload import CSV, JSON, JSONLINES, NPY, Payload, run_serially
 
 FORMATS = (CSV, JSON, JSONLINES, NPY)
@@ -205,11 +206,25 @@ def test_missing_and_unseen_cells_are_imputed_as_scikit_learn_does(artifacts: Pa
     assert matrix(answer).tobytes() == np.asarray(expected, dtype=np.float64).tobytes()
 
 
-def test_what_overflows_in_the_transform_is_refused(featurizer: Featurizer) -> None:  # C31
+@pytest.mark.parametrize(("cell", "accept"), [("1e308", CSV), ("1e308", NPY), ("-1e39", NPY)])
+def test_what_overflows_in_the_transform_is_refused(featurizer: Featurizer, cell: str, accept: str) -> None:  # C31
+    body = f"M,0.1,0.1,0.1,0.1,0.1,0.1,0.1\nM,{cell},0.1,0.1,0.1,0.1,0.1,0.1"
+
     with pytest.raises(BadPayload) as caught:
-        featurizer(Payload(b"M,0.1,0.1,0.1,0.1,0.1,0.1,0.1\nM,1e308,0.1,0.1,0.1,0.1,0.1,0.1", CSV))
+        featurizer(Payload(body.encode(), CSV, accept))
 
     assert (caught.value.code, caught.value.row, caught.value.column) == ("non_finite_after_transform", 2, "length")
+    assert "inf after the transform" in caught.value.message
+
+
+def test_rows_whose_answer_must_be_too_large_are_not_transformed(featurizer: Featurizer) -> None:  # C65
+    limited = replace(featurizer, max_response=399)
+    body = b"M,1e308,0.1,0.1,0.1,0.1,0.1,0.1\n"
+
+    with pytest.raises(PayloadTooLarge, match="at most 399 bytes, got at least 400: send fewer rows"):
+        limited(Payload(body * 10, CSV, JSON))
+    with pytest.raises(BadPayload, match="after the transform"):
+        limited(Payload(body * 9, CSV, JSON))
 
 
 def test_features_of_another_training_run_are_refused(
