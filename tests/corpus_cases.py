@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import io
 import socket
+import time
 import tomllib
+import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +28,19 @@ GROUPS = ("http", "media", "csv", "json", "lines", "features")
 STAGES = {"featurizer": ("featurizer",), "predictor": ("predictor",), "both": ("featurizer", "predictor")}
 LONGEST_REFUSAL = 2048  # bytes: SageMaker shortens what is longer
 PATIENCE = 20  # seconds without a byte
+CPU_SECONDS = 2.0  # what any body up to the limit may cost the application
+TRIES = 5  # of a request that was too slow: the machine may have been busy
 
-_CASE = {"about": str, "stage": str, "env": dict, "request": dict, "answer": dict, "gunicorn": dict, "router": dict}
+_CASE = {"about": str, "stage": str, "env": dict, "levels": list, "request": dict, "answer": dict}
 _REQUEST = {
     "method": str, "path": str, "content_type": str, "accept": str, "headers": dict,
     "body": str, "body_hex": str, "body_parts": list, "raw": list, "ends": bool,
 }  # fmt: skip
 _PART = {"text": str, "hex": str, "times": int}
 _ANSWER = {
-    "status": (int, list), "code": str, "row": int, "column": str, "says": list, "silent": list, "headers": dict,
+    "status": int, "code": str, "row": int, "column": str, "says": list, "silent": list, "headers": dict,
     "content_type": str, "rows": int, "same_as": str, "body": str, "ends_with_one_newline": bool, "responses": int,
+    "cpu_seconds": (int, float), "memory_mb": int,
 }  # fmt: skip
 _OF_REFUSALS = ("code", "row", "column", "says")
 _OF_ANSWERS = ("content_type", "rows", "same_as", "body", "ends_with_one_newline")
@@ -72,9 +77,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Expected:
-    """What the first response must be. An empty field is not looked at."""
+    """What the first response must be. An empty field is not looked at.
 
-    statuses: tuple[int, ...]
+    `status` 0 is a connection closed without an answer. `cpu_seconds` of the process, and `memory_mb` that Python and
+    numpy allocate at most, the request's body not among them, are looked at where the application is asked in-process.
+    """
+
+    status: int
     code: str = ""
     row: int = 0
     column: str = ""
@@ -87,11 +96,13 @@ class Expected:
     body: str | None = None
     ends_with_one_newline: bool = False
     responses: int = 1
+    cpu_seconds: float = CPU_SECONDS
+    memory_mb: int = 0
 
 
 @dataclass(frozen=True)
 class Case:
-    """One file. `overrides`: by level, the keys of the answer that are rightly others there."""
+    """One file. `overrides`: by level, the answer's keys that are rightly others there. `only`: where it is asked."""
 
     group: str
     name: str
@@ -101,6 +112,7 @@ class Case:
     request: Request
     answer: Mapping[str, Any]
     overrides: Mapping[str, Mapping[str, Any]]
+    only: tuple[str, ...] = LEVELS
 
     @property
     def id(self) -> str:
@@ -119,28 +131,31 @@ class Case:
             skipped |= {"router"} - set(self.overrides)
         if self.env:
             skipped |= {"gunicorn", "router"} - set(self.overrides)
-        return tuple(level for level in LEVELS if level not in skipped)
+        return tuple(level for level in self.only if level not in skipped)
 
     @property
     def waits(self) -> bool:
-        """Whether the client neither completes its request nor ends it, so that only a timeout may answer."""
-        return self.request.raw and not self.request.ends and 0 in _statuses(self.answer)
+        """Whether the client neither completes its request nor ends it, so that only a timeout answers."""
+        answers = (self.answer, *self.overrides.values())
+        return self.request.raw and not self.request.ends and any(answer.get("status") == 0 for answer in answers)
 
     def expected(self, level: str) -> Expected:
         """What a level owes. Where it refuses what the others answer, it owes nothing of their answer."""
         override = {key: value for key, value in self.overrides.get(level, {}).items() if key != "why"}
         told = {**self.answer, **override}
-        least, most = min(_statuses(told)), max(_statuses(told))
-        lapsed = _OF_ANSWERS if least >= 400 else _OF_REFUSALS if most < 400 else ()
-        return _expected({key: value for key, value in told.items() if key not in lapsed})
+        return _expected({key: value for key, value in told.items() if key not in _lapsed(told["status"])})
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back on a connection: its complete responses, and the bytes after them."""
+    """What came back on a connection: its complete responses, and the bytes after them.
+
+    `cpu_seconds`: what it cost this process, where the application was asked within it.
+    """
 
     responses: tuple[Answer, ...]
     rest: bytes = b""
+    cpu_seconds: float = 0.0
 
 
 Ask = Callable[[Request, int], Reply]  # the int: how many responses are waited for
@@ -169,9 +184,9 @@ def _belongs(path: Path) -> bool:
 
 
 def _case(path: Path, table: Mapping[str, Any]) -> Case:
-    _check_keys("the file", table, _CASE)
+    _check_keys("the file", table, _CASE | dict.fromkeys(LEVELS, dict))
     _check_keys("[answer]", table["answer"], _ANSWER)
-    overrides = {level: table[level] for level in ("gunicorn", "router") if level in table}
+    overrides = {level: table[level] for level in LEVELS if level in table}
     for level, override in overrides.items():
         _check_keys(f"[{level}]", override, _OVERRIDE)
         if not override.get("why"):
@@ -179,8 +194,10 @@ def _case(path: Path, table: Mapping[str, Any]) -> Case:
     _check_texts("[env]", table.get("env", {}))
     case = Case(
         path.parent.name, path.stem, table["about"], STAGES[table["stage"]], table.get("env", {}),
-        _request(table["request"]), table["answer"], overrides,
+        _request(table["request"]), table["answer"], overrides, tuple(table.get("levels", LEVELS)),
     )  # fmt: skip
+    if strangers := set(case.only) - set(LEVELS):
+        raise ValueError(f"levels: expected some of {', '.join(LEVELS)}, got {sorted(strangers)}")
     _check_answer_table(case.answer)
     for level in LEVELS:
         _check_types(case.expected(level))
@@ -234,29 +251,24 @@ def _check_texts(where: str, table: Mapping[str, Any]) -> None:
 
 
 def _check_answer_table(answer: Mapping[str, Any]) -> None:
-    statuses = _statuses(answer)
-    lapsed = _OF_ANSWERS if min(statuses) >= 400 else _OF_REFUSALS if max(statuses) < 400 else ()
-    if found := answer.keys() & set(lapsed):
+    if found := answer.keys() & set(_lapsed(answer["status"])):
         raise ValueError(f"[answer]: {sorted(found)} cannot be of status {answer['status']}")
 
 
 def _check_types(expected: Expected) -> None:
-    if not all(type(status) is int for status in expected.statuses):
-        raise ValueError(f"status: expected numbers, got {expected.statuses}")
     if not all(isinstance(text, str) and text for text in (*expected.says, *expected.silent)):
         raise ValueError("says, silent: expected texts")
     _check_texts("headers", expected.headers)
 
 
-def _statuses(answer: Mapping[str, Any]) -> tuple[int, ...]:
-    status = answer["status"]
-    return tuple(status) if isinstance(status, list) else (status,)
+def _lapsed(status: int) -> tuple[str, ...]:
+    """The keys that mean nothing of an answer with this status."""
+    return _OF_ANSWERS if status >= 400 else _OF_REFUSALS
 
 
 def _expected(answer: Mapping[str, Any]) -> Expected:
-    told: dict[str, Any] = {key: value for key, value in answer.items() if key != "status"}
-    told |= {name: tuple(told[name]) for name in ("says", "silent") if name in told}
-    return Expected(_statuses(answer), **told)
+    lists = {name: tuple(answer[name]) for name in ("says", "silent") if name in answer}
+    return Expected(**{**answer, **lists})
 
 
 # --- sending
@@ -267,8 +279,12 @@ def in_process(client: FlaskClient) -> Ask:
 
     def ask(request: Request, _wanted: int) -> Reply:
         headers = {name: value.encode().decode("latin-1") for name, value in request.headers.items()}
-        response = client.open(request.path, method=request.method, data=request.body, headers=headers)
-        return Reply((Answer(response.status_code, dict(response.headers), response.data),))
+        body = request.body
+        begun = time.process_time()
+        response = client.open(request.path, method=request.method, data=body, headers=headers)
+        seconds = time.process_time() - begun
+        answer = Answer(response.status_code, dict(response.headers), response.data)
+        return Reply((answer,), cpu_seconds=seconds)
 
     return ask
 
@@ -346,6 +362,8 @@ def replay(ask: Ask, case: Case, level: str) -> None:
     if level == "router" and "status" not in case.overrides.get(level, {}):
         reply = from_behind_the_router(reply, its_own="router" in case.overrides)
     check(reply, expected, head=case.request.method == "HEAD")
+    if level == "application":
+        check_costs(ask, case.request, expected, reply)
     if expected.same_as:
         check_same(reply, ask(plain_csv(expected.same_as, case.request.headers.get("Accept")), 1))
 
@@ -364,7 +382,7 @@ def from_behind_the_router(reply: Reply, *, its_own: bool) -> Reply:
     side = "CLIENT" if 400 <= original < 500 else "SERVER"
     assert error["ErrorCode"] == f"{side}_ERROR_FROM_MODEL", f"expected the error of the {side}, got {shown(first)}"
     inner = Answer(original, {**first.headers, "Content-Length": ""}, error["OriginalMessage"].encode())
-    return Reply((inner, *reply.responses[1:]), reply.rest)
+    return replace(reply, responses=(inner, *reply.responses[1:]))
 
 
 def plain_csv(body: str, accept: str | None) -> Request:
@@ -377,10 +395,11 @@ def check(reply: Reply, expected: Expected, *, head: bool = False) -> None:
     __tracebackhide__ = True
     assert not reply.rest, f"expected complete responses, got {len(reply.responses)} and {reply.rest[:300]!r}"
     if not reply.responses:
-        assert 0 in expected.statuses, f"expected {_one_of(expected)}, got a connection closed without an answer"
+        assert expected.status == 0, f"expected {expected.status}, got a connection closed without an answer"
         return
     first = reply.responses[0]
-    assert first.status in expected.statuses, f"expected {_one_of(expected)}, got {shown(first)}"
+    owed = f"{expected.status} {expected.code}".strip() if expected.status else "a closed connection"
+    assert first.status == expected.status, f"expected {owed}, got {shown(first)}"
     got = len(reply.responses)
     assert got == expected.responses, f"expected {expected.responses} responses, got {got}, the last {shown(first)}"
     _check_everywhere(first, expected)
@@ -395,6 +414,29 @@ def check_same(reply: Reply, other: Reply) -> None:
     one, two = reply.responses[0], other.responses[0]
     assert two.status == 200, f"expected 200 for same_as, got {shown(two)}"
     assert one.body == two.body, f"expected the answer of same_as, {shown(two)}; got {shown(one)}"
+
+
+def check_costs(ask: Ask, request: Request, expected: Expected, reply: Reply) -> None:
+    """Ask again, in-process, what cost too much time, and whatever has a bound of memory."""
+    __tracebackhide__ = True
+    whole = replace(request, parts=((request.body, 1),))  # made here, so that it counts for nothing
+    seconds, tries = reply.cpu_seconds, 1
+    while seconds > expected.cpu_seconds and tries < TRIES:
+        seconds, tries = min(seconds, ask(whole, 1).cpu_seconds), tries + 1
+    assert seconds <= expected.cpu_seconds, f"expected {expected.cpu_seconds} s of CPU at most, got {seconds:.3f}"
+    if expected.memory_mb:
+        megabytes = _peak(lambda: ask(whole, 1)) / 1e6
+        assert megabytes <= expected.memory_mb, f"expected {expected.memory_mb} MB at most, got {megabytes:.1f}"
+
+
+def _peak(call: Callable[[], object]) -> int:
+    """Bytes that a call allocates at most at once."""
+    tracemalloc.start(1)
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def count_rows(answer: Answer) -> int:
@@ -415,11 +457,6 @@ def shown(answer: Answer) -> str:
 
 def header(answer: Answer, name: str) -> str:
     return next((value for key, value in answer.headers.items() if key.lower() == name.lower()), "")
-
-
-def _one_of(expected: Expected) -> str:
-    statuses = ["a closed connection" if status == 0 else str(status) for status in expected.statuses]
-    return " or ".join(statuses) + (f" {expected.code}" if expected.code else "")
 
 
 def _media(answer: Answer) -> str:

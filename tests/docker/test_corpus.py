@@ -1,0 +1,72 @@
+"""The corpus once more, answered by containers of the images: alone, and behind a container of the router."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.corpus_cases import Case, over_tcp, replay
+from tests.docker.conftest import STAGES, Container, Run, model_mount
+from tests.integration.test_corpus import AS_THE_CHAIN_RUNS_IT, CASES
+
+pytestmark = pytest.mark.docker
+
+LEVELS = ("nginx", "router")  # what a container, and the router's, owes
+SETTINGS = "settings of its own: the same code is asked with them without Docker, and each would be a container"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A stage at a level, the container that answers there, and the cases that it is asked."""
+
+    container: Container
+    level: str
+    cases: tuple[Case, ...]
+
+    def wrong(self) -> list[str]:
+        """What each case says that is not answered as it should be. Those that only a timeout answers run beside."""
+        waiting = [case for case in self.cases if case.waits]
+        with ThreadPoolExecutor(len(waiting) or 1) as pool:
+            begun = [pool.submit(self._complaint, case) for case in waiting]
+            others = [self._complaint(case) for case in self.cases if not case.waits]
+            return [said for said in [*others, *(one.result() for one in begun)] if said]
+
+    def _complaint(self, case: Case) -> str:
+        try:
+            replay(over_tcp(self.container.port), case, self.level)
+        except AssertionError as error:
+            return f"{self.level} {case.group}/{case.name}: {error}"
+        return ""
+
+
+def asked_of(stage: str, level: str) -> tuple[Case, ...]:
+    return tuple(case for case in CASES if stage in case.stages and level in case.levels and not skipped(case))
+
+
+def skipped(case: Case) -> str:
+    """Why a case is not asked of a container; nothing when it is."""
+    return SETTINGS if case.env else ""
+
+
+@pytest.fixture
+def container(images: dict[str, str], artifacts: Path, run: Run, stage: str, level: str) -> Iterator[Container]:
+    served = run(images[stage], "serve", options=model_mount(artifacts, stage))
+    if level == "nginx":
+        yield served
+        return
+    address = served.inspect()["NetworkSettings"]["IPAddress"]
+    env = AS_THE_CHAIN_RUNS_IT | {"CONTAINERS": f"{stage}=http://{address}:8080"}
+    yield run(images["local_test"], "serve", options=[f"--env={name}={value}" for name, value in env.items()])
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("stage", STAGES)
+def test_containers_answer_the_corpus_as_the_list_says(container: Container, stage: str, level: str) -> None:
+    cases = asked_of(stage, level)
+
+    assert len(cases) > 500
+    assert Asked(container, level, cases).wrong() == []
