@@ -1,11 +1,15 @@
-"""gunicorn's sync worker, which behind nginx writes a response in one piece."""
+"""gunicorn's sync worker, which behind nginx reads plain invocations itself and writes a response in one piece."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
+from collections.abc import Iterable
 from typing import Any
 
 from gunicorn.workers.sync import SyncWorker
+
+from serving.plain import MOST, plain_environ
 
 _LARGE = 1 << 16  # bytes that are not worth another copy
 
@@ -13,8 +17,22 @@ _LARGE = 1 << 16  # bytes that are not worth another copy
 class Connection(socket.socket):
     """Holds the head of a response back until its body: a worker that is killed has sent all of it or nothing."""
 
+    _seen = b""
     _head = b""
     _begun = False
+
+    @classmethod
+    def of(cls, client: socket.socket, seen: bytes) -> Connection:
+        """`seen`: what was received already and is to be received once more."""
+        connection = cls(client.family, client.type, client.proto, client.detach())
+        connection._seen = seen
+        return connection
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        if self._seen:
+            data, self._seen = self._seen[:size], self._seen[size:]
+            return data
+        return super().recv(size, flags)
 
     def sendall(self, data: bytes, flags: int = 0) -> None:  # type: ignore[override]
         if not self._begun:
@@ -42,5 +60,34 @@ class Worker(SyncWorker):  # type: ignore[misc] # gunicorn is untyped
             super().accept(listener)
             return
         client, address = listener.accept()
-        connection = Connection(client.family, client.type, client.proto, client.detach())
-        self.handle(listener, connection, address)
+        with contextlib.closing(client):
+            try:
+                data = client.recv(MOST)
+                if (environ := plain_environ(data)) is not None:
+                    self._answer(client, environ)
+                    return
+            except OSError as error:
+                self.log.debug("nginx closed the connection: %s", error)
+                return
+            self.handle(listener, Connection.of(client, data), address)
+
+    def _answer(self, client: socket.socket, environ: dict[str, Any]) -> None:
+        """Nothing of the request is unread, so that the connection may be closed without waiting for nginx."""
+        self.nr += 1
+        if self.nr >= self.max_requests:
+            self.log.info("Autorestarting worker after current request.")
+            self.alive = False
+        lines: list[str] = []
+
+        def start_response(status: str, headers: Iterable[tuple[str, str]], _error: object = None) -> None:
+            lines[:] = [f"HTTP/1.1 {status}", "Connection: close", *(f"{name}: {value}" for name, value in headers)]
+
+        answer = self.wsgi(environ, start_response)
+        try:
+            body = b"".join(answer)
+        finally:
+            if hasattr(answer, "close"):
+                answer.close()
+        head = "\r\n".join([*lines, "", ""]).encode("latin-1")
+        for part in [head + body] if len(body) < _LARGE else [head, body]:
+            client.sendall(part)
