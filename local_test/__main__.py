@@ -7,6 +7,7 @@ import os
 import sys
 
 from local_test import chain_command, images, predict
+from local_test.control_plane import command
 from local_test.state import ChainError
 
 INTERRUPTED = 130
@@ -18,6 +19,7 @@ def parser() -> argparse.ArgumentParser:
     chain_command.add_parser(commands)
     predict.add_parser(commands)
     images.add_parsers(commands)
+    command.add_parsers(commands)
     return whole
 
 

@@ -1,0 +1,186 @@
+"""The control plane's HTTP server: SageMaker's API and runtime from here, every other service from moto."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import io
+import json
+import logging
+import re
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any
+
+from flask import Flask, Response, request
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+from werkzeug.wrappers import Response as WerkzeugResponse
+from werkzeug.wsgi import get_input_stream
+
+from local_test.control_plane import validation
+from local_test.control_plane.errors import ApiError
+from local_test.control_plane.invocation import add_invocations
+from local_test.control_plane.plane import Hook, Operation, Plane
+from local_test.control_plane.store import ENDPOINT, Fields
+from local_test.plan import HOST
+from serving import logs
+from serving.app import new_app
+
+log = logging.getLogger("local_test.control_plane")
+
+STATUS_PATH = "/_control_plane"
+AWS_JSON = "application/x-amz-json-1.1"
+SAGEMAKER = "SageMaker"
+MODULES = (
+    *("models", "configs", "endpoints", "tags"),
+    *("transform", "training", "ecr", "registry", "scaling", "logs", "capture"),
+)
+_SCOPE = re.compile(r"(Credential=[^/,\s]*/[^/,\s]*/)([^/,\s]+)(/([^/,\s]+)/aws4_request)")
+_RUNTIME = re.compile(r"/endpoints/[^/]*/invocations")
+_LOOPBACK = re.compile(r"(127(\.\d+){3}|\[::1\]|([\w.-]+\.)?localhost)(:\d+)?", re.IGNORECASE)
+
+Environ = dict[str, Any]
+Wsgi = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
+
+
+class Application:
+    """Every request to the control plane, by what answers it."""
+
+    def __init__(self, plane: Plane) -> None:
+        modules = parts()
+        plane.observers = tuple(one for module in modules for one in getattr(module, "OBSERVERS", ()))
+        self._plane = plane
+        self._hooks: tuple[Hook, ...] = tuple(one for module in modules for one in getattr(module, "HOOKS", ()))
+        self._operations: dict[str, Operation] = {
+            name: operation for module in modules for name, operation in getattr(module, "OPERATIONS", {}).items()
+        }
+        self._own = self._flask()
+        self._moto = _moto()
+
+    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if refusal := _foreign(environ):
+            return Response(refusal, 403, mimetype="text/plain")(environ, start_response)
+        path, target = environ["PATH_INFO"], environ.get("HTTP_X_AMZ_TARGET", "")
+        service = self._service(environ)
+        if path == STATUS_PATH or _RUNTIME.fullmatch(path) or (path == "/" and target and self._is_ours(service)):
+            # Servers of gunicorn's kind end the input where the body ends; werkzeug's leaves that to the application.
+            environ["wsgi.input"] = get_input_stream(environ)
+            return self._own(environ, start_response)
+        return self._ask_moto(environ, start_response)
+
+    def _is_ours(self, service: str) -> bool:
+        return service == "sagemaker" or bool(self._hooks)
+
+    def _service(self, environ: Environ) -> str:
+        """The service that the client signed for, in small letters. All regions are this control plane's."""
+        authorization = environ.get("HTTP_AUTHORIZATION", "")
+        if not (scope := _SCOPE.search(authorization)):
+            return "sagemaker" if environ.get("HTTP_X_AMZ_TARGET", "").startswith(f"{SAGEMAKER}.") else ""
+        environ["HTTP_AUTHORIZATION"] = _SCOPE.sub(rf"\g<1>{self._plane.region}\g<3>", authorization, count=1)
+        return scope[4].lower()
+
+    def _ask_moto(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        try:
+            return self._moto(environ, start_response)
+        except NotImplementedError as error:
+            message = f"This control plane does not have the operation: {error}"
+            return _refusal(ApiError(message, "NotImplemented", 501))(environ, start_response)
+
+    def _flask(self) -> Flask:
+        app = new_app()
+        app.register_error_handler(ApiError, _refusal)
+        add_invocations(app, self._plane)
+        app.add_url_rule("/", "api", self._api, methods=["POST"])
+        app.add_url_rule(STATUS_PATH, "status", self._status)
+        return app
+
+    def _api(self) -> WerkzeugResponse:
+        """An operation of a JSON service: ours, or moto's behind our hooks."""
+        body = request.get_data()
+        name = request.headers["X-Amz-Target"].rpartition(".")[2]
+        service = self._service(dict(request.environ))
+        operation = self._operations.get(name) if service == "sagemaker" else None
+        if operation:
+            fields = _parsed(body)
+            validation.check(name, fields)
+            return _answer(operation(self._plane, fields))
+        if service != "sagemaker":
+            for hook in self._hooks:
+                if (answer := hook(self._plane, service, name, _parsed(body))) is not None:
+                    return _answer(answer)
+        environ = request.environ | {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+        return Response.from_app(self._ask_moto, environ)
+
+    def _status(self) -> Response:
+        endpoints = [
+            {"name": one.name, "status": one.fields["EndpointStatus"], "reason": one.fields.get("FailureReason", "")}
+            for one in self._plane.store.all(ENDPOINT)
+        ]
+        whole = {"host": self._plane.host.name, "registry": self._plane.registry, "endpoints": endpoints}
+        return Response(json.dumps(whole) + "\n", mimetype="application/json")
+
+
+def _handler() -> type[WSGIRequestHandler]:
+    """Keeps connections open, sends small answers at once, and leaves the log to the application."""
+    from moto.moto_server.werkzeug_app import MotoRequestHandler
+
+    class Handler(MotoRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def handle_expect_100(self) -> bool:
+            return True  # werkzeug answers it, once
+
+        def log(self, type: str, message: str, *args: Any) -> None:  # noqa: ANN401
+            if type != "info":
+                log.log(logging.getLevelName(type.upper()), message, *args)
+
+    return Handler
+
+
+def make(plane: Plane, port: int) -> BaseWSGIServer:
+    """A server on loopback that answers each request in a thread of its own. Port 0 takes a free one."""
+    return make_server(HOST, port, Application(plane), threaded=True, request_handler=_handler())
+
+
+def parts() -> list[ModuleType]:
+    """The modules that add operations, hooks and observers."""
+    package = __name__.rpartition(".")[0]
+    names = [f"{package}.{module}" for module in MODULES]
+    return [importlib.import_module(name) for name in names if importlib.util.find_spec(name)]
+
+
+def _moto() -> Wsgi:
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+    application: Wsgi = DomainDispatcherApplication(create_backend_app)
+    return application
+
+
+def _foreign(environ: Environ) -> str:
+    """Why a request is refused that a web page of another site made a browser send; empty for all others."""
+    if not _LOOPBACK.fullmatch(environ.get("HTTP_HOST", HOST)):
+        return "this control plane answers requests to this machine only\n"
+    if "HTTP_ORIGIN" in environ:
+        return "this control plane does not answer web pages\n"
+    return ""
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    try:
+        fields = json.loads(body or b"{}")
+    except ValueError as error:
+        raise ApiError("The request body is not JSON.", "SerializationException") from error
+    if not isinstance(fields, dict):
+        raise ApiError("The request body is not a JSON object.", "SerializationException")
+    return fields
+
+
+def _answer(fields: Fields, status: int = 200) -> Response:
+    response = Response(json.dumps(fields), status, content_type=AWS_JSON)
+    response.headers["x-amzn-RequestId"] = logs.request_id.get()
+    return response
+
+
+def _refusal(error: ApiError) -> Response:
+    return _answer({"__type": error.code, "message": error.message}, error.status)

@@ -1,0 +1,80 @@
+"""One control plane from its start to its end, in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+from local_test.control_plane import deployment, jobs, registry, server
+from local_test.control_plane import logs as logs_of_endpoints
+from local_test.control_plane.docker_host import DockerHost, find_docker
+from local_test.control_plane.hosting import Host
+from local_test.control_plane.monitor import Monitor
+from local_test.control_plane.plane import Plane, label_of
+from local_test.control_plane.process_host import ProcessHost
+from local_test.control_plane.store import Store
+from local_test.plan import HOST
+from serving import logs
+
+REGION = "us-east-1"
+HOSTS = ("auto", "docker", "processes")
+
+
+def main(arguments: list[str], env: Mapping[str, str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m local_test.control_plane")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--host", choices=HOSTS, default="auto")
+    parser.add_argument("--directory", type=Path, required=True)
+    given = parser.parse_args(arguments)
+    logs.configure("control-plane", env.get("LOG_LEVEL") or "INFO")
+    run(make_plane(given.port, given.host, given.directory.resolve(), env))
+    return 0
+
+
+def make_plane(port: int, host: str, directory: Path, env: Mapping[str, str]) -> Plane:
+    directory.mkdir(parents=True, exist_ok=True)
+    return Plane(
+        url=f"http://{HOST}:{port}",
+        region=REGION,
+        directory=directory,
+        host=choose_host(host, directory, env),
+        store=Store(REGION),
+        env=env,
+    )
+
+
+def choose_host(name: str, directory: Path, env: Mapping[str, str]) -> Host:
+    """Docker where it works, unless told otherwise."""
+    docker = find_docker(env) if name != "processes" else ""
+    return DockerHost(docker, label_of(directory)) if docker else ProcessHost(env)
+
+
+def run(plane: Plane) -> None:
+    """Serve until SIGTERM or Ctrl-C, then end what was started."""
+    port = int(plane.url.rpartition(":")[2])
+    if plane.host.name == "docker" and (found := registry.start(_registry(plane), plane.env.get("PATH", os.defpath))):
+        plane.registry = found.address
+    listening = server.make(plane, port)
+
+    def close(_number: int, _frame: FrameType | None) -> None:
+        plane.closing.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, close)
+    for work in (listening.serve_forever, Monitor(plane).run, partial(logs_of_endpoints.follow_endpoints, plane)):
+        threading.Thread(target=work, daemon=True).start()
+    plane.closing.wait()
+    listening.shutdown()
+    jobs.end_all(plane)
+    deployment.stop_all(plane)
+    registry.end(_registry(plane))
+
+
+def _registry(plane: Plane) -> Path:
+    return plane.directory / registry.DIRECTORY

@@ -1,0 +1,412 @@
+"""What the control plane refuses, in AWS's words, and how it shares an endpoint's requests."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local_test.control_plane import artifacts, configs, endpoints, models, server, service, tags, validation
+from local_test.control_plane.docker_host import size_of
+from local_test.control_plane.errors import ApiError
+from local_test.control_plane.fleet import Fleet, Traffic
+from local_test.control_plane.hosting import HostingError
+from local_test.control_plane.plane import Plane
+from local_test.control_plane.process_host import HostedProcesses, stage_of
+from local_test.control_plane.store import ENDPOINT, MODEL
+from local_test.endpoint import Endpoint
+from local_test.state import State
+
+ROLE = "arn:aws:iam::123456789012:role/any"
+FEATURIZER = {"ContainerHostname": "featurizer", "Image": "127.0.0.1:1/serial-inference/featurizer:1"}
+PREDICTOR = {"ContainerHostname": "predictor", "Image": "127.0.0.1:1/serial-inference/predictor:1"}
+VARIANT = {"VariantName": "AllTraffic", "ModelName": "m", "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}
+
+
+@pytest.fixture(scope="module")
+def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
+    """A control plane of processes that listens, for the sake of its S3."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        patch.setenv("NO_PROXY", "*")
+        plane = service.make_plane(0, "processes", tmp_path_factory.mktemp("plane"), {"PATH": os.environ["PATH"]})
+        listener = server.make(plane, 0)
+        plane.url = f"http://127.0.0.1:{listener.server_port}"
+        thread = threading.Thread(target=listener.serve_forever)
+        thread.start()
+        plane.client("s3").create_bucket(Bucket="models")
+        yield plane
+        listener.shutdown()
+        listener.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def plane(tmp_path: Path) -> Plane:
+    return service.make_plane(0, "processes", tmp_path, {"PATH": os.environ["PATH"]})
+
+
+def model(**changed: Any) -> dict[str, Any]:
+    whole = {"ModelName": "m", "ExecutionRoleArn": ROLE, "Containers": [FEATURIZER, PREDICTOR], **changed}
+    return {name: value for name, value in whole.items() if value is not None}
+
+
+def with_config(plane: Plane) -> None:
+    models.create_model(plane, model())
+    configs.create_endpoint_config(plane, {"EndpointConfigName": "c", "ProductionVariants": [VARIANT]})
+
+
+def with_endpoint(plane: Plane, status: str = "InService") -> None:
+    """An endpoint that only the API knows: nothing runs for it."""
+    with_config(plane)
+    shown = [{"VariantName": "AllTraffic", "CurrentInstanceCount": 1, "DesiredInstanceCount": 1}]
+    fields = {"EndpointName": "e", "EndpointConfigName": "c", "EndpointStatus": status, "ProductionVariants": shown}
+    plane.store.add(ENDPOINT, fields)
+
+
+@pytest.mark.parametrize(
+    ("operation", "fields", "said"),
+    [
+        ("CreateModel", {}, "1 validation error detected: Value null at 'modelName'.*Member must not be null"),
+        ("CreateModel", {"ModelName": "a_b"}, "Value 'a_b' at 'modelName'.*Member must satisfy regular expression"),
+        ("CreateModel", {"ModelName": "a" * 64}, "Member must have length less than or equal to 63"),
+        ("CreateModel", {"ModelName": "a_b", "ExecutionRoleArn": "x"}, "^3 validation errors detected: "),
+        (
+            "CreateModel",
+            {"ModelName": "a", "PrimaryContainer": {"Environment": {"1A": "x"}}},
+            "'1A' at 'primaryContainer.environment'",
+        ),
+        (
+            "CreateEndpointConfig",
+            {"EndpointConfigName": "c", "ProductionVariants": [{**VARIANT, "InstanceType": "ml.huge"}]},
+            r"'ml.huge' at 'productionVariants.1.member.instanceType'.*enum value set: \[ml.t2.medium, ",
+        ),
+        (
+            "CreateEndpointConfig",
+            {"EndpointConfigName": "c", "ProductionVariants": [{**VARIANT, "VolumeSizeInGB": 513}]},
+            "Member must have value less than or equal to 512",
+        ),
+        ("CreateEndpointConfig", {"EndpointConfigName": "c", "ProductionVariants": []}, "length greater than or equal"),
+        ("ListModels", {"SortBy": "Colour"}, "'Colour' at 'sortBy'"),
+    ],
+)
+def test_a_request_that_breaks_the_api_model_is_refused_in_words_of_aws(
+    operation: str, fields: Mapping[str, Any], said: str
+) -> None:
+    with pytest.raises(ApiError, match=said) as refused:
+        validation.check(operation, fields)
+
+    assert refused.value.code == "ValidationException"
+
+
+def test_a_value_of_another_type_is_a_serialization_error() -> None:
+    with pytest.raises(ApiError, match="STRING_VALUE can not be converted to list at 'containers'") as refused:
+        validation.check("CreateModel", {"ModelName": "m", "Containers": "x"})
+
+    assert refused.value.code == "SerializationException"
+
+
+def test_a_request_as_the_api_has_it_passes_with_members_that_are_unknown() -> None:
+    validation.check("CreateModel", model(Colour="blue", Tags=[{"Key": "a", "Value": ""}]))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"Containers": None}, "Either PrimaryContainer or Containers"),
+        ({"PrimaryContainer": FEATURIZER}, "Both PrimaryContainer and Containers"),
+        ({"Containers": [FEATURIZER]}, "expected 2 to 15 containers for an inference pipeline, got 1"),
+        ({"Containers": [FEATURIZER, FEATURIZER]}, "must be unique"),
+        ({"Containers": [FEATURIZER, {"Image": PREDICTOR["Image"]}]}, "for every container"),
+        ({"Containers": [FEATURIZER, {**PREDICTOR, "Image": "nginx:latest"}]}, "Image nginx:latest cannot be run"),
+        ({"Containers": [FEATURIZER, {**PREDICTOR, "Mode": "MultiModel"}]}, "Mode MultiModel"),
+        ({"Containers": [FEATURIZER, {**PREDICTOR, "Environment": {"SAGEMAKER_BIND_TO_PORT": "1"}}]}, "reserved"),
+        ({"Containers": [FEATURIZER, {**PREDICTOR, "Environment": {"A": "x" * 32768}}]}, "may take 32768 bytes"),
+        ({"InferenceExecutionConfig": {"Mode": "Direct"}}, "Direct"),
+    ],
+)
+def test_models_that_cannot_be_hosted_are_refused(plane: Plane, changed: Mapping[str, Any], said: str) -> None:
+    with pytest.raises(ApiError, match=said):
+        models.create_model(plane, model(**changed))
+
+    assert plane.store.get(MODEL, "m") is None
+
+
+def test_a_model_is_described_as_it_was_given(plane: Plane) -> None:
+    models.create_model(plane, model(Tags=[{"Key": "a", "Value": "b"}], EnableNetworkIsolation=True))
+
+    described = models.describe_model(plane, {"ModelName": "m"})
+
+    assert described.pop("CreationTime") <= time.time()
+    assert described == {
+        "ModelName": "m",
+        "ModelArn": "arn:aws:sagemaker:us-east-1:123456789012:model/m",
+        "ExecutionRoleArn": ROLE,
+        "Containers": [FEATURIZER, PREDICTOR],
+        "InferenceExecutionConfig": {"Mode": "Serial"},
+        "EnableNetworkIsolation": True,
+    }
+
+
+def test_names_that_are_taken_are_refused(plane: Plane) -> None:
+    with_config(plane)
+
+    with pytest.raises(ApiError, match=r'Cannot create already existing model "arn:.*:model/m"'):
+        models.create_model(plane, model())
+    with pytest.raises(ApiError, match=r'Cannot create already existing endpoint configuration "arn:.*/c"'):
+        configs.create_endpoint_config(plane, {"EndpointConfigName": "c", "ProductionVariants": [VARIANT]})
+
+
+@pytest.mark.parametrize(
+    ("work", "fields", "said"),
+    [
+        (models.describe_model, {"ModelName": "x"}, 'Could not find model "arn:.*:model/x"'),
+        (models.delete_model, {"ModelName": "x"}, "Could not find model"),
+        (configs.describe_endpoint_config, {"EndpointConfigName": "x"}, 'Could not find endpoint configuration "arn:'),
+        (
+            configs.create_endpoint_config,
+            {"EndpointConfigName": "c", "ProductionVariants": [{**VARIANT, "ModelName": "x"}]},
+            "Could not find model",
+        ),
+        (endpoints.create_endpoint, {"EndpointName": "e", "EndpointConfigName": "x"}, "Could not find endpoint config"),
+        (endpoints.delete_endpoint, {"EndpointName": "x"}, 'Could not find endpoint "arn:'),
+        (tags.list_tags, {"ResourceArn": "arn:aws:sagemaker:us-east-1:123456789012:model/x"}, "Could not find"),
+    ],
+)
+def test_what_is_not_there_is_refused(plane: Plane, work: Any, fields: Mapping[str, Any], said: str) -> None:
+    with pytest.raises(ApiError, match=said):
+        work(plane, fields)
+
+
+def test_an_endpoint_config_needs_its_model_to_be_there_still(plane: Plane) -> None:
+    with_config(plane)
+    models.delete_model(plane, {"ModelName": "m"})
+
+    with pytest.raises(ApiError, match="Could not find model"):
+        endpoints.create_endpoint(plane, {"EndpointName": "e", "EndpointConfigName": "c"})
+
+
+def test_a_second_variant_is_refused(plane: Plane) -> None:
+    models.create_model(plane, model())
+    variants = [VARIANT, {**VARIANT, "VariantName": "Other"}]
+
+    with pytest.raises(ApiError, match="one production variant, got 2"):
+        configs.create_endpoint_config(plane, {"EndpointConfigName": "c", "ProductionVariants": variants})
+
+
+def test_a_model_and_a_config_in_use_are_refused_until_the_endpoint_is_gone(plane: Plane) -> None:
+    with_endpoint(plane)
+
+    with pytest.raises(ApiError, match="it is in use by"):
+        configs.delete_endpoint_config(plane, {"EndpointConfigName": "c"})
+    with pytest.raises(ApiError, match="it is in use by endpoint"):
+        models.delete_model(plane, {"ModelName": "m"})
+    plane.store.remove(ENDPOINT, "e")
+    configs.delete_endpoint_config(plane, {"EndpointConfigName": "c"})
+    models.delete_model(plane, {"ModelName": "m"})
+
+    assert models.list_models(plane, {}) == {"Models": []}
+
+
+@pytest.mark.parametrize("status", ["Creating", "Updating", "RollingBack", "Deleting"])
+def test_an_endpoint_in_progress_is_neither_updated_nor_deleted(plane: Plane, status: str) -> None:
+    with_endpoint(plane, status)
+    configs.create_endpoint_config(plane, {"EndpointConfigName": "d", "ProductionVariants": [VARIANT]})
+    counts = [{"VariantName": "AllTraffic", "DesiredInstanceCount": 2}]
+
+    for work, fields in (
+        (endpoints.update_endpoint, {"EndpointConfigName": "d"}),
+        (endpoints.update_weights_and_capacities, {"DesiredWeightsAndCapacities": counts}),
+        (endpoints.delete_endpoint, {}),
+    ):
+        with pytest.raises(ApiError, match="Cannot update in-progress endpoint"):
+            work(plane, {"EndpointName": "e", **fields})
+
+
+def test_a_failed_endpoint_can_only_be_deleted(plane: Plane) -> None:
+    with_endpoint(plane, "Failed")
+
+    with pytest.raises(ApiError, match="can only be deleted"):
+        endpoints.update_endpoint(plane, {"EndpointName": "e", "EndpointConfigName": "c"})
+
+
+def blue_green(kind: str, **sizes: Any) -> dict[str, Any]:
+    routing = {"Type": kind, "WaitIntervalInSeconds": 0, **sizes}
+    return {"BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": routing}}
+
+
+@pytest.mark.parametrize(
+    ("deployment", "said"),
+    [
+        (blue_green("CANARY"), "CanarySize must be provided"),
+        (blue_green("LINEAR"), "LinearStepSize must be provided"),
+        (blue_green("ALL_AT_ONCE", CanarySize={"Type": "CAPACITY_PERCENT", "Value": 5}), "can only be provided"),
+        (blue_green("CANARY", CanarySize={"Type": "CAPACITY_PERCENT", "Value": 51}), "from 1 to 50 percent, got 51"),
+        (blue_green("LINEAR", LinearStepSize={"Type": "CAPACITY_PERCENT", "Value": 9}), "from 10 to 50 percent, got 9"),
+        ({**blue_green("ALL_AT_ONCE"), "RollingUpdatePolicy": {}}, "Only one of"),
+    ],
+)
+def test_deployments_that_the_platform_does_not_do_are_refused(
+    plane: Plane, deployment: Mapping[str, Any], said: str
+) -> None:
+    with_endpoint(plane)
+    configs.create_endpoint_config(plane, {"EndpointConfigName": "d", "ProductionVariants": [VARIANT]})
+    asked = {"EndpointName": "e", "EndpointConfigName": "d", "DeploymentConfig": deployment}
+
+    with pytest.raises(ApiError, match=said):
+        endpoints.update_endpoint(plane, asked)
+
+
+def test_counts_and_weights_are_recorded(plane: Plane) -> None:
+    with_endpoint(plane)
+    desired = [{"VariantName": "AllTraffic", "DesiredInstanceCount": 3, "DesiredWeight": 0.5}]
+
+    endpoints.update_weights_and_capacities(plane, {"EndpointName": "e", "DesiredWeightsAndCapacities": desired})
+
+    (variant,) = endpoints.describe_endpoint(plane, {"EndpointName": "e"})["ProductionVariants"]
+    assert (variant["CurrentInstanceCount"], variant["DesiredInstanceCount"], variant["CurrentWeight"]) == (3, 3, 0.5)
+
+
+def test_tags_of_every_kind_are_added_listed_and_removed(plane: Plane) -> None:
+    with_endpoint(plane)
+    kinds = ("model/m", "endpoint-config/c", "endpoint/e")
+    for arn in (f"arn:aws:sagemaker:us-east-1:123456789012:{kind}" for kind in kinds):
+        tags.add_tags(plane, {"ResourceArn": arn, "Tags": [{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}]})
+        tags.delete_tags(plane, {"ResourceArn": arn, "TagKeys": ["a"]})
+
+        assert tags.list_tags(plane, {"ResourceArn": arn}) == {"Tags": [{"Key": "b", "Value": "2"}]}
+
+
+def archive(*members: tarfile.TarInfo) -> bytes:
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w:gz") as tar:
+        for member in members:
+            tar.addfile(member, io.BytesIO(b"x" * member.size))
+    return whole.getvalue()
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.size, info.linkname = kind, 1 if kind == tarfile.REGTYPE else 0, "/etc/passwd"
+    return info
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "Could not access model data at s3://models/m.tar.gz. Please ensure that the role"),
+        (b"no gzip at all", "expected a gzip tar file"),
+        (archive(member("good"))[:-20], "expected a gzip tar file"),
+        (archive(member("link", tarfile.SYMTYPE)), "link is a link"),
+        (archive(member("hard", tarfile.LNKTYPE)), "hard is a link"),
+        (archive(member("pipe", tarfile.FIFOTYPE)), "pipe is a special file"),
+        (archive(member("../out")), "a member ../out"),
+        (archive(member("/etc/out")), "a member /etc/out"),
+    ],
+)
+def test_model_data_that_cannot_be_unpacked_safely_is_refused(
+    listening: Plane, content: bytes | None, said: str
+) -> None:
+    s3 = listening.client("s3")
+    s3.delete_object(Bucket="models", Key="m.tar.gz")
+    if content is not None:
+        s3.put_object(Bucket="models", Key="m.tar.gz", Body=content)
+
+    with pytest.raises(ApiError, match=said):
+        artifacts.check(listening, "s3://models/m.tar.gz", ROLE)
+
+
+def test_model_data_that_changed_after_its_model_was_created_does_not_leave_its_directory(
+    listening: Plane, tmp_path: Path
+) -> None:
+    s3 = listening.client("s3")
+    s3.put_object(Bucket="models", Key="m.tar.gz", Body=archive(member("sub/good")))
+    container = {**FEATURIZER, "ModelDataUrl": "s3://models/m.tar.gz"}
+    models.create_model(listening, model(Containers=None, PrimaryContainer=container))
+    found = listening.store.find(MODEL, "m")
+
+    (spec,) = artifacts.specs(listening, found, tmp_path / "first", {"A": "1"})
+    s3.put_object(Bucket="models", Key="m.tar.gz", Body=archive(member("../out")))
+    with pytest.raises(HostingError, match=r"a member \.\./out"):
+        artifacts.specs(listening, found, tmp_path / "second")
+
+    assert (spec.hostname, spec.environment) == ("primary", {"A": "1"})
+    assert spec.model_dir is not None
+    assert (spec.model_dir / "sub" / "good").read_bytes() == b"x"
+    assert not (tmp_path / "second" / "out").exists()
+
+
+def test_the_server_refuses_what_a_web_page_sends(listening: Plane) -> None:
+    from werkzeug.test import Client
+
+    client = Client(server.Application(listening))
+
+    assert client.get(server.STATUS_PATH, headers={"Host": "127.0.0.1:1"}).status_code == 200
+    assert client.get(server.STATUS_PATH, headers={"Host": "evil.example"}).status_code == 403
+    assert client.get(server.STATUS_PATH, headers={"Host": "localhost", "Origin": "http://a.b"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("image", "stage"),
+    [
+        ("127.0.0.1:5000/serial-inference/featurizer:abc", "featurizer"),
+        ("127.0.0.1:5000/serial-inference/predictor@sha256:0123", "predictor"),
+        ("serial-inference-predictor", "predictor"),
+    ],
+)
+def test_an_image_is_the_stage_that_it_is_named_after(image: str, stage: str) -> None:
+    assert stage_of(image) == stage
+
+
+@pytest.mark.parametrize("image", ["featurizer/other:1", "myfeaturizers", "unpredictor", "predictor-old:predictor"])
+def test_an_image_of_another_name_is_no_stage(image: str) -> None:
+    with pytest.raises(ApiError, match="cannot be run without Docker"):
+        stage_of(image)
+
+
+@pytest.mark.parametrize(
+    ("instance_type", "size"),
+    [("ml.m5.large", (2, 8)), ("ml.m5.xlarge", (4, 16)), ("ml.c5.2xlarge", (8, 16)), ("ml.r5.xlarge", (4, 32))],
+)
+def test_an_instance_type_has_its_cpus_and_memory(instance_type: str, size: tuple[int, int]) -> None:
+    cpus, memory = size_of(instance_type)
+
+    assert (cpus, memory // 1024**3) == size
+
+
+def fleet(tmp_path: Path, config: str) -> Fleet:
+    endpoint = Endpoint("e", ())
+    return Fleet(config, config, tmp_path, HostedProcesses(endpoint, {}, (), State(tmp_path)), endpoint)
+
+
+def test_a_share_of_the_requests_goes_to_the_new_fleet(tmp_path: Path) -> None:
+    old, new = fleet(tmp_path, "old"), fleet(tmp_path, "new")
+    traffic = Traffic(old)
+
+    traffic.shift(new, 20)
+    taken = [traffic.take() for _ in range(50)]
+
+    assert taken.count(new) == 10
+    assert old.in_flight == 40
+
+
+def test_a_fleet_is_drained_once_all_its_requests_are_given_back(tmp_path: Path) -> None:
+    old, new = fleet(tmp_path, "old"), fleet(tmp_path, "new")
+    traffic = Traffic(old)
+    taken = traffic.take()
+
+    traffic.settle(new)
+    before = traffic.drain(old, 0.05)
+    threading.Timer(0.05, traffic.give_back, [taken]).start()
+
+    assert not before
+    assert traffic.drain(old, 10)
+    assert traffic.take() is new
