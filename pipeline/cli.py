@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from pipeline import demo, train
+from pipeline.endpoint.errors import EXIT_CODES, explained
 from serving.training import BadJob
 
-VERBS = {"train": train, "demo": demo}
+HERE = ("train", "demo")  # these need no AWS
+ON_SAGEMAKER = (
+    *("deploy", "invoke", "status", "logs", "batch", "autoscale", "delete"),
+    *("create-model", "create-endpoint-config", "create-endpoint"),
+)
+COMMON = f"""
+Credentials, region and AWS_ENDPOINT_URL are found as the AWS CLI finds them. Without AWS: python -m local_test up
+{EXIT_CODES}
+"""
 
 
 def main(arguments: Sequence[str], env: Mapping[str, str] = MappingProxyType({})) -> int:
@@ -19,16 +28,15 @@ def main(arguments: Sequence[str], env: Mapping[str, str] = MappingProxyType({})
     Returns its exit code; 2 for wrong arguments or data that do not fit, with one line that says why.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline", description="Train a serial inference pipeline and use it."
+        prog="python -m pipeline",
+        description="Train a serial inference pipeline, ship it to SageMaker and operate it there.",
+        epilog="python -m pipeline VERB --help shows examples",
     )
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for name, module in VERBS.items():
-        verb = verbs.add_parser(
-            name, help=module.HELP, description=module.HELP, epilog=module.EXAMPLES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )  # fmt: skip
-        module.add_arguments(verb)
-        verb.set_defaults(run=module.run)
+    for name in HERE:
+        _add_verb(verbs, name, f"pipeline.{name}")
+    for name in ON_SAGEMAKER:
+        _add_verb(verbs, name, f"pipeline.endpoint.{name.replace('-', '_')}", COMMON)
     parsed = parser.parse_args(arguments, argparse.Namespace(env=env))
     try:
         code: int = parsed.run(parsed)
@@ -39,3 +47,14 @@ def main(arguments: Sequence[str], env: Mapping[str, str] = MappingProxyType({})
     except KeyboardInterrupt:
         print("pipeline: interrupted", file=sys.stderr)
         return 130
+
+
+def _add_verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, path: str, more: str = "") -> None:
+    """Add the verb of a module. None of them imports boto3 before it runs."""
+    module = importlib.import_module(path)
+    verb = verbs.add_parser(
+        name, help=module.HELP, description=module.HELP, epilog=module.EXAMPLES + more,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    module.add_arguments(verb)
+    verb.set_defaults(run=explained(module.run) if more else module.run)

@@ -1,0 +1,139 @@
+"""`delete`: everything that was made for an endpoint, and what a run that died has left."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from pipeline.endpoint import made, session, storage
+from pipeline.endpoint.deploy import TIMEOUT
+from pipeline.endpoint.errors import PipelineError, is_missing
+from pipeline.endpoint.hosting import between
+from pipeline.endpoint.release import PREFIX, STAGES, VARIANT
+from pipeline.endpoint.session import Clients, find_endpoint, say, show_json
+from pipeline.endpoint.waiting import remove_endpoint
+
+HELP = "delete an endpoint and all that was made for it"
+EXAMPLES = """\
+Deletes the scaling target, the endpoint, its endpoint configs and its models, found by their tags: also what a run
+that died has left. Data that was captured and logs stay. On a terminal it asks first. Safe to run twice: when nothing
+is left it says so.
+
+examples:
+  python -m pipeline delete --dry-run
+  python -m pipeline delete --endpoint houses --artifacts --yes
+  python -m pipeline delete --artifacts --images
+"""
+AT_ONCE = 100  # images that BatchDeleteImage takes
+
+
+@dataclass(frozen=True)
+class Found:
+    """Something to delete."""
+
+    kind: str
+    name: str
+    delete: Callable[[], object]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    session.add_arguments(parser)
+    parser.add_argument("--artifacts", action="store_true", help="also the artifacts of all its releases in S3")
+    parser.add_argument("--bucket", help="where they are (default sagemaker-REGION-ACCOUNT)")
+    parser.add_argument("--images", action="store_true", help="also all images in ECR that no model uses any more")
+    parser.add_argument("--repository-prefix", metavar="NAME", help=f"of the ECR repositories (default {PREFIX})")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--dry-run", action="store_true", help="only look: show what would be deleted")
+    parser.add_argument("--timeout", type=between(1, 86400), default=TIMEOUT, metavar="SECONDS")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    clients = Clients.of(arguments)
+    name = session.endpoint_name(arguments)
+    found = list(find(clients, arguments, name))
+    shown = [{"kind": one.kind, "name": one.name} for one in found]
+    if not arguments.dry_run:
+        if found and not arguments.yes and sys.stdin.isatty():
+            _confirm(name, found)
+        for one in found:
+            say(f"deleting {one.kind} {one.name}")
+            one.delete()
+    verb = "would delete" if arguments.dry_run else "deleted"
+    if arguments.json:
+        show_json({"endpoint": name, verb.replace(" ", "_"): shown})
+    else:
+        print("\n".join(f"{verb} {one['kind']} {one['name']}" for one in shown) or f"nothing is left of {name}")
+    return 0
+
+
+def find(clients: Clients, arguments: argparse.Namespace, name: str) -> Iterator[Found]:
+    """All there is to delete, in the order in which it can be deleted."""
+    targets = {"ServiceNamespace": "sagemaker", "ResourceIds": [f"endpoint/{name}/variant/{VARIANT}"]}
+    for target in clients.client("application-autoscaling").describe_scalable_targets(**targets)["ScalableTargets"]:
+        yield Found("scaling target", target["ResourceId"], partial(_deregister, clients, target))
+    if find_endpoint(clients, name):
+        yield Found("endpoint", name, partial(remove_endpoint, clients, name, arguments.timeout))
+    for kind in (made.CONFIG, made.MODEL):
+        for one in made.find_made(clients, kind, name):
+            yield Found(kind.shown, one, partial(made.remove, clients, kind, one))
+    if arguments.artifacts:
+        bucket = arguments.bucket or storage.default_bucket(clients)
+        if keys := storage.release_keys(clients, bucket, name):
+            shown = f"s3://{bucket}/{PREFIX}/{name}/ ({len(keys)} objects)"
+            yield Found("artifacts", shown, partial(storage.delete_keys, clients, bucket, keys))
+    if arguments.images:
+        prefix = arguments.repository_prefix or arguments.env.get("REPOSITORY_PREFIX") or PREFIX
+        for repository in (f"{prefix}/{stage}" for stage in STAGES):
+            if (images := find_digests(clients, repository)) is not None:
+                shown = f"{repository} ({len(images)}, but those that other models use)"
+                yield Found("images", shown, partial(remove_images, clients, repository))
+
+
+def _deregister(clients: Clients, target: dict[str, Any]) -> None:
+    """Its policies and their alarms go with it."""
+    from botocore.exceptions import ClientError
+
+    named = {key: target[key] for key in ("ServiceNamespace", "ResourceId", "ScalableDimension")}
+    try:
+        clients.client("application-autoscaling").deregister_scalable_target(**named)
+    except ClientError as error:
+        if not is_missing(error):
+            raise
+
+
+def find_digests(clients: Clients, repository: str) -> list[str] | None:
+    """Of all images of a repository. None when there is no such repository."""
+    from botocore.exceptions import ClientError
+
+    try:
+        pages = clients.client("ecr").get_paginator("describe_images").paginate(repositoryName=repository)
+        return [image["imageDigest"] for page in pages for image in page["imageDetails"]]
+    except ClientError as error:
+        if is_missing(error):
+            return None
+        raise
+
+
+def remove_images(clients: Clients, repository: str) -> None:
+    """Delete the images that no model of the account uses, by now, and the repository once it is empty."""
+    used = {image.rpartition("@")[2]: model for model, image in made.images_of_all_models(clients)}
+    digests = find_digests(clients, repository) or []
+    for digest in digests:
+        if digest in used:
+            say(f"keeping {repository}@{digest[:19]}: model {used[digest]} uses it")
+    unused = [{"imageDigest": digest} for digest in digests if digest not in used]
+    for begin in range(0, len(unused), AT_ONCE):
+        clients.client("ecr").batch_delete_image(repositoryName=repository, imageIds=unused[begin : begin + AT_ONCE])
+    if len(unused) == len(digests):
+        clients.client("ecr").delete_repository(repositoryName=repository)
+
+
+def _confirm(name: str, found: list[Found]) -> None:
+    say("\n".join(f"  {one.kind} {one.name}" for one in found))
+    print(f"Delete all of this? Type the endpoint's name, {name}: ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip() != name:
+        raise PipelineError("nothing was deleted", "type the name, or add --yes")

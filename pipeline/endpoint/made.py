@@ -1,0 +1,120 @@
+"""What was made for an endpoint, found by its tags and names: also what a run that died has left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.endpoint.errors import NOT_FOUND, PipelineError, is_missing
+from pipeline.endpoint.release import (
+    CONTRACT_TAG,
+    ENDPOINT_TAG,
+    RELEASE_TAG,
+    Release,
+    as_tags,
+    cut,
+    is_release_of,
+)
+from pipeline.endpoint.session import Clients
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What SageMaker calls a kind of thing, in its operations and their fields."""
+
+    shown: str
+    name: str
+    arn: str
+    list: str
+    listed: str
+    describe: str
+    delete: str
+
+
+CONFIG = Kind(
+    "endpoint config", "EndpointConfigName", "EndpointConfigArn", "list_endpoint_configs", "EndpointConfigs",
+    "describe_endpoint_config", "delete_endpoint_config",
+)  # fmt: skip
+MODEL = Kind("model", "ModelName", "ModelArn", "list_models", "Models", "describe_model", "delete_model")
+
+
+def find_made(clients: Clients, kind: Kind, endpoint: str) -> list[str]:
+    """The names of all configs, or models, of the endpoint's releases, newest first."""
+    client = clients.client("sagemaker")
+    pages = client.get_paginator(kind.list).paginate(
+        NameContains=cut(endpoint), SortBy="CreationTime", SortOrder="Descending"
+    )
+    listed = [one for page in pages for one in page[kind.listed]]
+    return [one[kind.name] for one in listed if _is_of(tags_of(clients, one[kind.arn]), one[kind.name], endpoint)]
+
+
+def _is_of(tags: Mapping[str, str], name: str, endpoint: str) -> bool:
+    """The tag says it; without one, a release's name does."""
+    return tags.get(ENDPOINT_TAG) == endpoint or (ENDPOINT_TAG not in tags and is_release_of(endpoint, name))
+
+
+def tags_of(clients: Clients, arn: str) -> dict[str, str]:
+    """The tags of a resource; none when it is gone by now."""
+    from botocore.exceptions import ClientError
+
+    try:
+        pages = clients.client("sagemaker").get_paginator("list_tags").paginate(ResourceArn=arn)
+        return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
+    except ClientError as error:
+        if is_missing(error):
+            return {}
+        raise
+
+
+def describe(clients: Clients, kind: Kind, name: str) -> dict[str, Any] | None:
+    """What SageMaker says of a config or model. None when there is none."""
+    from botocore.exceptions import ClientError
+
+    try:
+        described: dict[str, Any] = getattr(clients.client("sagemaker"), kind.describe)(**{kind.name: name})
+    except ClientError as error:
+        if is_missing(error):
+            return None
+        raise
+    return described
+
+
+def remove(clients: Clients, kind: Kind, name: str) -> bool:
+    """Delete a config or model. False when it is gone already."""
+    from botocore.exceptions import ClientError
+
+    try:
+        getattr(clients.client("sagemaker"), kind.delete)(**{kind.name: name})
+    except ClientError as error:
+        if is_missing(error):
+            return False
+        raise
+    return True
+
+
+def retag(clients: Clients, arn: str, tags: Mapping[str, str]) -> None:
+    """An update makes no new endpoint: its tags must be told of the new release."""
+    clients.client("sagemaker").add_tags(ResourceArn=arn, Tags=as_tags(tags))
+
+
+def images_of_all_models(clients: Clients) -> Iterator[tuple[str, str]]:
+    """The name of each model of the account and region, with each image it uses."""
+    pages = clients.client("sagemaker").get_paginator("list_models").paginate()
+    for name in [one["ModelName"] for page in pages for one in page["Models"]]:
+        described = describe(clients, MODEL, name) or {}
+        for container in described.get("Containers") or [described.get("PrimaryContainer") or {}]:
+            if "Image" in container:
+                yield name, container["Image"]
+
+
+def made_release(clients: Clients, name: str) -> Release:
+    """The release of a model, from its tags. Raises `PipelineError` when there is no such model."""
+    model = describe(clients, MODEL, name)
+    if model is None:
+        raise PipelineError(f"there is no model {name}", "make it: python -m pipeline create-model", NOT_FOUND)
+    tags = tags_of(clients, model["ModelArn"])
+    own = {key: tags.pop(key, "") for key in (ENDPOINT_TAG, CONTRACT_TAG, RELEASE_TAG)}
+    if own[RELEASE_TAG] != name:
+        raise PipelineError(f"model {name} was not made here: it lacks our tags", "python -m pipeline create-model")
+    return Release(own[ENDPOINT_TAG], name, own[CONTRACT_TAG], tags)

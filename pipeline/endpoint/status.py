@@ -1,0 +1,157 @@
+"""`status`: what an endpoint is, what it serves, and how it fares."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from pipeline.endpoint import made, session
+from pipeline.endpoint.errors import code_of
+from pipeline.endpoint.release import CONTRACT_TAG, RELEASE_TAG, VARIANT
+from pipeline.endpoint.session import ARTIFACTS, Clients, show_json
+from serving.contract import Contract
+from serving.errors import BadArtifact
+
+HELP = "show what an endpoint serves and how it fares"
+EXAMPLES = """\
+Says whether the endpoint serves the training run of your local artifacts, and CloudWatch's figures of the last hour.
+The exit code is 0 when the endpoint is in service, 1 when it is anything else, 3 when there is none.
+
+examples:
+  python -m pipeline status
+  python -m pipeline status --endpoint houses --artifacts artifacts/houses --json
+"""
+HOUR = 3600
+# What CloudWatch has of an endpoint: the metric, how an hour of it is summed up, and its unit
+FIGURES = {
+    "Invocations": ("Sum", ""),
+    "Invocation4XXErrors": ("Sum", ""),
+    "Invocation5XXErrors": ("Sum", ""),
+    "ModelLatency": ("Average", " us"),
+    "OverheadLatency": ("Average", " us"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    session.add_arguments(parser)
+    parser.add_argument("--artifacts", type=Path, default=ARTIFACTS, metavar="DIR", help="to compare with")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    clients = Clients.of(arguments)
+    found = look(clients, session.endpoint_name(arguments, arguments.artifacts), arguments.artifacts)
+    if arguments.json:
+        show_json(found)
+    else:
+        print("\n".join(f"{name.replace('_', ' '):<16}{_shown(value)}" for name, value in found.items()))
+    return 0 if found["status"] == "InService" else 1
+
+
+def look(clients: Clients, name: str, artifacts: Path) -> dict[str, Any]:
+    """All there is to say of an endpoint. Raises `PipelineError` (code 3) when there is none."""
+    described = session.describe_endpoint(clients, name)
+    tags = made.tags_of(clients, described["EndpointArn"])
+    config = made.describe(clients, made.CONFIG, described.get("EndpointConfigName", "-")) or {}
+    variant: dict[str, Any] = next(iter(config.get("ProductionVariants", ())), {})
+    model = made.describe(clients, made.MODEL, variant.get("ModelName", "-")) or {}
+    running: dict[str, Any] = next(iter(described.get("ProductionVariants", ())), {})
+    return {
+        "endpoint": name,
+        "status": described["EndpointStatus"],
+        "reason": described.get("FailureReason"),
+        "created": described["CreationTime"],
+        "changed": described["LastModifiedTime"],
+        "release": tags.get(RELEASE_TAG),
+        "config": described.get("EndpointConfigName"),
+        "model": variant.get("ModelName"),
+        "images": {one.get("ContainerHostname", "-"): one["Image"] for one in model.get("Containers", ())},
+        "instance_type": variant.get("InstanceType"),
+        "instances": running.get("CurrentInstanceCount"),
+        "wanted": running.get("DesiredInstanceCount"),
+        "scaling": scaling(clients, name),
+        "data_capture": _capture(described.get("DataCaptureConfig") or {}),
+        "contract": tags.get(CONTRACT_TAG),
+        "local_artifacts": _compared(artifacts, tags.get(CONTRACT_TAG)),
+        "last_hour": figures(clients, name),
+    }
+
+
+def scaling(clients: Clients, name: str) -> dict[str, Any] | None:
+    """The bounds of autoscaling and its targets. None: the number of instances is fixed."""
+    client, target = clients.client("application-autoscaling"), f"endpoint/{name}/variant/{VARIANT}"
+    found = client.describe_scalable_targets(ServiceNamespace="sagemaker", ResourceIds=[target])["ScalableTargets"]
+    if not found:
+        return None
+    policies = client.describe_scaling_policies(ServiceNamespace="sagemaker", ResourceId=target)["ScalingPolicies"]
+    targets = {
+        policy["PolicyName"]: policy.get("TargetTrackingScalingPolicyConfiguration", {}).get("TargetValue")
+        for policy in policies
+    }
+    return {"least": found[0]["MinCapacity"], "most": found[0]["MaxCapacity"], "targets": targets}
+
+
+def figures(clients: Clients, name: str) -> dict[str, str] | None:
+    """The endpoint's metrics of the last hour that CloudWatch has. None when they may not be read."""
+    from botocore.exceptions import ClientError
+
+    dimensions = [{"Name": "EndpointName", "Value": name}, {"Name": "VariantName", "Value": VARIANT}]
+    queries = [
+        {
+            "Id": metric.lower(),
+            "Label": metric,
+            "MetricStat": {
+                "Metric": {"Namespace": "AWS/SageMaker", "MetricName": metric, "Dimensions": dimensions},
+                "Period": HOUR,
+                "Stat": statistic,
+            },
+        }
+        for metric, (statistic, _) in FIGURES.items()
+    ]
+    now = datetime.now(UTC)
+    try:
+        answer = clients.client("cloudwatch").get_metric_data(
+            MetricDataQueries=queries, StartTime=now - timedelta(seconds=HOUR), EndTime=now
+        )
+    except ClientError as error:
+        return {"not readable": code_of(error)}
+    return {
+        one["Label"]: f"{_summed(one['Label'], one['Values']):g}{FIGURES[one['Label']][1]}"
+        for one in answer["MetricDataResults"]
+        if one["Values"]
+    }
+
+
+def _summed(metric: str, values: list[float]) -> float:
+    """An hour back may touch two periods."""
+    return sum(values) / (len(values) if FIGURES[metric][0] == "Average" else 1)
+
+
+def _capture(config: Mapping[str, Any]) -> str | None:
+    if not config.get("EnableCapture"):
+        return None
+    return f"{config.get('CurrentSamplingPercentage')} % to {config.get('DestinationS3Uri')}"
+
+
+def _compared(artifacts: Path, served: str | None) -> str | None:
+    """Whether the endpoint serves the training run of these artifacts. None when there are none here."""
+    try:
+        local = Contract.load(artifacts / "featurizer" / "model").hash
+    except (BadArtifact, OSError):
+        return None
+    return "the same training run" if local == served else f"another training run: {local}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Mapping):
+        return (
+            "\n".join(
+                f"{'' if i == 0 else ' ' * 16}{name} {_shown(one)}" for i, (name, one) in enumerate(value.items())
+            )
+            or "-"
+        )
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S %Z}"
+    return "-" if value is None else str(value)

@@ -1,0 +1,235 @@
+"""What `batch` and `autoscale` ask of AWS, checked against botocore's description of the APIs."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore.validate import ParamValidator
+
+from pipeline.endpoint import autoscale, batch, batch_files, comparison, transform
+from pipeline.endpoint.autoscale import Scaling
+from pipeline.endpoint.batch_files import Location, Rows
+from pipeline.endpoint.capacity import Capacity, Step, measure
+from pipeline.endpoint.errors import PipelineError
+from pipeline.endpoint.transform import Job
+
+MODELS = botocore.session.get_session()
+SCALING = Scaling("abalone", "AllTraffic", 1, 4, 3000.0, 300, 60)
+JOB = Job(
+    name="abalone-20260101-120000-abcd",
+    model="abalone-20260101-110000-abcd",
+    source="s3://rows/in",
+    target="s3://rows/out",
+    content_type="text/csv",
+    accept="text/csv",
+    tags={"serial-inference:endpoint": "abalone"},
+)
+
+
+def faults(service: str, operation: str, request: dict[str, Any]) -> str:
+    shape = MODELS.get_service_model(service).operation_model(operation).input_shape
+    return ParamValidator().validate(request, shape).generate_report()
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        JOB,
+        replace(JOB, split="None", content_type="application/json", accept="application/json"),
+        replace(JOB, strategy="SingleRecord", payload_mb=6, concurrent=4, instance_count=3, kms_key="key"),
+        replace(JOB, join=True, assemble="Line", input_filter="$[1:]", output_filter="$[0,-1]"),
+    ],
+)
+def test_a_job_is_what_the_api_takes(job):
+    assert faults("sagemaker", "CreateTransformJob", transform.request(job)) == ""
+
+
+def test_what_is_not_asked_for_is_left_to_the_platform():
+    asked = transform.request(JOB)
+
+    assert asked == {
+        "TransformJobName": "abalone-20260101-120000-abcd",
+        "ModelName": "abalone-20260101-110000-abcd",
+        "TransformInput": {
+            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://rows/in"}},
+            "ContentType": "text/csv",
+            "SplitType": "Line",
+        },
+        "TransformOutput": {"S3OutputPath": "s3://rows/out", "Accept": "text/csv", "AssembleWith": "None"},
+        "TransformResources": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1},
+        "Tags": [{"Key": "serial-inference:endpoint", "Value": "abalone"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("job", "reason"),
+    [
+        (replace(JOB, payload_mb=30, concurrent=4), "over 100 MB"),
+        (replace(JOB, split="None", strategy="SingleRecord"), "needs records"),
+        (replace(JOB, join=True), "needs answers like the input"),
+        (replace(JOB, join=True, assemble="Line", accept="application/json"), "needs answers like the input"),
+    ],
+)
+def test_a_job_that_would_fail_later_is_refused_now(job, reason):
+    with pytest.raises(PipelineError, match=reason) as refused:
+        transform.request(job)
+
+    assert refused.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "split", "assemble", "accept"),
+    [
+        (["rows.csv"], "Line", "None", "text/csv"),
+        (["rows.csv", "--join", "input"], "Line", "Line", "text/csv"),
+        (["rows.csv", "--output-filter", "$[-1]"], "Line", "Line", "text/csv"),
+        (["rows.json"], "None", "None", "application/json"),
+        (["rows.jsonl", "--accept", "text/csv"], "Line", "None", "text/csv"),
+        (["rows.csv", "--split", "None", "--assemble-with", "Line"], "None", "Line", "text/csv"),
+    ],
+)
+def test_the_defaults_follow_the_type(given, split, assemble, accept):
+    parser = argparse.ArgumentParser()
+    batch.add_arguments(parser)
+    arguments = parser.parse_args([*given, "--output", "out"])
+    place = Location("rows", "key")
+    content_type = batch.by_suffix(arguments.input)
+
+    job = batch.job_of(arguments, "name", "model", content_type, batch.Places(place, place, place), {})
+
+    assert (job.split, job.assemble, job.accept) == (split, assemble, accept)
+
+
+@pytest.mark.parametrize(
+    ("url", "found"), [("s3://bucket/a/b/", "a/b/"), ("s3://bucket/a", "a"), ("s3://bucket", ""), ("s3://bucket/", "")]
+)
+def test_an_address_keeps_its_last_slash(url, found):
+    assert Location.of(url) == Location("bucket", found)
+
+
+@pytest.mark.parametrize("url", ["bucket/key", "s3:///key", "https://bucket/key"])
+def test_other_addresses_are_refused(url):
+    with pytest.raises(PipelineError, match="expected s3://"):
+        Location.of(url)
+
+
+@pytest.fixture
+def headed(tmp_path: Path) -> Rows:
+    file = tmp_path / "rows.csv"
+    file.write_bytes(b"sex,length\nM,1\nF,2\n")
+    return Rows.of(file, "text/csv", lines=True)
+
+
+def test_a_header_is_refused_unless_something_is_said(headed, tmp_path):
+    with pytest.raises(PipelineError, match="begins with a header"):
+        batch_files.check_header(headed, batch_files.REFUSE, tmp_path)
+
+
+def test_a_stripped_file_has_all_its_rows_and_no_header(headed):
+    with headed.stripped() as file:
+        assert file.read_bytes() == b"M,1\nF,2\n"
+        assert file.name == "rows.csv"
+
+    assert list(headed.records()) == [b"M,1\n", b"F,2\n"]
+
+
+def test_columns_in_another_order_than_the_models_are_refused(artifacts, tmp_path):
+    header, *rows = (artifacts / "test.csv").read_text().splitlines()
+    turned = tmp_path / "turned.csv"
+    turned.write_text("\n".join(",".join(reversed(line.split(","))) for line in [header, *rows]))
+
+    batch_files.check_header(Rows.of(artifacts / "test.csv", "text/csv", lines=True), batch_files.STRIP, artifacts)
+    with pytest.raises(PipelineError, match="another order than the model"):
+        batch_files.check_header(Rows.of(turned, "text/csv", lines=True), batch_files.STRIP, artifacts)
+
+
+def test_line_ends_within_quotes_are_refused_where_lines_are_cut(tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_bytes(b'a,1\n"b\nc",2\n')
+
+    assert Rows.of(file, "text/csv", lines=False).header == b""
+    with pytest.raises(PipelineError, match="record 2 has a line end within quotes"):
+        Rows.of(file, "text/csv", lines=True)
+
+
+def test_a_sample_is_the_same_each_time_and_never_more_than_there_is():
+    assert comparison.sample_of(1000, 10) == comparison.sample_of(1000, 10)
+    assert len(set(comparison.sample_of(1000, 10))) == 10
+    assert comparison.sample_of(3, 10) == [0, 1, 2]
+
+
+def test_the_scaling_requests_are_what_the_api_takes():
+    service = "application-autoscaling"
+
+    assert faults(service, "RegisterScalableTarget", autoscale.target_request(SCALING, {"key": "value"})) == ""
+    assert faults(service, "PutScalingPolicy", autoscale.policy_request(SCALING)) == ""
+    assert faults(service, "DeregisterScalableTarget", SCALING.address) == ""
+
+
+def test_the_policy_tracks_invocations_per_instance():
+    asked = autoscale.policy_request(SCALING)
+
+    assert asked["ResourceId"] == "endpoint/abalone/variant/AllTraffic"
+    assert asked["ScalableDimension"] == "sagemaker:variant:DesiredInstanceCount"
+    assert asked["TargetTrackingScalingPolicyConfiguration"] == {
+        "TargetValue": 3000.0,
+        "PredefinedMetricSpecification": {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"},
+        "ScaleInCooldown": 300,
+        "ScaleOutCooldown": 60,
+    }
+
+
+def test_a_known_target_gets_no_tags():
+    assert "Tags" not in autoscale.target_request(SCALING, {})
+
+
+@pytest.mark.parametrize(
+    ("status", "name", "reason"), [("Updating", None, "is Updating"), ("InService", "other", "no variant other")]
+)
+def test_an_endpoint_that_cannot_be_scaled_is_refused(status, name, reason):
+    described = {
+        "EndpointName": "abalone",
+        "EndpointStatus": status,
+        "ProductionVariants": [{"VariantName": "AllTraffic"}],
+    }
+
+    with pytest.raises(PipelineError, match=reason):
+        autoscale.find_variant(described, name)
+
+
+def step(concurrency: int, per_second: float, p99: float, failures: int = 0) -> Step:
+    return Step(concurrency, per_second, p99 / 2, p99, failures)
+
+
+@pytest.mark.parametrize(
+    ("steps", "instances", "target"),
+    [
+        ([step(1, 10, 50), step(2, 20, 80), step(4, 40, 300)], 1, 600),
+        ([step(1, 10, 50), step(2, 20, 80), step(4, 40, 90, failures=1)], 2, 300),
+        ([step(1, 20, 50), step(2, 15, 80)], 1, 600),
+        ([step(1, 0.01, 50)], 1, 1),
+    ],
+)
+def test_the_target_is_half_of_the_best_good_rate_of_an_instance_in_a_minute(steps, instances, target):
+    assert Capacity(steps, instances, 200.0).target == target
+
+
+def test_measuring_ends_at_the_first_failure():
+    said: list[str] = []
+    answers = iter([0.001] * 5)
+
+    capacity = measure(lambda: next(answers, "it broke"), 1000.0, 0.0001, 64, 1, said.append)
+
+    assert capacity.steps[-1].failures
+    assert "it broke" in said[-1]
+    assert len(said) == len(capacity.steps) < 7
+
+
+def test_measuring_needs_one_request_in_time():
+    with pytest.raises(PipelineError, match="one request at a time is not answered in time"):
+        measure(lambda: 0.5, 100.0, 0.001, 4, 1, lambda _: None)

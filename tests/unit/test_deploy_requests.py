@@ -1,0 +1,619 @@
+"""What `deploy` asks of AWS, request by request, and what it says when AWS refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import pytest
+from botocore import exceptions as boto
+from botocore.validate import ParamValidator
+
+from pipeline.cli import main
+from pipeline.endpoint import deploy, errors, images, made, release, storage
+from pipeline.endpoint.errors import FAILED, NOT_FOUND, TIMEOUT, WRONG, PipelineError
+from pipeline.endpoint.hosting import Hosting
+from pipeline.endpoint.plan import Plan
+from pipeline.endpoint.session import Clients
+from serving import artifact
+from serving.contract import Contract
+
+ACCOUNT = "123456789012"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/SageMakerServing"
+DIGEST = "sha256:" + "a" * 64
+REGISTRY = f"{ACCOUNT}.dkr.ecr.eu-central-1.amazonaws.com/serial-inference"
+ENV = {"AWS_REGION": "eu-central-1"}
+IMAGES = [f"--{stage}-image={REGISTRY}/{stage}@{DIGEST}" for stage in release.STAGES]
+DEPLOY = ("deploy", "--dry-run", "--endpoint", "houses", "--role", ROLE, *IMAGES)
+NAME = re.compile(r"houses-\d{8}-\d{6}-[0-9a-f]{4}")
+Answer = Mapping[str, Any]
+
+
+@pytest.fixture(scope="module")
+def requests(artifacts: Path) -> Callable[..., list[dict[str, Any]]]:
+    """Run a dry run; the requests that it prints."""
+
+    @cache
+    def run(*more: str) -> list[dict[str, Any]]:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            code = main([*DEPLOY, "--artifacts", str(artifacts), *more], ENV)
+        assert code == 0
+        found: list[dict[str, Any]] = json.loads(printed.getvalue())
+        return found
+
+    return run
+
+
+def of(requests: list[dict[str, Any]], operation: str) -> dict[str, Any]:
+    """The one request of an operation, with the release's name as RELEASE."""
+    [found] = [one["params"] for one in requests if one["operation"] == operation]
+    made: dict[str, Any] = json.loads(NAME.sub("RELEASE", json.dumps(found)))
+    return made
+
+
+def tags(artifacts: Path, **more: str) -> list[dict[str, str]]:
+    own = {
+        "serial-inference:endpoint": "houses",
+        "serial-inference:release": "RELEASE",
+        "serial-inference:contract": Contract.load(artifacts / "predictor" / "model").hash,
+    }
+    return [{"Key": key, "Value": value} for key, value in {**more, **own}.items()]
+
+
+def test_the_model_is_two_named_containers_by_digest(requests: Any, artifacts: Path) -> None:
+    where = f"s3://sagemaker-eu-central-1-{ACCOUNT}/serial-inference/houses/RELEASE"
+
+    made = of(requests(), "CreateModel")
+
+    assert made == {
+        "ModelName": "RELEASE",
+        "ExecutionRoleArn": ROLE,
+        "Containers": [
+            {
+                "ContainerHostname": "featurizer",
+                "Image": f"{REGISTRY}/featurizer@{DIGEST}",
+                "ModelDataUrl": f"{where}/featurizer/model.tar.gz",
+                "Environment": {
+                    "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": "application/x-npy",
+                    "MODEL_SERVER_MAX_RESPONSE": "5242880",
+                },
+            },
+            {
+                "ContainerHostname": "predictor",
+                "Image": f"{REGISTRY}/predictor@{DIGEST}",
+                "ModelDataUrl": f"{where}/predictor/model.tar.gz",
+                "Environment": {},
+            },
+        ],
+        "Tags": tags(artifacts),
+    }
+
+
+def test_a_network_is_the_models(requests: Any) -> None:
+    made = of(requests("--subnets", "s1", "s2", "--security-groups", "g1", "--network-isolation"), "CreateModel")
+
+    assert made["VpcConfig"] == {"Subnets": ["s1", "s2"], "SecurityGroupIds": ["g1"]}
+    assert made["EnableNetworkIsolation"] is True
+
+
+def test_the_endpoint_config_has_what_was_asked_for_and_no_more(requests: Any, artifacts: Path) -> None:
+    variant = {
+        "VariantName": "AllTraffic",
+        "ModelName": "RELEASE",
+        "InitialInstanceCount": 1,
+        "InstanceType": "ml.m5.xlarge",
+        "InitialVariantWeight": 1.0,
+    }
+    given = ("--instance-type", "ml.c5.large", "--instance-count", "3", "--health-check-timeout", "90",
+             "--download-timeout", "120", "--volume-kms-key", "key", "--volume-size", "20", "--tags", "team=a b",
+             "--data-capture", "25", "--capture-to", "s3://mine/capture")  # fmt: skip
+
+    plain, full = of(requests(), "CreateEndpointConfig"), of(requests(*given), "CreateEndpointConfig")
+
+    assert plain == {"EndpointConfigName": "RELEASE", "ProductionVariants": [variant], "Tags": tags(artifacts)}
+    assert full == {
+        "EndpointConfigName": "RELEASE",
+        "ProductionVariants": [
+            {
+                **variant,
+                "InstanceType": "ml.c5.large",
+                "InitialInstanceCount": 3,
+                "VolumeSizeInGB": 20,
+                "ModelDataDownloadTimeoutInSeconds": 120,
+                "ContainerStartupHealthCheckTimeoutInSeconds": 90,
+            }
+        ],
+        "KmsKeyId": "key",
+        "DataCaptureConfig": {
+            "EnableCapture": True,
+            "InitialSamplingPercentage": 25,
+            "DestinationS3Uri": "s3://mine/capture",
+            "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
+            "CaptureContentTypeHeader": {
+                "CsvContentTypes": ["text/csv"],
+                "JsonContentTypes": ["application/json", "application/jsonlines"],
+            },
+        },
+        "Tags": tags(artifacts, team="a b"),
+    }
+
+
+def test_the_endpoint_is_made_of_the_config_and_tagged(requests: Any, artifacts: Path) -> None:
+    made = of(requests(), "CreateEndpoint")
+
+    assert made == {"EndpointName": "houses", "EndpointConfigName": "RELEASE", "Tags": tags(artifacts)}
+
+
+def test_every_request_of_s3_names_the_buckets_owner(requests: Any) -> None:
+    sent = [one["params"] for one in requests("--kms-key", "alias/k") if one["service"] == "s3"]
+
+    assert {one["ExpectedBucketOwner"] for one in sent} == {ACCOUNT}
+    puts = [one for one in sent if "Key" in one]
+    assert [one["Key"].rpartition("/houses/")[2].partition("/")[2] for one in puts] == [
+        "featurizer/model.tar.gz",
+        "predictor/model.tar.gz",
+    ]
+    assert {(one["ServerSideEncryption"], one["SSEKMSKeyId"]) for one in puts} == {("aws:kms", "alias/k")}
+
+
+def test_nothing_is_made_before_all_was_found(requests: Any) -> None:
+    order = [one["operation"] for one in requests()]
+
+    assert order == [
+        *("DescribeEndpoint", "DescribeImages", "DescribeImages", "GetCallerIdentity"),
+        *("HeadBucket", "PutObject", "PutObject", "CreateModel", "CreateEndpointConfig", "CreateEndpoint"),
+        "DescribeEndpoint",
+    ]
+
+
+def test_images_are_those_of_the_tag_when_none_are_given(artifacts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["deploy", "--dry-run", "--role", ROLE, "--tag", "0123456789ab", "--artifacts", str(artifacts)]
+
+    assert main(given, {**ENV, "REPOSITORY_PREFIX": "mine"}) == 0
+
+    sent = json.loads(capsys.readouterr().out)
+    asked = [one["params"] for one in sent if one["operation"] == "DescribeImages"]
+    assert asked == [
+        {"repositoryName": f"mine/{stage}", "imageIds": [{"imageTag": "0123456789ab"}]} for stage in release.STAGES
+    ]
+
+
+def test_each_request_is_as_aws_describes_it(requests: Any) -> None:
+    for one in requests("--data-capture", "1") + requests("--update", "--strategy", "linear"):
+        model = boto3.client(one["service"], region_name="eu-central-1").meta.service_model
+        shape = model.operation_model(one["operation"]).input_shape
+
+        assert not ParamValidator().validate(one["params"], shape).has_errors() if shape else not one["params"]
+        assert_patterns(one["params"], shape)
+
+
+def assert_patterns(given: Any, shape: Any) -> None:
+    """botocore checks types and sizes, but leaves the patterns and the enums to AWS."""
+    if shape is None:
+        return
+    if shape.type_name == "structure":
+        for name, value in given.items():
+            assert_patterns(value, shape.members[name])
+    elif shape.type_name == "list":
+        for value in given:
+            assert_patterns(value, shape.member)
+    elif shape.type_name == "string":
+        pattern = shape.metadata.get("pattern", ".*").replace("\\p{L}\\p{Z}\\p{N}", "\\w\\s")
+        assert re.fullmatch(pattern, given, re.DOTALL), (given, pattern)
+        assert given in getattr(shape, "enum", []) or not getattr(shape, "enum", [])
+
+
+@pytest.mark.parametrize(
+    ("given", "policy"),
+    [
+        (
+            [],
+            {
+                "TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0},
+                "TerminationWaitInSeconds": 0,
+            },
+        ),
+        (
+            ["--strategy", "canary", "--step", "5", "--wait", "300", "--bake", "600"],
+            {
+                "TrafficRoutingConfiguration": {
+                    "Type": "CANARY",
+                    "WaitIntervalInSeconds": 300,
+                    "CanarySize": {"Type": "CAPACITY_PERCENT", "Value": 5},
+                },
+                "TerminationWaitInSeconds": 600,
+            },
+        ),
+        (
+            ["--strategy", "linear", "--wait", "60"],
+            {
+                "TrafficRoutingConfiguration": {
+                    "Type": "LINEAR",
+                    "WaitIntervalInSeconds": 60,
+                    "LinearStepSize": {"Type": "CAPACITY_PERCENT", "Value": 10},
+                },
+                "TerminationWaitInSeconds": 0,
+            },
+        ),
+    ],
+    ids=["all-at-once", "canary", "linear"],
+)
+def test_an_update_moves_traffic_as_told(requests: Any, given: list[str], policy: dict[str, Any]) -> None:
+    sent = of(requests("--update", *given), "UpdateEndpoint")
+
+    assert sent == {
+        "EndpointName": "houses",
+        "EndpointConfigName": "RELEASE",
+        "RetainAllVariantProperties": True,
+        "ExcludeRetainedVariantProperties": [{"VariantPropertyType": "DataCaptureConfig"}],
+        "DeploymentConfig": {"BlueGreenUpdatePolicy": policy},
+    }
+
+
+def test_alarms_roll_an_update_back_and_a_given_count_replaces_autoscalings(requests: Any) -> None:
+    sent = of(requests("--update", "--alarm", "a", "--alarm", "b", "--instance-count", "2"), "UpdateEndpoint")
+
+    assert sent["DeploymentConfig"]["AutoRollbackConfiguration"] == {"Alarms": [{"AlarmName": "a"}, {"AlarmName": "b"}]}
+    assert sent["RetainAllVariantProperties"] is False
+    assert "ExcludeRetainedVariantProperties" not in sent
+
+
+@pytest.mark.parametrize(
+    ("given", "env", "reason", "next_step"),
+    [
+        ([], {}, "no AWS region is set", "give --region"),
+        (["--role", "arn:aws:iam::1:user/me"], ENV, "is no role's ARN", "arn:aws:iam::ACCOUNT:role/NAME"),
+        (["--endpoint", "not_a_name"], ENV, "expected letters, digits and hyphens", "give another name"),
+        (["--subnets", "s1"], ENV, "a VPC needs both", "--security-groups together"),
+        (["--strategy", "canary"], ENV, "--strategy is about an update", "add --update"),
+        (["--update", "--step", "20"], ENV, "need shifts", "--strategy canary or linear"),
+        (["--update", "--strategy", "linear", "--step", "5"], ENV, "--step 5", "expected 10 to 50 percent"),
+        (["--artifacts", "nowhere"], ENV, "there is no model directory nowhere", "python -m pipeline train"),
+        (["--featurizer-image", "featurizer"], ENV, "'featurizer' is no image URI", "expected HOST/NAME:TAG"),
+        (["--tags", *(f"k{i}=v" for i in range(8))], ENV, "8 tags", "give 7 at most"),
+    ],
+)
+def test_wrong_arguments_end_with_2_and_the_next_step(
+    artifacts: Path,
+    capsys: pytest.CaptureFixture[str],
+    given: list[str],
+    env: dict[str, str],
+    reason: str,
+    next_step: str,
+) -> None:
+    code = main([*DEPLOY, "--artifacts", str(artifacts), *given], {"AWS_PROFILE": "", **env})
+
+    said = capsys.readouterr()
+    assert code == WRONG, said.err
+    assert reason in said.err
+    assert next_step in said.err.partition("next: ")[2]
+    assert said.out == ""
+
+
+@pytest.mark.parametrize("given", ["team", "aws:x=1", "serial-inference:endpoint=x", "=x"])
+def test_tags_that_aws_or_we_own_are_refused(capsys: pytest.CaptureFixture[str], given: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*DEPLOY, "--tags", given], ENV)
+
+    assert ended.value.code == WRONG
+    assert "--tags" in capsys.readouterr().err
+
+
+def test_a_role_is_asked_for_and_machines_get_the_error_as_json(
+    artifacts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["deploy", "--dry-run", "--json", "--artifacts", str(artifacts)], ENV)
+
+    said = json.loads(capsys.readouterr().err)
+    assert code == said["exit_code"] == WRONG
+    assert said["error"] == "which role may SageMaker take?"
+    assert "SAGEMAKER_ROLE_ARN" in said["next_step"]
+
+
+def test_artifacts_of_two_training_runs_are_refused(artifacts: Path, tmp_path: Path) -> None:
+    for stage, run in (("featurizer", 1), ("predictor", 2)):
+        contract = Contract.load(artifacts / stage / "model")
+        model = tmp_path / stage / "model"
+        model.mkdir(parents=True)
+        (model / "contract.json").write_text(replace(contract, training={"run": run}).to_json())
+        artifact.write_manifest(model)
+
+    with pytest.raises(PipelineError, match="are of two training runs") as refused:
+        release.sound_contract(tmp_path)
+
+    assert "python -m pipeline train" in refused.value.next_step
+
+
+class Aws:
+    """Stands in for AWS: notes every operation, and answers each with the next of its answers, the last for ever."""
+
+    def __init__(self, **answers: list[Answer] | Answer) -> None:
+        self.answers = answers
+        self.asked: list[str] = []
+
+    def attach(self, client: Any) -> None:
+        client.meta.events.register("before-call", self.answer)
+
+    def answer(self, model: Any, **_: object) -> tuple[SimpleNamespace, Answer]:
+        self.asked.append(model.name)
+        known = self.answers.get(model.name, {})
+        if model.name == "DescribeEndpoint" and "DeleteEndpoint" in self.asked:
+            known = GONE
+        answer = (known.pop(0) if len(known) > 1 else known[0]) if isinstance(known, list) else known
+        status = 400 if "Error" in answer else 200
+        return SimpleNamespace(status_code=status, headers={}), {"ResponseMetadata": {}, **answer}
+
+
+def refused(code: str, message: str = "no") -> Answer:
+    return {"Error": {"Code": code, "Message": message}}
+
+
+def clients(aws: Aws) -> Clients:
+    return Clients("eu-central-1", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, prepare=aws.attach)
+
+
+def plan(aws: Aws, artifacts: Path) -> Plan:
+    new = release.Release("houses", "houses-20260101-000000-abcd", "hash", {})
+    found = {stage: f"{REGISTRY}/{stage}@{DIGEST}" for stage in release.STAGES}
+    return Plan(clients(aws), new, artifacts, "bucket", None, ROLE, found, Hosting())
+
+
+def of_type(media_type: str) -> Answer:
+    return {"imageDetails": [{"imageDigest": DIGEST, "imageManifestMediaType": media_type}]}
+
+
+GONE = refused("ValidationException", 'Could not find endpoint "x"')
+IDENTITY = {"Account": ACCOUNT}
+
+
+def described(status: str, **more: str) -> Answer:
+    return {"EndpointStatus": status, "EndpointConfigName": "houses-20260101-000000-abcd", **more}
+
+
+def test_an_endpoint_that_fails_leaves_nothing_and_shows_the_last_words(
+    artifacts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = described("Failed", FailureReason="no ping")
+    aws = Aws(
+        GetCallerIdentity=IDENTITY,
+        DescribeEndpoint=[described("Creating"), failed],
+        DescribeLogStreams={"logStreams": [{"logStreamName": "AllTraffic/i-1/predictor"}]},
+        GetLogEvents={"events": [{"message": "BadArtifact: model.json is damaged"}]},
+    )
+
+    with pytest.raises(PipelineError, match="endpoint houses is Failed: no ping") as error:
+        deploy.create(plan(aws, artifacts), timeout=60)
+
+    assert error.value.code == FAILED
+    assert aws.asked[-5:] == [
+        *("DeleteEndpoint", "DescribeEndpoint", "DeleteEndpointConfig", "DeleteModel", "DeleteObjects"),
+    ]
+    assert "last words in AllTraffic/i-1/predictor:\n  BadArtifact: model.json" in capsys.readouterr().err
+
+
+def test_a_refused_config_takes_the_model_and_the_artifacts_with_it(artifacts: Path) -> None:
+    aws = Aws(GetCallerIdentity=IDENTITY, CreateEndpointConfig=refused("ResourceLimitExceeded"))
+
+    with pytest.raises(boto.ClientError):
+        deploy.create(plan(aws, artifacts), timeout=60)
+
+    assert aws.asked[-3:] == ["DeleteEndpointConfig", "DeleteModel", "DeleteObjects"]
+
+
+def test_ctrl_c_leaves_nothing(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_seconds: float) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    aws = Aws(GetCallerIdentity=IDENTITY, DescribeEndpoint=described("Creating"))
+    monkeypatch.setattr("time.sleep", interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        deploy.create(plan(aws, artifacts), timeout=60)
+
+    assert aws.asked[-3:] == ["DeleteEndpointConfig", "DeleteModel", "DeleteObjects"]
+    assert "DeleteEndpoint" in aws.asked
+
+
+def test_an_endpoint_that_somebody_else_made_first_is_not_deleted(artifacts: Path) -> None:
+    aws = Aws(
+        GetCallerIdentity=IDENTITY,
+        CreateEndpoint=refused("ValidationException", "Cannot create already existing endpoint"),
+        DescribeEndpoint={**described("InService"), "EndpointConfigName": "theirs"},
+    )
+
+    with pytest.raises(boto.ClientError):
+        deploy.create(plan(aws, artifacts), timeout=60)
+
+    assert "DeleteEndpoint" not in aws.asked
+    assert "DeleteModel" in aws.asked
+
+
+def test_an_endpoint_that_takes_too_long_ends_with_4_and_is_deleted(artifacts: Path) -> None:
+    aws = Aws(GetCallerIdentity=IDENTITY, DescribeEndpoint=described("Creating"))
+
+    with pytest.raises(PipelineError, match="is still Creating") as error:
+        deploy.create(plan(aws, artifacts), timeout=0.3)
+
+    assert error.value.code == TIMEOUT
+    assert "DeleteEndpoint" in aws.asked
+
+
+def test_a_model_whose_name_is_taken_is_refused_though_the_sdk_would_go_on(artifacts: Path) -> None:
+    taken = refused("ValidationException", 'Cannot create already existing model "arn"')
+    aws = Aws(GetCallerIdentity=IDENTITY, CreateModel=taken)
+
+    with pytest.raises(PipelineError, match="already existing model"):
+        deploy.create(plan(aws, artifacts), timeout=60)
+
+    assert "CreateEndpointConfig" not in aws.asked
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "reason"),
+    [
+        (refused("ImageNotFoundException"), NOT_FOUND, "there is no image serial-inference/featurizer:t"),
+        (of_type("application/vnd.oci.image.index.v1+json"), FAILED, "manifest type application/vnd.oci.image.index"),
+        (of_type("application/vnd.oci.image.manifest.v1+json"), FAILED, "SageMaker takes application/vnd.docker"),
+    ],
+)
+def test_an_image_that_sagemaker_would_refuse_is_refused_with_what_makes_it(
+    answer: Answer, code: int, reason: str
+) -> None:
+    aws = Aws(
+        DescribeRepositories={"repositories": [{"repositoryUri": f"{REGISTRY}/featurizer"}]}, DescribeImages=answer
+    )
+
+    with pytest.raises(PipelineError) as error:
+        images.find_images(clients(aws), "serial-inference", "t", {})
+
+    assert error.value.code == code
+    assert reason in error.value.message
+    assert "./build_and_push.sh" in error.value.next_step
+
+
+@pytest.mark.parametrize(("platform", "accepted"), [("amd64", True), ("arm64", False)])
+def test_a_docker_list_of_manifests_must_have_one_for_amd64(platform: str, accepted: bool) -> None:
+    manifests = [{"platform": {"os": "linux", "architecture": platform}}]
+    aws = Aws(
+        DescribeImages=of_type(images.DOCKER_LIST),
+        BatchGetImage={"images": [{"imageManifest": json.dumps({"manifests": manifests})}]},
+    )
+    given = dict.fromkeys(release.STAGES, f"{REGISTRY}/one:t")
+
+    if accepted:
+        found = images.find_images(clients(aws), "p", "t", given)
+        assert set(found.values()) == {f"{REGISTRY}/one@{DIGEST}"}
+    else:
+        with pytest.raises(PipelineError, match="is not for linux/amd64"):
+            images.find_images(clients(aws), "p", "t", given)
+
+
+def test_a_bucket_of_another_account_is_never_written(artifacts: Path) -> None:
+    aws = Aws(GetCallerIdentity=IDENTITY, HeadBucket=refused("403"))
+
+    with pytest.raises(PipelineError, match="is not owned by account") as error:
+        deploy.create(plan(aws, artifacts), timeout=60)
+
+    assert "--bucket" in error.value.next_step
+    assert "PutObject" not in aws.asked
+
+
+def test_a_missing_bucket_is_made_private_and_encrypted() -> None:
+    aws = Aws(GetCallerIdentity=IDENTITY, HeadBucket=refused("404"))
+
+    storage.ensure_bucket(clients(aws), "bucket")
+
+    assert aws.asked[-3:] == ["CreateBucket", "PutPublicAccessBlock", "PutBucketEncryption"]
+
+
+def refusal(code: str, message: str = "why") -> boto.ClientError:
+    return boto.ClientError({"Error": {"Code": code, "Message": message}}, "CreateModel")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "next_step"),
+    [
+        (refusal("AccessDeniedException"), FAILED, "docs/iam/"),
+        (refusal("ExpiredToken"), FAILED, "renew your credentials"),
+        (refusal("InvalidClientTokenId"), FAILED, "check AWS_ACCESS_KEY_ID"),
+        (refusal("ThrottlingException"), FAILED, "wait a minute"),
+        (refusal("ResourceLimitExceeded"), FAILED, "Service Quotas"),
+        (refusal("RepositoryNotFoundException"), NOT_FOUND, "./build_and_push.sh"),
+        (refusal("ValidationException", 'Could not find model "m"'), NOT_FOUND, "check the name and --region"),
+        (refusal("ValidationException", "1 validation error"), FAILED, "change what it refuses"),
+        (boto.NoCredentialsError(), FAILED, "--profile NAME"),
+        (boto.NoRegionError(), WRONG, "--region"),
+        (boto.ProfileNotFound(profile="x"), WRONG, "aws configure list-profiles"),
+        (boto.EndpointConnectionError(endpoint_url="http://x"), FAILED, "AWS_ENDPOINT_URL"),
+        (boto.ReadTimeoutError(endpoint_url="http://x"), TIMEOUT, "run it again"),
+        (boto.ParamValidationError(report="x"), WRONG, "change the argument"),
+    ],
+    ids=lambda value: getattr(value, "operation_name", "") and errors.code_of(value),
+)
+def test_what_boto_raises_is_one_line_with_the_next_step(error: Any, code: int, next_step: str) -> None:
+    explained = errors.explain(error)
+
+    assert explained.code == code
+    assert next_step in explained.next_step
+    assert "\n" not in explained.message
+
+
+def test_no_credentials_are_needed_by_a_dry_run_and_asked_for_by_a_real_one(
+    artifacts: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    given = [one for one in DEPLOY if one != "--dry-run"]
+
+    code = main([*given, "--artifacts", str(artifacts)], ENV)
+
+    assert code == FAILED
+    assert "no AWS credentials" in (said := capsys.readouterr().err)
+    assert "python -m local_test up" in said
+
+
+def test_an_endpoint_that_exists_is_not_deployed_over() -> None:
+    with pytest.raises(PipelineError, match="exists already") as live:
+        deploy.refuse_existing({"EndpointName": "houses", "EndpointStatus": "InService"})
+    with pytest.raises(PipelineError, match="is Failed") as failed:
+        deploy.refuse_existing({"EndpointName": "houses", "EndpointStatus": "Failed"})
+
+    assert "--update" in live.value.next_step
+    assert "delete" in failed.value.next_step
+
+
+def test_names_of_releases_fit_and_tell_whose_they_are() -> None:
+    long = "a" * 63
+
+    first, second = (release.new_release(long, "hash", {}).name for _ in range(2))
+
+    assert first != second
+    assert len(first) == release.LONGEST_NAME
+    assert release.is_release_of(long, first)
+    assert release.is_release_of("houses", "houses-20260101-000000-abcd")
+    assert not release.is_release_of("houses", "houses-new-20260101-000000-abcd")
+
+
+def test_what_another_endpoints_tag_claims_is_left_alone() -> None:
+    name = "houses-20260101-000000-abcd"
+    listed = {"Models": [{"ModelName": name, "ModelArn": f"arn:aws:sagemaker:eu-central-1:{ACCOUNT}:model/{name}"}]}
+
+    def found(tags: list[dict[str, str]]) -> list[str]:
+        return made.find_made(clients(Aws(ListModels=listed, ListTags={"Tags": tags})), made.MODEL, "houses")
+
+    assert found([{"Key": "serial-inference:endpoint", "Value": "houses"}]) == [name]
+    assert found([]) == [name]
+    assert found([{"Key": "serial-inference:endpoint", "Value": "houses-2"}]) == []
+
+
+def test_only_one_module_knows_the_sagemaker_sdk() -> None:
+    package = Path(release.__file__).parent
+    imports = re.compile(r"import_module\(\"sagemaker|^\s*(import|from) sagemaker", re.MULTILINE)
+
+    knowing = [path.name for path in package.glob("*.py") if imports.search(path.read_text())]
+
+    assert knowing == ["model.py"]
+
+
+def test_the_clients_go_where_the_environment_says() -> None:
+    env = {"AWS_ENDPOINT_URL": "http://127.0.0.1:4566", "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": "http://127.0.0.1:8080"}
+
+    assert Clients("r", env).endpoint_url("s3") == "http://127.0.0.1:4566"
+    assert Clients("r", env).endpoint_url("sagemaker-runtime") == "http://127.0.0.1:8080"
+    assert Clients("r", {**env, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}).endpoint_url("s3") is None
+    assert Clients("r", env).local
+    assert not Clients("r", {}).local
