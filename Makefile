@@ -33,7 +33,7 @@ lint: setup ## check style, types and shell scripts
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
-	@.venv/bin/shellcheck tools/*.sh requirements/*.sh serving/bin/* .ci/run
+	@.venv/bin/shellcheck build_and_push.sh tools/*.sh requirements/*.sh serving/bin/* .ci/run
 
 train: setup ## train both stages anew
 	@$(PYTHON) -m pipeline train
