@@ -1,0 +1,212 @@
+"""docs/iam/: what the policies allow exists, is no more than is needed, and is all that the commands ask for."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore import xform_name
+
+ROOT = Path(__file__).resolve().parents[2]
+POLICIES = sorted((ROOT / "docs" / "iam").glob("*.json"))
+IDS = [path.stem for path in POLICIES]
+LONGEST = 6144  # characters that are no white space, of a managed policy
+
+# Actions of other names than the operations that they allow. "": no operation needs it alone.
+ACTIONS = {
+    "iam:PassRole": "",  # asked for by CreateModel, not called
+    "s3:ListBucket": "ListObjectsV2",
+    "s3:PutBucketPublicAccessBlock": "PutPublicAccessBlock",
+    "s3:PutEncryptionConfiguration": "PutBucketEncryption",
+}
+ALLOWED_BY = {
+    "s3:HeadBucket": "s3:ListBucket",
+    "s3:ListObjectsV2": "s3:ListBucket",
+    "s3:HeadObject": "s3:GetObject",
+    "s3:DeleteObjects": "s3:DeleteObject",
+    "s3:PutPublicAccessBlock": "s3:PutBucketPublicAccessBlock",
+    "s3:PutBucketEncryption": "s3:PutEncryptionConfiguration",
+    "sts:GetCallerIdentity": "",  # everybody may
+}
+SERVICES = {"sagemaker": ("sagemaker", "sagemaker-runtime")}
+
+# What AWS lets nobody limit to a resource, and why it is needed
+EVERY_RESOURCE = {
+    "ecr:GetAuthorizationToken": "the token is the registry's",
+    "sagemaker:ListModels": "a list has no resource",
+    "sagemaker:ListEndpointConfigs": "a list has no resource",
+    "sagemaker:ListEndpoints": "a list has no resource",
+    "sagemaker:ListTransformJobs": "a list has no resource",
+    "application-autoscaling:DescribeScalableTargets": "no resource in AWS's table of actions",
+    "application-autoscaling:DescribeScalingPolicies": "no resource in AWS's table of actions",
+    "application-autoscaling:DescribeScalingActivities": "no resource in AWS's table of actions",
+    "cloudwatch:GetMetricData": "metrics have no ARN",
+    "cloudwatch:GetMetricStatistics": "metrics have no ARN",
+    "cloudwatch:ListMetrics": "metrics have no ARN",
+    "cloudwatch:PutMetricData": "metrics have no ARN; a condition names the namespaces",
+    "ec2:DescribeDhcpOptions": "EC2's Describe has no resource",
+    "ec2:DescribeNetworkInterfaces": "EC2's Describe has no resource",
+    "ec2:DescribeSecurityGroups": "EC2's Describe has no resource",
+    "ec2:DescribeSubnets": "EC2's Describe has no resource",
+    "ec2:DescribeVpcs": "EC2's Describe has no resource",
+}
+
+
+@cache
+def operations(service: str) -> frozenset[str]:
+    session = botocore.session.get_session()
+    names = SERVICES.get(service, (service,))
+    return frozenset(name for model in names for name in session.get_service_model(model).operation_names)
+
+
+def listed(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def statements(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(path.read_text())["Statement"]
+    return found
+
+
+def policy(name: str) -> list[dict[str, Any]]:
+    return statements(ROOT / "docs" / "iam" / f"{name}.json")
+
+
+def allowed(name: str) -> set[str]:
+    return {action for statement in policy(name) for action in listed(statement["Action"])}
+
+
+def resources(name: str, action: str) -> list[str]:
+    found = [one for one in policy(name) if action in listed(one["Action"])]
+    return [resource for one in found for resource in listed(one["Resource"])]
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=IDS)
+def test_every_action_is_one_that_aws_has(path: Path) -> None:
+    for action in (action for one in statements(path) for action in listed(one["Action"])):
+        service, _, name = action.partition(":")
+        assert ACTIONS.get(action, name) in {"", *operations(service)}, action
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=IDS)
+def test_no_action_has_a_wildcard_and_none_is_given_twice(path: Path) -> None:
+    actions = [(a, r) for s in statements(path) for a in listed(s["Action"]) for r in listed(s.get("Resource", []))]
+
+    assert not any("*" in action or "?" in action for action, _ in actions)
+    assert len(actions) == len(set(actions))
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=IDS)
+def test_every_resource_is_named_where_aws_lets_one_name_it(path: Path) -> None:
+    open_to_all = {a for s in statements(path) if "*" in listed(s.get("Resource", [])) for a in listed(s["Action"])}
+
+    assert open_to_all - EVERY_RESOURCE.keys() == set()
+
+
+def test_no_reason_is_given_for_what_no_policy_has() -> None:
+    assert EVERY_RESOURCE.keys() - {action for name in IDS for action in allowed(name)} == set()
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=IDS)
+def test_a_policy_is_whole_and_short_enough(path: Path) -> None:
+    document = json.loads(path.read_text())
+
+    assert document["Version"] == "2012-10-17"
+    assert {one["Effect"] for one in document["Statement"]} == {"Allow"}
+    assert all(re.fullmatch("[A-Za-z0-9]+", one["Sid"]) for one in document["Statement"])
+    assert len({one["Sid"] for one in document["Statement"]}) == len(document["Statement"])
+    assert len("".join(path.read_text().split())) <= LONGEST
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=IDS)
+def test_every_arn_is_of_the_owners_account_and_region(path: Path) -> None:
+    arns = [r for s in statements(path) for r in listed(s.get("Resource", [])) if r != "*"]
+    places = {tuple(arn.split(":")[3:5]) for arn in arns}
+
+    assert places <= {("REGION", "ACCOUNT"), ("", "ACCOUNT"), ("", "")}
+    assert all("sagemaker-REGION-ACCOUNT" in arn for arn in arns if arn.split(":")[4] == "")
+
+
+def test_the_role_can_be_passed_to_sagemaker_only() -> None:
+    (passing,) = (one for one in policy("deployer") if "iam:PassRole" in one["Action"])
+
+    assert passing["Action"] == ["iam:PassRole"]
+    assert passing["Resource"] == "arn:aws:iam::ACCOUNT:role/serial-inference-execution"
+    assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
+
+
+def test_only_sagemaker_takes_the_execution_role_and_for_this_account_only() -> None:
+    (trust,) = policy("execution-role-trust")
+
+    assert trust["Principal"] == {"Service": "sagemaker.amazonaws.com"}
+    assert trust["Action"] == "sts:AssumeRole"
+    assert trust["Condition"] == {"StringEquals": {"aws:SourceAccount": "ACCOUNT"}}
+
+
+def test_metrics_are_written_to_sagemakers_namespaces_only() -> None:
+    (writing,) = (one for one in policy("execution-role") if "cloudwatch:PutMetricData" in one["Action"])
+
+    assert all("sagemaker" in name.lower() for name in writing["Condition"]["StringLike"]["cloudwatch:namespace"])
+
+
+def test_who_invokes_can_do_nothing_else() -> None:
+    assert allowed("invoker") == {"sagemaker:InvokeEndpoint"}
+    assert resources("invoker", "sagemaker:InvokeEndpoint") == [
+        "arn:aws:sagemaker:REGION:ACCOUNT:endpoint/serial-inference-abalone"
+    ]
+
+
+def test_who_builds_cannot_delete_and_touches_nothing_but_the_registry() -> None:
+    assert not any("Delete" in action for action in allowed("build"))
+    assert {action.partition(":")[0] for action in allowed("build")} == {"ecr"}
+
+
+def test_the_build_policy_allows_what_the_script_asks_for() -> None:
+    script = (ROOT / "build_and_push.sh").read_text()
+    commands = set(re.findall(r"(?:call_aws|change_aws) ecr ([a-z-]+)", script)) - {"get-login-password"}
+
+    asked = {f"ecr:{name}" for name in operations("ecr") if xform_name(name, "-") in commands}
+    assert len(asked) == len(commands) > 4
+    assert asked - allowed("build") == set()
+
+
+def test_the_deployer_may_do_all_that_the_builder_may() -> None:
+    assert allowed("build") - allowed("deployer") == set()
+
+
+CLIENTS = ("sagemaker", "ecr", "s3", "logs", "cloudwatch", "application-autoscaling", "iam", "sts")
+# Names that a client's method and a function of ours share; calls of ours begin with its module.
+CALLED = re.compile(
+    r"""(?:\)|sagemaker|s3|ecr|logs|cloudwatch|metrics|scaling|iam|sts|client|runtime)\.(\w+)\(|"(\w+)\""""
+)
+
+
+def asked_operations() -> Iterator[str]:
+    """The operations of AWS that the commands call by a client's method, or name for a paginator or waiter."""
+    text = "".join(path.read_text() for path in (ROOT / "pipeline" / "endpoint").glob("*.py"))
+    called = {one or other for one, other in CALLED.findall(text)}
+    for service in CLIENTS:
+        yield from (f"{service}:{name}" for name in operations(service) if xform_name(name) in called)
+
+
+def test_the_deployer_may_do_all_that_the_commands_ask_of_aws() -> None:
+    asked = set(asked_operations())
+    needed = {ALLOWED_BY.get(operation, operation) for operation in asked} - {""}
+
+    assert {"sagemaker:CreateModel", "sagemaker:UpdateEndpoint", "sagemaker:ListTags", "s3:PutObject"} <= asked
+    assert needed - allowed("deployer") == set()
+
+
+@pytest.mark.parametrize("kind", ["model", "endpoint-config", "endpoint", "transform-job"])
+def test_the_deployer_is_kept_to_the_names_of_this_project(kind: str) -> None:
+    found = [r for r in resources("deployer", "sagemaker:AddTags") if f":{kind}/" in r]
+
+    assert len(found) == 1
+    assert fnmatchcase(found[0].rpartition("/")[2].replace("*", "abalone-20260101-120000-abcd"), "serial-inference-?*")
