@@ -1,0 +1,41 @@
+"""The life of an endpoint on the control plane, from images that were built, pushed and pulled, in containers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from local_test.control_plane.plane import LABEL
+from tests.conftest import ROOT
+from tests.docker.conftest import docker
+from tests.integration.test_rehearsal import other_artifacts  # noqa: F401 - a fixture
+from tests.rehearsal import life, owner
+
+pytestmark = pytest.mark.docker
+
+
+def label(directory: Path) -> str:
+    return f"label={LABEL}={(directory / 'plane' / 'data').resolve()}"
+
+
+@pytest.mark.timeout(1200)
+def test_an_endpoint_of_pushed_images_lives_and_leaves_nothing(
+    tmp_path: Path,
+    artifacts: Path,
+    other_artifacts: Path,  # noqa: F811
+) -> None:
+    with owner("docker", tmp_path) as who:
+        pushed = who.runs(ROOT / "build_and_push.sh", "--tag", "rehearsal").stdout
+        try:
+            assert pushed.count("@sha256:") >= 2, pushed
+
+            checked = life(who, artifacts, other_artifacts, ["--tag", "rehearsal"])
+
+            running = docker("ps", "--all", "--quiet", "--filter", label(tmp_path))
+        finally:
+            named = docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
+            docker("rmi", "--force", *[one for one in named if one.endswith(":rehearsal")], check=False)
+    assert checked > 0
+    assert running == ""
+    assert docker("ps", "--all", "--quiet", "--filter", label(tmp_path)) == ""
