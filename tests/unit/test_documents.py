@@ -107,3 +107,13 @@ def test_the_table_of_errors_has_the_codes_and_statuses_of_the_corpus() -> None:
 
     assert len(owed) > 25
     assert {(code, status) for code, status in owed if documented.get(code) != status} == set()
+
+
+def test_the_readmes_commands_for_aws_stand_in_the_walk_that_is_run() -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    walk = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+
+    lines = [line for block in blocks for line in block.splitlines()]
+
+    assert len(lines) >= 6
+    assert [line for line in lines if line not in walk] == []
