@@ -66,10 +66,9 @@ class RecordReader:
         if media.name == CSV:
             blocks = self._from_csv(read_csv(body, self.max_rows), media.parameters.get("header", ""))
         else:
+            limits = len(self.names), self.max_rows
             alone = media.name == JSON
-            blocks = self._from_json(
-                [read_json(body, len(self.names), self.max_rows)] if alone else read_jsonlines(body, self.max_rows)
-            )
+            blocks = self._from_json([read_json(body, *limits)] if alone else read_jsonlines(body, *limits))
         first, *others = blocks
         if not others:
             return first

@@ -50,7 +50,8 @@ def _blocks(
         header = media.parameters.get("header", "")
         yield from named_blocks(read_csv(body, most), header, names, names, _from_cells, in_order=batch)
     else:
-        for rows in [read_json(body, len(names), most)] if media.name == JSON else read_jsonlines(body, most):
+        limits = len(names), most
+        for rows in [read_json(body, *limits)] if media.name == JSON else read_jsonlines(body, *limits):
             yield _float32(numbers_from_json(_flat(rows, names), names, rows.first_row), names, rows.first_row)
 
 

@@ -54,6 +54,7 @@ LONGEST_FIELD, LONGEST_NUMBER = 1024, 64  # characters
 # float() also takes 1_000, Arabic digits, inf and white space of any script; these two do not
 _ORDINARY = b"0123456789+-.eE \t,"
 _NUMBER = re.compile(r"[ \t]*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t]*")
+_MISSING_WORDS = [b",%b," % word.encode() for word in sorted(MISSING) if word]
 _MINUS_ZERO = re.compile(rb"-0[ \t]*(?:,|$)")  # an integer in JSON, and integers have no such zero
 
 
@@ -79,6 +80,16 @@ def plain_numbers(text: bytes, with_nulls: bytes) -> list[float | None] | None:
     except orjson.JSONDecodeError:
         return None
     return numbers
+
+
+def without_missing(text: bytes) -> bytes:
+    """Cells that commas join, those that stand for a missing number empty; the same object where there is none."""
+    if not text.translate(None, _ORDINARY):
+        return text
+    found = b",%b," % text
+    for written in filter(found.__contains__, _MISSING_WORDS):
+        found = found.replace(written, b",,").replace(written, b",,")  # neighbours share a comma
+    return found[1:-1] if len(found) < len(text) + 2 else text
 
 
 def _at_once(cells: Sequence[str]) -> NDArray[np.float64] | None:

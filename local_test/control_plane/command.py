@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from local_test.control_plane.docker_host import find_docker, remove_containers
-from local_test.control_plane.plane import label_of
-from local_test.control_plane.server import STATUS_PATH
-from local_test.control_plane.service import HOSTS, REGION
+from local_test.control_plane.plane import HOSTS, REGION, STATUS_PATH, label_of
 from local_test.plan import HOST
 from local_test.process import CHECKOUT, Process, stop, uninterrupted
 from local_test.state import FILE, ChainError, State

@@ -20,7 +20,7 @@ from werkzeug.wsgi import get_input_stream
 from local_test.control_plane import validation
 from local_test.control_plane.errors import ApiError
 from local_test.control_plane.invocation import add_invocations
-from local_test.control_plane.plane import Hook, Operation, Plane
+from local_test.control_plane.plane import STATUS_PATH, Hook, Operation, Plane
 from local_test.control_plane.store import ENDPOINT, Fields
 from local_test.plan import HOST
 from serving import logs
@@ -28,7 +28,6 @@ from serving.app import new_app
 
 log = logging.getLogger("local_test.control_plane")
 
-STATUS_PATH = "/_control_plane"
 AWS_JSON = "application/x-amz-json-1.1"
 SAGEMAKER = "SageMaker"
 MODULES = (

@@ -16,14 +16,11 @@ from local_test.control_plane import logs as logs_of_endpoints
 from local_test.control_plane.docker_host import DockerHost, find_docker
 from local_test.control_plane.hosting import Host
 from local_test.control_plane.monitor import Monitor
-from local_test.control_plane.plane import Plane, label_of
+from local_test.control_plane.plane import HOSTS, REGION, Plane, label_of
 from local_test.control_plane.process_host import ProcessHost
 from local_test.control_plane.store import Store
 from local_test.plan import HOST
 from serving import logs
-
-REGION = "us-east-1"
-HOSTS = ("auto", "docker", "processes")
 
 
 def main(arguments: list[str], env: Mapping[str, str]) -> int:

@@ -19,6 +19,7 @@ from serving.formats.text import decode_lines, line_end, text_blocks
 
 # all of ASCII's control characters but TAB, LF and CR, and DEL
 _CONTROLS = bytes(code for code in [*range(32), 127] if code not in b"\t\n\r")
+_BESIDE_CSV = bytes(code for code in range(256) if code not in b'",')
 SMALL = 4096  # characters below which cutting a block into cells costs less than numpy's calls
 _UNWANTED = re.compile(f"[{_CONTROLS.decode()}\ufeff]")
 _FIELD = r'(?:"[^"]*+(?:""[^"]*+)*+"|[^",]*+)'
@@ -65,8 +66,9 @@ class Lines:
         for more rows than may be.
         """
         for row, block in text_blocks(self.text, self.start, self.most):
-            plain = len(block) > SMALL and not (self.unwanted or '"' in block or "\r" in block)
-            grid = Grid.of(block, widths, row) if plain else None
+            plain = len(block) > SMALL and not (self.unwanted or "\r" in block)
+            bare = _unquoted(block) if plain else None
+            grid = Grid.of(bare, widths, row) if bare else None
             cells = grid or _cells(block.split("\n"), widths, row, unwanted=self.unwanted)
             yield cells
             widths = (cells.width,)
@@ -95,6 +97,18 @@ def column_count(expected: Collection[int], got: int, row: int) -> BadPayload:
 
 def _widths(expected: Collection[int]) -> str:
     return " or ".join(str(width) for width in sorted(expected))
+
+
+def _unquoted(block: str) -> str | None:
+    """A block without its quotes; None where one is not around a whole field that has neither quote nor comma."""
+    if '"' not in block:
+        return block
+    cells = f",{block},".replace("\n", ",").encode()
+    quotes = cells.count(b'"')
+    # a field begins with one quote at most and ends with one: with no others, and an even number in each, all is told
+    if not cells.count(b',"') == cells.count(b'",') == quotes / 2:
+        return None
+    return None if b'"' in cells.translate(None, _BESIDE_CSV).replace(b'""', b"") else block.replace('"', "")
 
 
 def _cells(lines: list[str], widths: Collection[int], first_row: int, *, unwanted: bool) -> Cells:

@@ -17,6 +17,7 @@ from serving.formats.text import BLOCK
 
 _MINUS_ZERO = re.compile(r"-0(?=[\s,\]}])")
 _MOST_LOCATED = 1 << 21  # values among which an infinite one is looked for: it takes a second
+_MOST_NAMED = 1 << 19  # colons of a text in which a repeated name is looked for: likewise
 _ORDINARY_DIGITS = 19  # of an integer that is one for orjson too
 
 
@@ -42,8 +43,9 @@ def read(text: str, row: int | None = None) -> Any:  # noqa: ANN401
     """The only document of a text, where -0 may be the integer 0. Raises `BadPayload` (400)."""
     try:
         document = _load(text)
-        # A name has one colon: with no more colons than names, none was given twice.
-        if ":" in text and text.count(":") != _names(document):
+        if ":" in text and _lost_a_name(text, document):
+            if text.count(":") > _MOST_NAMED:
+                raise BadPayload("expected each name once, got one twice", code="duplicate_key")
             json.loads(text, object_pairs_hook=partial(_refuse_repeated, row=row), parse_int=float)
     except json.JSONDecodeError as error:
         if row and not text.strip():
@@ -103,11 +105,19 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"unexpected {name}")
 
 
-def _names(document: object) -> int:
-    """How many names the objects of a document have, as far down as rows have any."""
-    if isinstance(document, dict):
-        return len(document) + sum(map(_names, document.values()))
-    return sum(len(row) for row in document if type(row) is dict) if isinstance(document, list) else 0
+def _lost_a_name(text: str, document: object) -> bool:
+    """Whether a document has fewer colons than its text: a name that is repeated takes its colon along.
+
+    True too where it cannot be told, of lists too deep to be written. Raises `BadPayload` where finding out takes long.
+    """
+    given = text.replace("\\\\", "") if "\\" in text else text  # what is left of backslashes begins an escape
+    colons = given.count(":") + (given.count("\\u003a") + given.count("\\u003A") if "\\" in given else 0)
+    try:
+        return colons != orjson.dumps(document, default=repr).count(b":")
+    except orjson.JSONEncodeError as error:
+        if colons > _MOST_NAMED:
+            raise _too_deep(None) from error
+        return True
 
 
 def _refuse_repeated(pairs: list[tuple[str, Any]], row: int | None) -> dict[str, Any]:

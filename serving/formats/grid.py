@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.cells import LONGEST_FIELD, LONGEST_NUMBER, numbers_from_text, plain_numbers
+from serving.cells import LONGEST_FIELD, LONGEST_NUMBER, numbers_from_text, plain_numbers, without_missing
 
 _COMMA, _NEWLINE, _ZERO, _SPACE = b",\n0 "
 _LONGEST_COVERED = 32
@@ -108,8 +108,9 @@ class Grid:
         for index in others:
             _cover(raw, self.starts[:, index], lengths[:, index])
         raw[self.ends[:, -1]] = _COMMA
-        text = with_nulls = raw[:-1].tobytes()
-        if empty := bool((lengths == 0).any()):
+        given = raw[:-1].tobytes()
+        text = with_nulls = without_missing(given)
+        if empty := text is not given or bool((lengths == 0).any()):
             with_nulls = (b",%b," % text).replace(b",,", b",null,").replace(b",,", b",null,")[1:-1]
         cells = plain_numbers(text, with_nulls)
         if cells is None or len(cells) != lengths.size:

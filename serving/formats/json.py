@@ -74,7 +74,7 @@ def read_json(body: bytes, width: int, most: int = 0) -> Rows:
     Raises `PayloadTooLarge` (413) for more than `most` rows; 0 is no limit.
     """
     text = decode(body)
-    _refuse_many_empty_rows(text, width)
+    _refuse_crowded(text, width)
     document = read(text)
     check_rows(len(_rows_of(document)), most)
     return Rows(_plain(_rows_of(signed(text, document)), 1)[0])
@@ -93,12 +93,13 @@ def _rows_of(document: Any) -> list[Any]:  # noqa: ANN401
     return rows
 
 
-def read_jsonlines(body: bytes, most: int = 0) -> Iterator[Rows]:
+def read_jsonlines(body: bytes, width: int, most: int = 0) -> Iterator[Rows]:
     """Read one row a line, block by block. Raises `BadPayload` (400) naming the line, `PayloadTooLarge` as above."""
     kind = None
     for row, block in text_blocks(decode_lines(body), most=most):
         rows, kind = _plain(_parse_lines(block.split("\n"), row), row, kind)
         yield Rows(rows, row)
+        _refuse_crowded(block, width)  # not before: what is wrong with a row names it
 
 
 def _parse_lines(lines: Sequence[str], first_row: int) -> Iterable[Any]:
@@ -116,8 +117,8 @@ def _parse_lines(lines: Sequence[str], first_row: int) -> Iterable[Any]:
     return (parse(line, row) for row, line in enumerate(lines, first_row))
 
 
-def _refuse_many_empty_rows(text: str, width: int) -> None:
-    """Millions of empty rows would fill the memory before the first is looked at."""
+def _refuse_crowded(text: str, width: int) -> None:
+    """Millions of empty rows, or of lists within labels, would fill the memory before the first is looked at."""
     if len(text) < BLOCK:
         return
     most = len(text) // width + 3  # two for each row of `width` values and commas, and those around all
@@ -125,7 +126,8 @@ def _refuse_many_empty_rows(text: str, width: int) -> None:
         check_depth(text)
         bare = _STRING.sub('""', text)
         if bare.count("[") + bare.count("{") > most:
-            raise BadPayload(f"expected rows of at least {width} values, got shorter ones", code="column_count")
+            message = f"expected rows of at least {width} values, not of lists; got shorter rows or many lists in them"
+            raise BadPayload(message, code="column_count")
 
 
 def _is_row(document: list[Any]) -> bool:

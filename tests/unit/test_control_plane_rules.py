@@ -18,7 +18,7 @@ from local_test.control_plane.docker_host import size_of
 from local_test.control_plane.errors import ApiError
 from local_test.control_plane.fleet import Fleet, Traffic
 from local_test.control_plane.hosting import HostingError
-from local_test.control_plane.plane import Plane
+from local_test.control_plane.plane import STATUS_PATH, Plane
 from local_test.control_plane.process_host import HostedProcesses, stage_of
 from local_test.control_plane.store import ENDPOINT, MODEL
 from local_test.endpoint import Endpoint
@@ -349,9 +349,9 @@ def test_the_server_refuses_what_a_web_page_sends(listening: Plane) -> None:
 
     client = Client(server.Application(listening))
 
-    assert client.get(server.STATUS_PATH, headers={"Host": "127.0.0.1:1"}).status_code == 200
-    assert client.get(server.STATUS_PATH, headers={"Host": "evil.example"}).status_code == 403
-    assert client.get(server.STATUS_PATH, headers={"Host": "localhost", "Origin": "http://a.b"}).status_code == 403
+    assert client.get(STATUS_PATH, headers={"Host": "127.0.0.1:1"}).status_code == 200
+    assert client.get(STATUS_PATH, headers={"Host": "evil.example"}).status_code == 403
+    assert client.get(STATUS_PATH, headers={"Host": "localhost", "Origin": "http://a.b"}).status_code == 403
 
 
 @pytest.mark.parametrize(
