@@ -37,21 +37,22 @@ def list_endpoint_configs(plane: Plane, asked: Mapping[str, Any]) -> Fields:
 
 
 def delete_endpoint_config(plane: Plane, asked: Mapping[str, Any]) -> Fields:
-    """Refused while an endpoint uses it."""
+    """Refused while an endpoint is on its way to it. One that serves goes on: the SDK deletes its config first."""
     with plane.store.lock:
         found = plane.store.find(CONFIG, asked["EndpointConfigName"])
-        if users := endpoints_of(plane, found.name):
+        if users := changing_endpoints_of(plane, found.name):
             raise ApiError(f'Cannot delete endpoint configuration "{found.arn}": it is in use by "{users[0].arn}".')
         plane.store.remove(CONFIG, found.name)
     return {}
 
 
-def endpoints_of(plane: Plane, config: str) -> list[Resource]:
-    """The endpoints that use an endpoint config, or are about to."""
+def changing_endpoints_of(plane: Plane, config: str) -> list[Resource]:
+    """The endpoints that are being made from an endpoint config, moved to it or away from it."""
     return [
         endpoint
         for endpoint in plane.store.all(ENDPOINT)
-        if config
+        if endpoint.fields["EndpointStatus"] in ("Creating", "Updating", "RollingBack")
+        and config
         in (
             endpoint.fields["EndpointConfigName"],
             endpoint.fields.get("PendingDeploymentSummary", {}).get("EndpointConfigName"),

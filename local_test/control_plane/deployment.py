@@ -115,9 +115,9 @@ def launch(plane: Plane, name: str, config_name: str) -> Fleet:
     directory = _directory(plane, name) / instance
     directory.mkdir(parents=True)
     try:
-        config = plane.store.find(CONFIG, config_name)
+        config = plane.store.recall(CONFIG, config_name)
         variant = config.fields["ProductionVariants"][0]
-        specs = artifacts.specs(plane, plane.store.find(MODEL, variant["ModelName"]), directory)
+        specs = artifacts.specs(plane, plane.store.recall(MODEL, variant["ModelName"]), directory)
     except ApiError as error:
         raise HostingError(error.message) from error
     within = float(variant.get("ContainerStartupHealthCheckTimeoutInSeconds") or STARTED_WITHIN)
@@ -159,7 +159,7 @@ def _serve_from(
     retained: Mapping[str, Any] | None = None,
 ) -> None:
     """Show the endpoint as in service with what it has now."""
-    config = plane.store.find(CONFIG, fleet.config)
+    config = plane.store.recall(CONFIG, fleet.config)
     with plane.store.lock:
         plane.hosted[endpoint.name] = fleet.hosted
         plane.store.change(
@@ -190,7 +190,7 @@ def _capture(config: Resource) -> Fields | None:
 
 def _summary(plane: Plane, variant: Mapping[str, Any]) -> Fields:
     """A variant as DescribeEndpoint shows it."""
-    containers = artifacts.containers_of(plane.store.find(MODEL, variant["ModelName"]))
+    containers = artifacts.containers_of(plane.store.recall(MODEL, variant["ModelName"]))
     now, weight, count = time.time(), variant["InitialVariantWeight"], variant["InitialInstanceCount"]
     images = [
         {"SpecifiedImage": one["Image"], "ResolvedImage": plane.host.resolve(one["Image"]), "ResolutionTime": now}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from local_test.control_plane import artifacts
-from local_test.control_plane.configs import endpoints_of
+from local_test.control_plane.configs import changing_endpoints_of
 from local_test.control_plane.errors import ApiError
 from local_test.control_plane.plane import Operation, Plane
 from local_test.control_plane.store import CONFIG, MODEL, Fields
@@ -39,12 +39,12 @@ def list_models(plane: Plane, asked: Mapping[str, Any]) -> Fields:
 
 
 def delete_model(plane: Plane, asked: Mapping[str, Any]) -> Fields:
-    """Refused while an endpoint serves it: a container that dies would be started from it again."""
+    """Refused while an endpoint is on its way to it. One that serves goes on: AWS's own SDK deletes its model first."""
     with plane.store.lock:
         found = plane.store.find(MODEL, asked["ModelName"])
         for config in plane.store.all(CONFIG):
             uses = any(variant["ModelName"] == found.name for variant in config.fields["ProductionVariants"])
-            if uses and (users := endpoints_of(plane, config.name)):
+            if uses and (users := changing_endpoints_of(plane, config.name)):
                 raise ApiError(f'Cannot delete model "{found.arn}": it is in use by endpoint "{users[0].arn}".')
         plane.store.remove(MODEL, found.name)
     return {}

@@ -69,6 +69,7 @@ class Store:
         self.region = region
         self.lock = threading.RLock()
         self._kept: dict[Kind, dict[str, Resource]] = {kind: {} for kind in KINDS}
+        self._removed: dict[tuple[Kind, str], Resource] = {}
 
     def add(self, kind: Kind, given: Mapping[str, Any]) -> Resource:
         """Keep what a Create request gave. Raises `ApiError` when the name is taken."""
@@ -96,8 +97,14 @@ class Store:
 
     def remove(self, kind: Kind, name: str) -> Resource:
         with self.lock:
-            self.find(kind, name)
+            found = self.find(kind, name)
+            self._removed[kind, name] = found
             return self._kept[kind].pop(name)
+
+    def recall(self, kind: Kind, name: str) -> Resource:
+        """The resource, also when it was removed: what runs from it is started from it again. Raises `ApiError`."""
+        with self.lock:
+            return self.get(kind, name) or self._removed.get((kind, name)) or self.find(kind, name)
 
     def all(self, kind: Kind) -> list[Resource]:
         """In the order of their creation."""

@@ -202,18 +202,24 @@ def test_a_second_variant_is_refused(plane: Plane) -> None:
         configs.create_endpoint_config(plane, {"EndpointConfigName": "c", "ProductionVariants": variants})
 
 
-def test_a_model_and_a_config_in_use_are_refused_until_the_endpoint_is_gone(plane: Plane) -> None:
-    with_endpoint(plane)
+@pytest.mark.parametrize("status", ["Creating", "Updating", "RollingBack"])
+def test_a_model_and_a_config_are_kept_while_an_endpoint_is_on_its_way_to_them(plane: Plane, status: str) -> None:
+    with_endpoint(plane, status)
 
     with pytest.raises(ApiError, match="it is in use by"):
         configs.delete_endpoint_config(plane, {"EndpointConfigName": "c"})
     with pytest.raises(ApiError, match="it is in use by endpoint"):
         models.delete_model(plane, {"ModelName": "m"})
-    plane.store.remove(ENDPOINT, "e")
-    configs.delete_endpoint_config(plane, {"EndpointConfigName": "c"})
+
+
+def test_a_model_and_a_config_may_go_before_the_endpoint_that_they_serve(plane: Plane) -> None:
+    with_endpoint(plane)
+
     models.delete_model(plane, {"ModelName": "m"})
+    configs.delete_endpoint_config(plane, {"EndpointConfigName": "c"})
 
     assert models.list_models(plane, {}) == {"Models": []}
+    assert plane.store.recall(MODEL, "m").name == "m"
 
 
 @pytest.mark.parametrize("status", ["Creating", "Updating", "RollingBack", "Deleting"])
