@@ -66,7 +66,8 @@ class Lines:
         for more rows than may be.
         """
         for row, block in text_blocks(self.text, self.start, self.most):
-            plain = len(block) > SMALL and not (self.unwanted or "\r" in block)
+            # one line without end is refused before anything is made of it
+            plain = len(block) > SMALL and "\n" in block[: _longest(widths)] and not (self.unwanted or "\r" in block)
             bare = _unquoted(block) if plain else None
             grid = Grid.of(bare, widths, row) if bare else None
             cells = grid or _cells(block.split("\n"), widths, row, unwanted=self.unwanted)
@@ -183,7 +184,7 @@ def _split_quoted(lines: Sequence[str], first_row: int) -> Iterator[list[str]]:
 
 def _check_quotes(lines: Sequence[str], widths: Collection[int], first_row: int) -> None:
     """The standard library's reader forgives a quote inside a field."""
-    longest = (max(widths) + 1) * 2 * (LONGEST_FIELD + 2)
+    longest = _longest(widths)
     for row, line in enumerate(lines, first_row):
         if len(line) > longest:
             code = "field_too_long" if line.count(",") < max(widths) else "column_count"
@@ -193,6 +194,11 @@ def _check_quotes(lines: Sequence[str], widths: Collection[int], first_row: int)
             shown = cut(line[line.rfind(",", 0, end) + 1 :])
             message = f"expected a quoted field to be quoted whole and closed on its line, got {shown}"
             raise BadPayload(message, code="csv_syntax", row=row)
+
+
+def _longest(widths: Collection[int]) -> int:
+    """Characters that a record may have at most."""
+    return (max(widths) + 1) * 2 * (LONGEST_FIELD + 2)
 
 
 def _matched(line: str) -> int:
