@@ -40,7 +40,7 @@ class Endpoint:
 
     def log_stream(self, container: str) -> str:
         group = f"log-group:/aws/sagemaker/Endpoints/{self.name}"
-        return f"arn:aws:logs:us-east-1:000000000000:{group}:log-stream:{self.variant}/local/{container}"
+        return f"arn:aws:logs:us-east-1:123456789012:{group}:log-stream:{self.variant}/local/{container}"
 
     def unhealthy(self) -> dict[str, str]:
         """Each container whose ping is not 200 within 2 seconds, with what came instead. All are asked at once."""

@@ -61,7 +61,7 @@ def train_local(arguments: argparse.Namespace, env: Mapping[str, str]) -> int:
     opt_ml.prepare(tree, _pairs(arguments.channel), _pairs(arguments.hyperparameter))
     job = {
         "TRAINING_JOB_NAME": "local",
-        "TRAINING_JOB_ARN": "arn:aws:sagemaker:us-east-1:000000000000:training-job/local",
+        "TRAINING_JOB_ARN": "arn:aws:sagemaker:us-east-1:123456789012:training-job/local",
     }
     code = _run(
         [

@@ -18,7 +18,7 @@ from serving.errors import PayloadTooLarge, cut
 from serving.invocations import read_payload
 from serving.payload import JSON
 
-ACCOUNT = "000000000000"
+ACCOUNT = "123456789012"
 LONGEST_HEADER = 1024
 # Of the client's headers only those of InvokeEndpoint reach a container; Content-Type and Accept travel in the payload.
 FORWARDED = (

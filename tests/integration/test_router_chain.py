@@ -104,7 +104,7 @@ def test_a_refusal_is_printed_in_full_and_exits_with_1(chain, tmp_path):
     assert done.stderr.startswith("424 CLIENT_ERROR_FROM_MODEL: Received client error (400) from featurizer")
     assert "the container answered 400" in done.stderr
     unknown = chain.predict(str(tmp_path / "short.csv"), "--endpoint", "other")
-    assert unknown.stderr == "400 ValidationError: Endpoint other of account 000000000000 not found.\n"
+    assert unknown.stderr == "400 ValidationError: Endpoint other of account 123456789012 not found.\n"
 
 
 def test_run_sets_the_endpoint_exits_with_the_commands_code_and_stops_the_chain(chain):

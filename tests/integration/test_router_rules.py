@@ -344,7 +344,7 @@ def test_ping_names_each_container_that_is_not_ready(client, featurizer, predict
 @pytest.mark.parametrize(
     ("path", "headers", "reason"),
     [
-        ("/endpoints/other/invocations", {}, "Endpoint other of account 000000000000 not found."),
+        ("/endpoints/other/invocations", {}, "Endpoint other of account 123456789012 not found."),
         ("/endpoints/a_b/invocations", {}, "at 'endpointName' failed to satisfy constraint"),
         ("/endpoints/-a/invocations", {}, "at 'endpointName' failed to satisfy constraint"),
         (f"/endpoints/{'a' * 64}/invocations", {}, "at 'endpointName' failed to satisfy constraint"),
