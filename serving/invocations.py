@@ -34,7 +34,8 @@ class Invocations:
         self.batch = settings.batch
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if environ["PATH_INFO"] != "/invocations" or environ["REQUEST_METHOD"] != "POST":
+        # nginx and Flask take several leading slashes for one
+        if environ["PATH_INFO"].lstrip("/") != "invocations" or environ["REQUEST_METHOD"] != "POST":
             return self.others(environ, start_response)
         exchange = Exchange(environ)
         status, answer, headers = self._answer(exchange)
