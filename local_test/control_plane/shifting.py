@@ -53,6 +53,7 @@ def _watch(plane: Plane, alarms: list[str], seconds: float) -> None:
 
 
 def _ringing(plane: Plane, alarms: list[str]) -> list[str]:
-    found = plane.client("cloudwatch").describe_alarms(AlarmNames=alarms, StateValue="ALARM")
+    found = plane.client("cloudwatch").describe_alarms(AlarmNames=alarms)
     kinds = ("MetricAlarms", "CompositeAlarms")
-    return [alarm["AlarmName"] for kind in kinds for alarm in found.get(kind, ())]
+    # moto does not choose by state where names are given
+    return [one["AlarmName"] for kind in kinds for one in found.get(kind, ()) if one["StateValue"] == "ALARM"]

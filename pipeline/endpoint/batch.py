@@ -17,7 +17,7 @@ from pipeline.endpoint.errors import FAILED, WRONG, PipelineError
 from pipeline.endpoint.hosting import INSTANCE_TYPE, between
 from pipeline.endpoint.payloads import BY_SUFFIX, by_suffix
 from pipeline.endpoint.session import Clients, describe_endpoint, say
-from pipeline.endpoint.transform import Job
+from pipeline.endpoint.transform import USUAL_MB, Job
 from serving.payload import CSV, JSONLINES
 
 HELP = "answer all rows of a file, or of many in S3, with Batch Transform"
@@ -48,7 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--strategy", choices=("MultiRecord", "SingleRecord"), help="BatchStrategy (as the model says)")
     group.add_argument("--assemble-with", choices=("Line", "None"),
                        help="default None: our answers end their lines; Line for --join and filters")  # fmt: skip
-    group.add_argument("--max-payload", type=between(1, 100), default=0, metavar="MB", help="MaxPayloadInMB")
+    group.add_argument(
+        "--max-payload",
+        type=between(1, 100),
+        default=0,
+        metavar="MB",
+        help=f"MaxPayloadInMB (default {USUAL_MB} of lines)",
+    )
     group.add_argument("--max-concurrent", type=between(1, 100), default=0, metavar="N",
                        help="MaxConcurrentTransforms of an instance (as the model says)")  # fmt: skip
     group.add_argument("--join", choices=("input",), help="put each answer behind its input")
@@ -134,6 +140,7 @@ def job_of(
 ) -> Job:
     """The job as the arguments have it."""
     looks = bool(arguments.join or arguments.output_filter)
+    split = _split(arguments, answers.media_type(content_type))
     return Job(
         name=name,
         model=model,
@@ -141,11 +148,11 @@ def job_of(
         target=str(places.target),
         content_type=content_type,
         accept=arguments.accept or content_type,
-        split=_split(arguments, answers.media_type(content_type)),
+        split=split,
         strategy=arguments.strategy or "",
         # Our batch answers end each line: Line, which ends each payload once more, is for what it takes apart itself.
         assemble=arguments.assemble_with or ("Line" if looks else "None"),
-        payload_mb=arguments.max_payload,
+        payload_mb=arguments.max_payload or (USUAL_MB if split == "Line" else 0),
         concurrent=arguments.max_concurrent,
         join=bool(arguments.join),
         input_filter=arguments.input_filter,

@@ -97,7 +97,7 @@ def wait_until_serving(clients: Clients, name: str, timeout: float) -> dict[str,
     reason = described.get("FailureReason", "no reason given")
     raise PipelineError(
         f"endpoint {name} is {described['EndpointStatus']}: {reason}",
-        "see the containers' last words above; docs/operations.md says what each reason means",
+        "see the containers' last words above; docs/deploy.md says what each reason means",
     )
 
 

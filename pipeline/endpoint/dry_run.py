@@ -60,6 +60,7 @@ class Recorder:
         answers: dict[str, Answer] = {
             "GetCallerIdentity": {"Account": self.account},
             "GetRole": {"Role": {"Arn": f"arn:aws:iam::{self.account}:role/{asked.get('RoleName')}"}},
+            "DescribeAlarms": {"MetricAlarms": [{"AlarmName": one} for one in asked.get("AlarmNames", ())]},
             "DescribeEndpoint": {
                 "EndpointStatus": "InService",
                 "EndpointConfigName": self.config,

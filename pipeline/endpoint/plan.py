@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.endpoint import storage
 from pipeline.endpoint.containers import pipeline_containers
 from pipeline.endpoint.dry_run import Recorder, account_of
-from pipeline.endpoint.errors import WRONG, PipelineError
+from pipeline.endpoint.errors import NOT_FOUND, WRONG, PipelineError
 from pipeline.endpoint.hosting import INSTANCE_TYPE, Hosting, config_request
 from pipeline.endpoint.images import find_images
 from pipeline.endpoint.model import create_model
@@ -82,11 +82,15 @@ def find_role(clients: Clients, given: str | None) -> str:
     if not given:
         raise PipelineError(
             "which role may SageMaker take?",
-            "give --role ARN or set SAGEMAKER_ROLE_ARN; docs/operations.md makes one",
+            "give --role ARN or set SAGEMAKER_ROLE_ARN; docs/deploy.md makes one",
             WRONG,
         )
     if not given.startswith("arn:"):
-        return str(clients.client("iam").get_role(RoleName=given)["Role"]["Arn"])
+        iam = clients.client("iam")
+        try:
+            return str(iam.get_role(RoleName=given)["Role"]["Arn"])
+        except iam.exceptions.NoSuchEntityException as error:
+            raise PipelineError(f"there is no role {given}", "docs/deploy.md makes one", NOT_FOUND) from error
     if not ROLE_ARN.fullmatch(given):
         raise PipelineError(f"{given!r} is no role's ARN", "expected arn:aws:iam::ACCOUNT:role/NAME", WRONG)
     return given

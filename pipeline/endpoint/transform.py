@@ -15,6 +15,8 @@ from pipeline.endpoint.release import as_tags
 from pipeline.endpoint.session import Clients, say
 
 MOST_MB = 100  # of all payloads under way
+# Of a payload of lines: its features, four bytes each, must stay within the 5 MB that pass between two containers.
+USUAL_MB = 4
 POLL, POLL_LOCAL = 10.0, 0.3
 REMINDER = 60.0  # seconds between lines where no terminal shows the time pass
 LAST_WORDS = 20  # lines
@@ -124,7 +126,8 @@ def run(clients: Clients, asked: Mapping[str, Any], timeout: float) -> dict[str,
     reason = described.get("FailureReason", "no reason given")
     raise PipelineError(
         f"transform job {name} is {described['TransformJobStatus']}: {reason}",
-        f"see the end of the log above, all of it: python -m pipeline logs --job {name} --since 1d",
+        f"see the end of the log above, all of it: python -m pipeline logs --job {name} --since 1d; where a body or "
+        "an answer was too large, give a lower --max-payload",
     )
 
 

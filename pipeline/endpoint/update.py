@@ -85,6 +85,7 @@ def run(
 ) -> tuple[Plan, dict[str, Any]]:
     """Replace what the endpoint serves. Raises `PipelineError` when it could not be, with the old release serving."""
     config = _updatable(release.endpoint, current)
+    _check_alarms(clients, rollout.alarms)
     given = Hosting.of(arguments)
     before, role = _current(clients, config, current or {})
     ready = plan.make_plan(arguments, clients, release, given.over(before), role)
@@ -124,6 +125,24 @@ def _updatable(name: str, current: dict[str, Any] | None) -> str:
             f"python -m pipeline status --endpoint {name}; one that Failed can only be deleted",
         )
     return str(current["EndpointConfigName"])
+
+
+def _check_alarms(clients: Clients, names: Sequence[str]) -> None:
+    """An alarm that is not there would never roll back, and one that is on would do so at once."""
+    if not names:
+        return
+    found = clients.client("cloudwatch").describe_alarms(
+        AlarmNames=list(names), AlarmTypes=["MetricAlarm", "CompositeAlarm"]
+    )
+    states = {
+        one["AlarmName"]: one.get("StateValue")
+        for kind in ("MetricAlarms", "CompositeAlarms")
+        for one in found.get(kind, ())
+    }
+    if missing := [name for name in names if name not in states]:
+        raise PipelineError(f"there is no CloudWatch alarm {missing[0]}", "aws cloudwatch describe-alarms", NOT_FOUND)
+    if ringing := [name for name in names if states[name] == "ALARM"]:
+        raise PipelineError(f"alarm {ringing[0]} is in ALARM state already", "update once it is OK again")
 
 
 def _current(clients: Clients, config: str, current: dict[str, Any]) -> tuple[Hosting, str | None]:

@@ -280,8 +280,9 @@ def test_an_update_that_does_not_come_up_leaves_the_old_containers_serving(
     assert answer == pytest.approx(expected, rel=1e-6)
 
 
-def test_an_alarm_rolls_an_update_back(account: Account) -> None:
+def test_an_alarm_rolls_an_update_back_once_it_goes_off(account: Account) -> None:
     account.make_endpoint("alarmed", "first")
+    sagemaker = account.client("sagemaker")
     cloudwatch = account.client("cloudwatch")
     cloudwatch.put_metric_alarm(
         AlarmName="errors",
@@ -298,15 +299,22 @@ def test_an_alarm_rolls_an_update_back(account: Account) -> None:
         "BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": routing},
         "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": "errors"}]},
     }
-    account.client("sagemaker").update_endpoint(
-        EndpointName="alarmed", EndpointConfigName="second", DeploymentConfig=policy
-    )
+    cloudwatch.set_alarm_state(AlarmName="errors", StateValue="OK", StateReason="a test")
+    quick = {
+        **policy,
+        "BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": {**routing, "WaitIntervalInSeconds": 0}},
+    }
+    sagemaker.update_endpoint(EndpointName="alarmed", EndpointConfigName="second", DeploymentConfig=quick)
+    quiet = account.settled("alarmed")
+    sagemaker.update_endpoint(EndpointName="alarmed", EndpointConfigName="first", DeploymentConfig=policy)
+    eventually(lambda: sagemaker.describe_endpoint(EndpointName="alarmed")["EndpointStatus"] == "Updating")
     cloudwatch.set_alarm_state(AlarmName="errors", StateValue="ALARM", StateReason="a test")
     after = account.settled("alarmed")
     answer = account.invoke("alarmed")
     account.delete("alarmed")
 
-    assert (after["EndpointStatus"], after["EndpointConfigName"]) == ("InService", "first")
+    assert (quiet["EndpointStatus"], quiet["EndpointConfigName"]) == ("InService", "second")
+    assert (after["EndpointStatus"], after["EndpointConfigName"]) == ("InService", "second")
     assert "alarms are in ALARM state: errors" in after["FailureReason"]
     assert answer
 
