@@ -11,7 +11,7 @@ from types import MappingProxyType
 from pipeline.endpoint.errors import EXIT_CODES, explained
 from serving.training import BadJob
 
-HERE = ("train", "demo")  # these need no AWS
+HERE = ("train", "demo", "package")  # these need no AWS
 ON_SAGEMAKER = (
     *("deploy", "invoke", "status", "logs", "batch", "autoscale", "delete"),
     *("create-model", "create-endpoint-config", "create-endpoint"),

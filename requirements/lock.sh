@@ -10,4 +10,4 @@ compile() { # SOURCE [CONSTRAINT...]
 }
 
 compile dev
-for image in featurizer predictor local_test pipeline; do compile "$image" --constraints dev.txt; done
+for image in featurizer predictor local_test pipeline trainer; do compile "$image" --constraints dev.txt; done

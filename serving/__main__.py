@@ -6,16 +6,21 @@ import http.client
 import os
 import sys
 
-from serving.settings import Settings
+from serving.settings import ONE_THREAD, Settings
 
 USAGE = """usage: python -m serving serve | train | ping
 
-  serve   answer /ping and /invocations for the stage named by STAGE
+  serve   answer /ping and /invocations for the stage named by STAGE; in AWS Lambda, its events
   train   train that stage as SageMaker does, under /opt/ml
   ping    ask the server of this container's port for its health; exit 0 when it is ready"""
 
 
 def main(arguments: list[str]) -> int:
+    if arguments == ["serve"] and (runtime := os.environ.get("AWS_LAMBDA_RUNTIME_API")):
+        os.environ |= ONE_THREAD | os.environ
+        from serving.lambda_runtime import run
+
+        return run(runtime, os.environ)
     if arguments == ["serve"]:
         from serving.serve import serve
 

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from serving.errors import BadArtifact
@@ -55,12 +56,22 @@ def _read_manifest(model_dir: Path) -> dict[str, dict[str, object]]:
         raise BadArtifact(f"{MANIFEST} in {model_dir} is not a manifest: {error!r}") from error
 
 
+def files_of(model_dir: Path) -> list[Path]:
+    """What belongs to the artifact; hidden files do not."""
+    return sorted(path for path in model_dir.iterdir() if not path.name.startswith("."))
+
+
 def pack(model_dir: Path, archive: Path) -> None:
     """Write the directory's files as a `.tar.gz`, members at the top. The same files give the same bytes."""
+    pack_files({path.name: path for path in sorted(model_dir.iterdir())}, archive)
+
+
+def pack_files(files: Mapping[str, Path], archive: Path) -> None:
+    """Write files as a `.tar.gz` under the names given."""
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for path in sorted(model_dir.iterdir()):
-            member = tarfile.TarInfo(path.name)
+        for name, path in files.items():
+            member = tarfile.TarInfo(name)
             member.size, member.mode = path.stat().st_size, 0o644
             with path.open("rb") as file:
                 tar.addfile(member, file)

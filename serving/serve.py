@@ -19,7 +19,7 @@ from serving.children import Children
 from serving.health import start_health_server
 from serving.nginx import find_nginx, write_config
 from serving.scoreboard import VARIABLE, Scoreboard
-from serving.settings import BadSetting, Settings
+from serving.settings import ONE_THREAD, BadSetting, Settings
 
 log = logging.getLogger("serving.serve")
 
@@ -49,8 +49,7 @@ def _supervise(settings: Settings, env: dict[str, str], run_dir: Path, nginx: st
     children = Children()
     board = Scoreboard.create(run_dir)
     env |= {VARIABLE: str(board.fd), "MODEL_SERVER_RUN_DIR": str(run_dir)}
-    # One thread each: the workers share the cores already. xgboost and numpy read these when they are imported.
-    env = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | env
+    env = ONE_THREAD | env
     start_health_server(run_dir / "health.sock", lambda: board.ready(settings.workers))
     started = time.monotonic()
     try:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 MIB = 1024 * 1024
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+LAMBDA_LIMIT = 6 * MIB  # of an event, and of its answer: a body with what is around it, in base64 if it is no text
+# The workers share the cores already. xgboost and numpy read these when they are imported.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 BATCH_ROWS = 4_000_000  # what the slowest stage answers within its time; 100 MiB of rows of 26 bytes
 OUTPUTS = ("score", "label", "probabilities")
 ENGINES = ("auto", "compiled", "sklearn")
@@ -48,6 +51,7 @@ class Settings:
     def from_env(cls, env: Mapping[str, str]) -> Settings:
         """Read the settings. Raises `BadSetting` naming the variable, what was expected and what came."""
         batch = env.get("SAGEMAKER_BATCH", "").lower() == "true"
+        limit = LAMBDA_LIMIT if env.get("AWS_LAMBDA_RUNTIME_API") else 0
         return cls(
             stage=env.get("STAGE", ""),
             model_dir=Path(env.get("SM_MODEL_DIR") or "/opt/ml/model"),
@@ -66,11 +70,11 @@ class Settings:
             output=_choice(env, "SAGEMAKER_INFERENCE_OUTPUT", OUTPUTS, cls.output),
             engine=_choice(env, "FEATURIZER_ENGINE", ENGINES, cls.engine),
             batch=batch,
-            max_body=_max_body(env, batch=batch),
+            max_body=_max_body(env, limit or (100 if batch else 25) * MIB),
             max_rows=_number(
                 env, "MODEL_SERVER_MAX_ROWS", default=BATCH_ROWS if batch else cls.max_rows, least=0, most=10**9
             ),
-            max_response=_number(env, "MODEL_SERVER_MAX_RESPONSE", default=0, least=0, most=1024 * MIB),
+            max_response=_number(env, "MODEL_SERVER_MAX_RESPONSE", default=limit, least=0, most=1024 * MIB),
             log_level=_log_level(env),
             run_dir=Path(env["MODEL_SERVER_RUN_DIR"]) if env.get("MODEL_SERVER_RUN_DIR") else None,
         )
@@ -120,9 +124,8 @@ def _port_range(text: str) -> tuple[int, int] | None:
     return int(first), int(last)
 
 
-def _max_body(env: Mapping[str, str], *, batch: bool) -> int:
-    """25 MiB, 100 MiB under batch; never less than what the platform says it will send."""
-    default = (100 if batch else 25) * MIB
+def _max_body(env: Mapping[str, str], default: int) -> int:
+    """Never less than what the platform says it will send."""
     promised = _number(env, "SAGEMAKER_MAX_PAYLOAD_IN_MB", default=0, least=0, most=1024) * MIB
     return _number(env, "MAX_CONTENT_LENGTH", default=max(default, promised), most=1024 * MIB)
 

@@ -17,7 +17,9 @@ import pytest
 from tests.conftest import ROOT
 
 STAGES = ("featurizer", "predictor")
-PROGRAMS = (*STAGES, "local_test", "pipeline")  # whatever has a Dockerfile
+DOCKERFILES = {name: f"{name}/Dockerfile" for name in (*STAGES, "local_test", "pipeline")}
+DOCKERFILES["trainer"] = "pipeline/train.Dockerfile"
+PROGRAMS = tuple(DOCKERFILES)
 ROW = b"I,0.365,0.295,0.095,0.25,0.1075,0.0545,0.08"
 
 
@@ -55,11 +57,11 @@ class Container:
 
 @pytest.fixture(scope="session")
 def images() -> Iterator[dict[str, str]]:
-    """Image names by the directory of their Dockerfile, built from this checkout. None is left in the end."""
+    """The images' names, built from this checkout. None is left in the end."""
     tag = f"test-{uuid.uuid4().hex[:8]}"
     names = {stage: f"serial-inference-{stage.replace('_', '-')}:{tag}" for stage in PROGRAMS}
     for stage, name in names.items():
-        docker("build", "--quiet", "--file", f"{stage}/Dockerfile", "--tag", name, ".", timeout=900)
+        docker("build", "--quiet", "--file", DOCKERFILES[stage], "--tag", name, ".", timeout=900)
     yield names
     left = [docker("ps", "--all", "--quiet", "--filter", f"ancestor={name}") for name in names.values()]
     docker("rmi", "--force", *names.values())

@@ -33,7 +33,8 @@ IMPORTS = {
     "featurizer": "serving.app, featurizer.model, featurizer.train",
     "predictor": "serving.app, predictor.model, predictor.train",
     "local_test": "local_test.wsgi",
-    "pipeline": "pipeline.cli, pipeline.report, pipeline.evaluate, sklego.datasets",
+    "pipeline": "serving.app, serving.lambda_runtime, pipeline.model, featurizer.fitted",
+    "trainer": "pipeline.cli, pipeline.report, pipeline.evaluate, sklego.datasets",
 }
 SIGNAL = """
 import os, pathlib, signal, sys
@@ -58,7 +59,7 @@ HARDENED = [
 ]
 
 
-@pytest.mark.parametrize("stage", [*STAGES, "local_test"])
+@pytest.mark.parametrize("stage", [*STAGES, "local_test", "pipeline"])
 def test_the_image_is_what_sagemaker_asks_for(images: dict[str, str], stage: str) -> None:
     config = json.loads(docker("inspect", images[stage]))[0]
 
@@ -100,13 +101,14 @@ def test_what_is_locked_is_installed_and_nothing_is_missing(images: dict[str, st
         ("featurizer", {"xgboost", "xgboost-cpu", "boto3"}),
         ("predictor", {"scikit-learn", "pandas", "boto3"}),
         ("local_test", {"numpy", "pandas", "scikit-learn", "xgboost", "xgboost-cpu", "boto3"}),
+        ("pipeline", {"matplotlib", "scikit-lego", "sagemaker", "boto3"}),
     ],
 )
 def test_an_image_holds_only_what_it_runs(images: dict[str, str], image: str, absent: set[str]) -> None:
     packages = docker("run", "--rm", images[image], "ls", "/opt/program").split()
 
     assert installed(images[image]).keys() & absent == set()
-    assert packages == sorted([image, "serving"])
+    assert packages == sorted({image, "serving", *(STAGES if image == "pipeline" else ())})
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="XGBoost without CUDA exists for x86_64 only")
@@ -132,7 +134,8 @@ def test_the_predictor_has_no_cuda(images: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "most"), [("featurizer", 500), ("predictor", 450), ("local_test", 260), ("pipeline", 750)]
+    ("program", "most"),
+    [("featurizer", 500), ("predictor", 450), ("local_test", 260), ("pipeline", 520), ("trainer", 750)],
 )
 def test_an_image_stays_small(images: dict[str, str], program: str, most: int, capsys) -> None:
     megabytes = int(docker("inspect", "--format", "{{.Size}}", images[program])) / 1e6

@@ -136,6 +136,26 @@ def test_what_serves_never_imports_what_trains(module: str) -> None:
     assert reached(module) & TRAINING == set()
 
 
+SINGLE = "pipeline.wsgi"  # the single container's entry point
+
+
+def test_the_single_container_imports_both_stages_and_neither_training_nor_aws() -> None:
+    names = reached(SINGLE)
+
+    assert {"featurizer.model", "predictor.model", "serving.app"} <= names
+    assert names & (TRAINING - {"pipeline"}) == set()
+    assert tops(names) & {"sagemaker", "boto3", "botocore", "sklearn", "pandas", "xgboost", "local_test"} == set()
+
+
+def test_the_single_containers_image_has_those_modules_of_the_pipeline_that_it_imports() -> None:
+    dockerfile = (ROOT / "pipeline" / "Dockerfile").read_text(encoding="utf-8")
+    needed = {SINGLE, "pipeline", *(name for name in reached(SINGLE) if name in MODULES)}
+
+    copied = set(re.findall(r"pipeline/\w+\.py", dockerfile))
+
+    assert copied == {str(MODULES[name].relative_to(ROOT)) for name in needed if name.startswith("pipeline")}
+
+
 def test_the_model_server_never_imports_a_stage() -> None:
     names = {name for module in MODULES if module.startswith("serving") for name in tops(imported(module))}
 
@@ -151,6 +171,16 @@ def test_the_dockerfiles_are_one_text_with_one_word_changed() -> None:
     assert differing
     for lines in differing:
         assert len({line.replace(image, "IMAGE") for image, line in zip(images, lines, strict=True)}) == 1
+
+
+def test_the_single_containers_dockerfile_is_that_text_with_the_packages_of_both_stages() -> None:
+    single = (ROOT / "pipeline" / "Dockerfile").read_text(encoding="utf-8").replace("${REQUIREMENTS}", "pipeline")
+    common = (ROOT / "featurizer" / "Dockerfile").read_text(encoding="utf-8").replace("featurizer", "pipeline")
+
+    added = re.findall(r"^(?!#).+", single, re.MULTILINE)
+    missing = [line for line in re.findall(r"^(?!#).+", common, re.MULTILINE) if line not in added]
+
+    assert missing == ["COPY pipeline /opt/program/pipeline"]
 
 
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
@@ -169,4 +199,4 @@ def test_every_requirement_is_pinned_by_hash_and_names_no_index(lock: Path) -> N
 
 
 def test_every_image_has_a_lock() -> None:
-    assert {path.stem for path in LOCKS} >= {"featurizer", "predictor", "local_test", "pipeline", "dev"}
+    assert {path.stem for path in LOCKS} >= {"featurizer", "predictor", "local_test", "pipeline", "trainer", "dev"}

@@ -121,7 +121,7 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     made = World(tmp_path / "check out", tmp_path / "fake", tmp_path / "programs")
-    for stage in ("featurizer", "predictor", "local_test"):
+    for stage in ("featurizer", "predictor", "local_test", "pipeline"):
         (made.checkout / stage).mkdir(parents=True)
         (made.checkout / stage / "Dockerfile").write_text("FROM scratch\n")
     (made.checkout / "docs").mkdir()
@@ -163,6 +163,13 @@ def test_both_images_are_built_for_amd64_and_pushed_under_the_commit(world: Worl
         uri = f"{REGISTRY}/serial-inference/{name}:{tag}"
         assert f"type=image,name={uri},push=false,oci-mediatypes=false" in build
         assert f"type=image,name={uri},push=true,oci-mediatypes=false" in push
+
+
+def test_the_single_container_is_pushed_when_it_is_asked_for(world: World) -> None:
+    done = world.run("pipeline")
+
+    assert done.out == f"pipeline     {REGISTRY}/serial-inference/pipeline@{DIGEST}\n"
+    assert all("pipeline/Dockerfile" in call for call in done.called("docker", "buildx", "build"))
 
 
 def test_nothing_is_pushed_before_all_is_built(world: World) -> None:

@@ -1,0 +1,107 @@
+"""`serve` in AWS Lambda: the stage's application, called with the events of the runtime API. One request at a time."""
+
+from __future__ import annotations
+
+import gc
+import http.client
+import importlib
+import json
+import logging
+import signal
+import sys
+import time
+from collections.abc import Mapping
+
+from serving import logs
+from serving.errors import PayloadTooLarge, ServingError
+from serving.exchange import error_body
+from serving.lambda_events import Wsgi, answer, envelope, read_event
+from serving.payload import JSON
+from serving.settings import LAMBDA_LIMIT, BadSetting, Settings
+from serving.sizes import check_answer
+
+log = logging.getLogger("serving.lambda")
+
+_RUNTIME = "/2018-06-01/runtime"
+_INVOCATION = "Lambda-Runtime-Invocation-Id"  # newer runtimes send it, and want it back
+
+
+class RuntimeApi:
+    """The platform's side, on one connection."""
+
+    def __init__(self, address: str) -> None:
+        self.connection = http.client.HTTPConnection(address)  # without a timeout: between two events may be hours
+
+    def next(self) -> tuple[http.client.HTTPMessage, bytes]:
+        """Wait for an event. Returns the headers that it came with, and the event."""
+        self.connection.request("GET", f"{_RUNTIME}/invocation/next")
+        response = self.connection.getresponse()
+        event = response.read()
+        if response.status != 200:
+            raise http.client.HTTPException(f"the runtime API answered {response.status} instead of an event")
+        return response.headers, event
+
+    def respond(self, given: http.client.HTTPMessage, document: bytes) -> None:
+        request_id = given["Lambda-Runtime-Aws-Request-Id"]
+        echoed = {_INVOCATION: given[_INVOCATION]} if _INVOCATION in given else {}
+        self._post(f"invocation/{request_id}/response", document, {"Content-Type": JSON} | echoed)
+
+    def refuse_to_start(self, reason: str) -> None:
+        document = json.dumps({"errorType": "Runtime.CannotLoad", "errorMessage": reason, "stackTrace": []})
+        self._post("init/error", document.encode(), {"Lambda-Runtime-Function-Error-Type": "Runtime.CannotLoad"})
+
+    def _post(self, path: str, document: bytes, headers: Mapping[str, str]) -> None:
+        self.connection.request("POST", f"{_RUNTIME}/{path}", document, dict(headers))
+        response = self.connection.getresponse()
+        response.read()
+        if response.status >= 300:
+            log.error("the runtime API answered %s to %s", response.status, path)
+
+
+def run(address: str, env: Mapping[str, str]) -> int:
+    """Answer events until the platform ends the process. Returns 1 when the stage cannot be loaded."""
+    started = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # PID 1 has no default action
+    logs.configure(env.get("STAGE", ""), "INFO")
+    api = RuntimeApi(address)
+    app = _load(api, env)
+    if app is None:
+        return 1
+    log.info("serving %s to Lambda, loaded in %.2f s", env.get("STAGE"), time.monotonic() - started)
+    while True:
+        given, event = api.next()
+        api.respond(given, respond(app, event, given["Lambda-Runtime-Aws-Request-Id"]))
+
+
+def _load(api: RuntimeApi, env: Mapping[str, str]) -> Wsgi | None:
+    """The stage's application; None when it must not be served, which the platform has then been told."""
+    try:
+        settings = Settings.from_env(env)
+        logs.configure(settings.stage, settings.log_level)
+        app: Wsgi = importlib.import_module(f"{settings.stage}.wsgi").app
+    except BadSetting as error:
+        log.critical("%s", error)
+        api.refuse_to_start(str(error))
+        return None
+    except SystemExit:  # of `container_app`, which has logged the reason
+        api.refuse_to_start("the model cannot be loaded; the log names the reason")
+        return None
+    gc.collect()
+    gc.freeze()  # as gunicorn_conf.py does
+    return app
+
+
+def respond(app: Wsgi, event: bytes, request_id: str) -> bytes:
+    """What an event is answered, of at most what Lambda passes on."""
+    try:
+        if len(event) > LAMBDA_LIMIT:
+            raise PayloadTooLarge(f"expected an event of at most {LAMBDA_LIMIT} bytes, got {len(event)}")
+        document = answer(app, read_event(event), request_id)
+        check_answer(len(document), LAMBDA_LIMIT)
+        return document
+    except ServingError as error:
+        logs.request_id.set(request_id)
+        log.info("%s: %s", error.code, error.message)
+        body = error_body(error.as_dict())
+        logs.request_id.set("")
+        return envelope(error.status, {"Content-Type": JSON, "X-Request-Id": request_id}, body)

@@ -1,0 +1,221 @@
+"""What an event of Lambda asks for, and the envelope that it is answered with."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from serving.app import create_app
+from serving.errors import BadPayload
+from serving.lambda_events import Request, answer, read_event
+from serving.lambda_runtime import respond
+from serving.payload import JSON, Payload
+from serving.settings import LAMBDA_LIMIT, MIB, Settings
+from tests.lambda_api import EVENTS
+
+ROW = b"M,0.605,0.455,0.16,1.1035,0.421,0.3015,0.325"
+
+
+def said(payload: Payload) -> Payload:
+    """A stage that tells what it was sent; one row of bytes is answered as it is."""
+    if payload.content_type == "image/png":
+        return Payload(payload.body, "image/png")
+    if payload.content_type == "text/grow":
+        return Payload(b'"' * int(payload.body), "text/grow")
+    told = {"body": payload.body.decode(), "type": payload.content_type, "accept": payload.accept}
+    return Payload(json.dumps(told).encode(), JSON)
+
+
+APP = create_app(said, Settings(stage="echo"))
+
+
+def asked(event: dict[str, Any]) -> dict[str, Any]:
+    """The envelope of the response to an event."""
+    envelope: dict[str, Any] = json.loads(respond(APP, json.dumps(event).encode(), "the-id"))
+    assert envelope.keys() == {"statusCode", "headers", "body", "isBase64Encoded"}
+    return envelope
+
+
+def v2(path: str = "/invocations", method: str = "POST", **more: Any) -> dict[str, Any]:
+    return {"rawPath": path, "requestContext": {"http": {"method": method, "path": path}}} | more
+
+
+def v1(path: str = "/invocations", method: str = "POST", **more: Any) -> dict[str, Any]:
+    return {"path": path, "httpMethod": method, "requestContext": {"stage": "prod"}} | more
+
+
+@pytest.mark.parametrize(
+    "name", ["direct_csv", "direct_base64", "url_csv", "url_npy", "http_csv", "rest_csv", "rest_base64", "rest_npy"]
+)
+def test_every_envelope_brings_the_same_row(name: str) -> None:
+    request = read_event(EVENTS[name])
+
+    assert (request.method, request.path, request.body) == ("POST", "/invocations", ROW)
+    assert request.headers["content-type"].startswith("text/csv")
+
+
+def test_every_recorded_event_is_read_and_answered() -> None:
+    answers = {name: json.loads(respond(APP, event, "the-id")) for name, event in EVENTS.items()}
+
+    assert len(answers) >= 25
+    assert {name for name, found in answers.items() if found["statusCode"] >= 500} == set()
+
+
+@pytest.mark.parametrize(
+    "event", [b'[["M",-0,1e400]]', b'{"instances":[[1]]}', b"{}", b"null", b"", b"{no json", b'"x"']
+)
+def test_whatever_is_no_envelope_is_the_payload_itself_byte_for_byte(event: bytes) -> None:
+    assert read_event(event) == Request(event, {"content-type": JSON}, "POST", "/invocations")
+
+
+@pytest.mark.parametrize("row", [{"body": 1.5, "length": 2}, {"requestContext": "a", "length": 2}])
+def test_a_row_with_a_column_of_an_envelopes_name_is_a_row(row: dict[str, Any]) -> None:
+    assert read_event(json.dumps(row).encode()).body == json.dumps(row).encode()
+
+
+@pytest.mark.parametrize("body", [None, ""])
+def test_a_body_that_is_null_is_empty(body: str | None) -> None:
+    assert read_event(json.dumps(v2(body=body)).encode()).body == b""
+    assert read_event(json.dumps(v1()).encode()).body == b""
+
+
+def test_a_body_that_is_no_text_is_written_as_json() -> None:
+    assert json.loads(read_event(b'{"body":{"instances":[[1]]}}').body) == {"instances": [[1]]}
+
+
+@pytest.mark.parametrize("event", [v2, v1])
+@pytest.mark.parametrize("body", ["M,0.4", "TSww=LjQ", "é"])
+def test_a_body_that_is_said_to_be_base64_and_is_not_is_refused(event: Any, body: str) -> None:
+    with pytest.raises(BadPayload, match="base64"):
+        read_event(json.dumps(event(body=body, isBase64Encoded=True)).encode())
+
+    refused = asked(event(body=body, isBase64Encoded=True))
+    assert refused["statusCode"] == 400
+    assert json.loads(refused["body"])["request_id"] == "the-id"
+
+
+@pytest.mark.parametrize(
+    ("path", "within"),
+    [("/ping", "/ping"), ("/prod/ping", "/ping"), ("/v1/abalone/ping", "/ping"), ("//ping", "/ping"), ("/prod/", "/")],
+)
+def test_what_stands_before_the_paths_last_segment_is_the_apis(path: str, within: str) -> None:
+    assert read_event(json.dumps(v2(path)).encode()).path == within
+    assert read_event(json.dumps(v1(path)).encode()).path == within
+
+
+@pytest.mark.parametrize(
+    ("event", "status"),
+    [
+        (v2("/prod/ping", "GET"), 200),
+        (v1("/ping", "GET"), 200),
+        (v2("/prod/execution-parameters", "GET"), 200),
+        (v2("/", "GET"), 404),
+        (v1("/health", "GET"), 404),
+        (v1("/invocations", "DELETE"), 405),
+        (v2("/invocations", headers={"content-encoding": "gzip"}, body="x"), 415),
+    ],
+)
+def test_a_request_is_answered_as_a_container_answers_it(event: dict[str, Any], status: int) -> None:
+    assert asked(event)["statusCode"] == status
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        v2(headers={"content-type": "text/csv", "accept": "a/b"}, body="x"),
+        v1(headers={"Content-Type": "text/csv", "Accept": "a/b"}, body="x"),
+        v1(headers=None, multiValueHeaders={"Content-Type": ["text/csv"], "Accept": ["a/b"]}, body="x"),
+        {"body": "x", "headers": {"CONTENT-TYPE": "text/csv", "Accept": "a/b"}},
+    ],
+)
+def test_headers_are_found_whatever_their_case_and_place(event: dict[str, Any]) -> None:
+    assert json.loads(asked(event)["body"]) == {"body": "x", "type": "text/csv", "accept": "a/b"}
+
+
+def test_several_values_of_a_header_are_one_list() -> None:
+    several = v1(headers={"Accept": "b/b"}, multiValueHeaders={"accept": ["a/a", "b/b"]}, body="x")
+
+    assert json.loads(asked(several)["body"])["accept"] == "a/a, b/b"
+
+
+def test_a_missing_content_type_is_json_for_who_invokes_directly_and_missing_otherwise() -> None:
+    assert json.loads(asked({"body": "x"})["body"])["type"] == JSON
+    assert json.loads(asked(v2(body="x"))["body"])["type"] == ""
+    assert json.loads(asked(v1(body="x", headers=None))["body"])["type"] == ""
+
+
+@pytest.mark.parametrize("name", ["transfer-encoding", "content-length", "expect", "connection", "x_under"])
+def test_what_framed_the_request_on_its_way_does_not_count_here(name: str) -> None:
+    found = asked(v2(headers={"content-type": "text/csv", name: "7"}, body="x"))
+
+    assert json.loads(found["body"])["body"] == "x"
+
+
+def test_an_answer_that_is_no_text_is_in_base64() -> None:
+    png = b"\x89PNG\r\n"
+    found = asked(v2(headers={"content-type": "image/png"}, body=base64.b64encode(png).decode(), isBase64Encoded=True))
+
+    assert found["isBase64Encoded"] is True
+    assert base64.b64decode(found["body"]) == png
+    assert found["headers"]["Content-Type"] == "image/png"
+
+
+def test_the_callers_request_id_goes_before_lambdas() -> None:
+    assert asked(v2(body="x"))["headers"]["X-Request-Id"] == "the-id"
+    assert asked(v2(headers={"x-request-id": "mine"}, body="x"))["headers"]["X-Request-Id"] == "mine"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"requestContext": {}},
+        {"requestContext": {"http": 3}, "headers": [1], "body": 7, "rawPath": [1], "httpMethod": {}},
+        {"requestContext": {}, "headers": {"a": None, "b": {"c": 1}, "é": "ß"}, "multiValueHeaders": {"a": "b"}},
+        {"requestContext": {}, "isBase64Encoded": "yes", "body": []},
+        {"body": {}, "headers": 4},
+        v1("/invocations", "PO ST\r\n"),
+        v2("/invocations\r\nX: y", headers={"content-type": "a/b\r\nx: y"}),
+    ],
+)
+def test_an_event_of_an_odd_shape_is_refused_or_answered_and_never_a_fault(event: dict[str, Any]) -> None:
+    assert asked(event)["statusCode"] < 500
+
+
+def test_an_event_larger_than_lambda_takes_is_refused_with_the_limit() -> None:
+    found = json.loads(respond(APP, b"x" * (LAMBDA_LIMIT + 1), "the-id"))
+
+    assert found["statusCode"] == 413
+    assert json.loads(found["body"])["code"] == "payload_too_large"
+    assert str(LAMBDA_LIMIT) in json.loads(found["body"])["message"]
+
+
+def test_an_answer_larger_than_lambda_passes_on_is_refused_with_the_limit() -> None:
+    grown = [v2(headers={"content-type": "text/grow"}, body=str(size * MIB)) for size in (2, 4)]  # a quote is two bytes
+
+    fits, refused = map(asked, grown)
+
+    assert (fits["statusCode"], len(fits["body"])) == (200, 2 * MIB)
+    assert refused["statusCode"] == 413
+    assert json.loads(refused["body"])["code"] == "response_too_large"
+    assert "send fewer rows" in json.loads(refused["body"])["message"]
+
+
+def test_in_lambda_the_limits_are_lambdas() -> None:
+    settings = Settings.from_env({"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001"})
+
+    assert (settings.max_body, settings.max_response) == (LAMBDA_LIMIT, LAMBDA_LIMIT)
+    assert Settings.from_env({}).max_response == 0
+
+
+def test_a_fault_of_the_stage_is_500_and_tells_nothing() -> None:
+    def broken(_payload: Payload) -> Payload:
+        raise RuntimeError("the secret of the inside")
+
+    found = json.loads(answer(create_app(broken), Request(b"[]"), "the-id"))
+
+    assert found["statusCode"] == 500
+    assert "secret" not in found["body"]
+    assert json.loads(found["body"])["request_id"] == "the-id"
