@@ -15,8 +15,8 @@ setup: $(STAMP) ## install what development needs into .venv, and nginx where th
 $(STAMP): requirements/dev.txt tools/setup.sh
 	@tools/setup.sh
 
-demo: setup ## train on real data, start the chain, send rows through it, check the predictions, stop
-	@$(PYTHON) -m pipeline train --out $(DEMO)
+demo: setup ## train on real data, start the chain, check its predictions, stop (DATASET=penguins, DATA=FILE.csv)
+	@$(PYTHON) -m pipeline train --out $(DEMO) --dataset $(or $(DATASET),abalone) $(if $(DATA),--data '$(DATA)')
 	@$(PYTHON) -m local_test chain run --state $(DEMO)/run --artifacts $(DEMO) -- $(PYTHON) -m pipeline demo --artifacts $(DEMO)
 
 test: setup ## run the tests that need no Docker

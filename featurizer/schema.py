@@ -24,13 +24,20 @@ class BadDataset(BadJob):
 
 @dataclass(frozen=True)
 class Schema:
-    """`columns` in the order of the raw rows, exactly one of them the label."""
+    """`columns` in the order of the raw rows, exactly one of them the label.
+
+    `seed`: of the split and the booster, where the user gives none. `search` and `references` are for those who train
+    the booster: what they try, and what they show beside it.
+    """
 
     name: str
     task: Task
     columns: tuple[Column, ...]
     test_size: float = 0.1
     source: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 42
+    search: Mapping[str, Any] = field(default_factory=dict)
+    references: Sequence[Mapping[str, Any]] = ()
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -41,6 +48,10 @@ class Schema:
             raise BadDataset(f"schema {self.name}: expected one label and at least one other column, got {labels}")
         if not 0 < self.test_size < 1:
             raise BadDataset(f"schema {self.name}: expected a test_size between 0 and 1, got {self.test_size}")
+        if type(self.seed) is not int or not 0 <= self.seed < 2**31:
+            raise BadDataset(f"schema {self.name}: expected a seed from 0 to 2,147,483,647, got {self.seed!r}")
+        if not isinstance(self.search, Mapping) or not all(isinstance(one, Mapping) for one in self.references):
+            raise BadDataset(f"schema {self.name}: expected tables [search] and [[references]]")
 
     @property
     def label(self) -> str:
@@ -56,8 +67,16 @@ def read_schema(text: str) -> Schema:
     try:
         raw = tomllib.loads(text)
         columns = tuple(_column(column) for column in raw["columns"])
-        size = float(raw.get("split", {}).get("test_size", 0.1))
-        return Schema(str(raw["name"]), read_task(raw["task"]), columns, size, raw.get("source", {}))
+        return Schema(
+            name=str(raw["name"]),
+            task=read_task(raw["task"]),
+            columns=columns,
+            test_size=float(raw.get("split", {}).get("test_size", 0.1)),
+            source=raw.get("source", {}),
+            seed=raw.get("split", {}).get("seed", 42),
+            search=raw.get("search", {}),
+            references=tuple(raw.get("references", ())),
+        )
     except KeyError as error:
         raise BadDataset(
             f"schema: expected name, task and [[columns]] with name and type; {error} is missing"

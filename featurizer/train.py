@@ -81,6 +81,7 @@ def fit(schema: Schema, raw: pd.DataFrame, run: Mapping[str, Any], classes: tupl
     preprocess = _dump(transformer)
     training = {
         **run,
+        **({"search": dict(schema.search)} if schema.search else {}),  # the predictor's job sees no schema
         "rows": len(frame),
         "data_sha256": _fingerprint(frame, target),
         "transform_sha256": hashlib.sha256(preprocess).hexdigest(),

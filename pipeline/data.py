@@ -1,4 +1,4 @@
-"""Raw rows of a data set: from the package that holds them, or from a user's file."""
+"""Raw rows of a data set: from the package that holds or fetches them, or from a user's file."""
 
 from __future__ import annotations
 
@@ -34,12 +34,22 @@ def load_rows(schema: Schema, file: Path | None = None) -> pd.DataFrame:
     if file:
         return read_rows([file])
     if "loader" not in schema.source:
-        raise BadDataset(f"data set {schema.name} has no loader: give its rows with --data FILE.csv")
+        raise BadDataset(f"data set {schema.name} has no loader: {_by_file(schema)}")
     module, _, function = str(schema.source["loader"]).partition(":")
     try:
         load = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise BadDataset(f"schema {schema.name}: expected a loader module:function to import; {error}") from error
-    loaded: pd.DataFrame = load(**schema.source.get("arguments", {}))
+    try:
+        loaded: pd.DataFrame = load(**schema.source.get("arguments", {}))
+    except OSError as error:
+        raise BadDataset(f"data set {schema.name} cannot be fetched here ({error}): {_by_file(schema)}") from error
     # A loader may have read 0.421 as 0.42100000000000004: pandas' fast parser is not exact.
     return loaded.round(schema.source["decimals"]) if "decimals" in schema.source else loaded
+
+
+def _by_file(schema: Schema) -> str:
+    """What to do without a loader or without the network."""
+    header = ",".join(column.name for column in schema.columns)
+    origin = f"; it is {schema.source['file']}" if "file" in schema.source else ""
+    return f"give its rows with --data FILE.csv (make demo: DATA=FILE.csv), a file with the header {header}{origin}"

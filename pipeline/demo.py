@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from featurizer.model import Featurizer
 from featurizer.records import ACCEPTED, read_records
 from predictor.model import MODEL
-from serving.contract import Contract, Task
+from predictor.outputs import Output, classes_of, select
+from serving.contract import ColumnType, Contract, Task
 from serving.media import content_type
 from serving.payload import CSV
 
@@ -41,9 +43,15 @@ def run(arguments: argparse.Namespace) -> int:
     endpoint = contract.dataset.replace("_", "-")
     print(f"\n{SHOWN} of the {len(rows)} rows that training never saw, one at a time through {url}:\n")
     _show_rows(contract, header, rows[:SHOWN], [invoke(client, endpoint, f"{header}\n{row}\n") for row in rows[:SHOWN]])
-    answered, _ = invoke(client, endpoint, "\n".join([header, *rows]) + "\n")
-    expected = in_process(arguments.artifacts, "\n".join([header, *rows]) + "\n")
-    return _judge(np.asarray(answered, dtype=np.float32), expected)
+    body = "\n".join([header, *rows]) + "\n"
+    answered, _ = invoke(client, endpoint, body)
+    expected = in_process(arguments.artifacts, body)
+    if code := _judge(np.asarray(answered, dtype=np.float32), expected):
+        return code
+    if contract.task is Task.REGRESSION:
+        return 0
+    labels, _ = invoke(client, endpoint, body, "application/json; output=label")
+    return _judge_labels(contract, labels, expected, [line[_label_at(contract)] for line in csv.reader(rows)])
 
 
 def runtime_client(url: str) -> Any:  # noqa: ANN401 - boto3 is untyped
@@ -56,11 +64,14 @@ def runtime_client(url: str) -> Any:  # noqa: ANN401 - boto3 is untyped
     return boto3.client("sagemaker-runtime", endpoint_url=url, region_name="us-east-1", config=config)
 
 
-def invoke(client: Any, endpoint: str, body: str) -> tuple[list[Any], Mapping[str, float]]:  # noqa: ANN401
+def invoke(
+    client: Any,  # noqa: ANN401
+    endpoint: str,
+    body: str,
+    accept: str = "application/json; output=score",
+) -> tuple[list[Any], Mapping[str, float]]:
     """The predictions, and the milliseconds each container took."""
-    answer = client.invoke_endpoint(
-        EndpointName=endpoint, ContentType=CSV, Accept="application/json", Body=body.encode()
-    )
+    answer = client.invoke_endpoint(EndpointName=endpoint, ContentType=CSV, Accept=accept, Body=body.encode())
     timing = answer["ResponseMetadata"]["HTTPHeaders"].get("server-timing", "")
     pairs = [part.strip().split(";dur=") for part in timing.split(",") if ";dur=" in part]
     predictions: list[Any] = json.loads(answer["Body"].read())["result"]
@@ -83,13 +94,13 @@ def in_process(artifacts: Path, body: str) -> NDArray[np.float32]:
 def _show_rows(
     contract: Contract, header: str, rows: Sequence[str], answers: Sequence[tuple[list[Any], Mapping[str, float]]]
 ) -> None:
-    at = [column.name for column in contract.columns].index(contract.label.name) if contract.label else -1
     times = list(answers[0][1])
-    titles = [header.rpartition(",")[0], "prediction", "truth", *(f"{name} ms" for name in times)]
+    names, *records = csv.reader([header, *rows])
+    del names[_label_at(contract)]
+    titles = [",".join(names), "prediction", "truth", *(f"{name} ms" for name in times)]
     table = [titles]
-    for row, (predictions, took) in zip(rows, answers, strict=True):
-        cells = row.split(",")
-        truth = cells.pop(at)
+    for cells, (predictions, took) in zip(records, answers, strict=True):
+        truth = cells.pop(_label_at(contract))
         table.append(
             [",".join(cells), _shown(contract, predictions[0]), truth, *(f"{took[name]:.1f}" for name in times)]
         )
@@ -107,11 +118,15 @@ def _show_rows(
 
 def _shown(contract: Contract, prediction: Any) -> str:  # noqa: ANN401
     if contract.task is Task.REGRESSION:
-        return f"{prediction:.3f}"
-    classes = contract.label.categories if contract.label else ()
+        return f"{prediction:.3f}" if abs(prediction) < 1000 else f"{prediction:.0f}"
     shares = prediction if isinstance(prediction, list) else [1 - prediction, prediction]
     best = int(np.argmax(shares))
-    return f"{classes[best]} ({shares[best]:.2f})"
+    return f"{classes_of(contract)[best]} ({shares[best]:.2f})"
+
+
+def _label_at(contract: Contract) -> int:
+    """The label's place in a raw row."""
+    return next(i for i, column in enumerate(contract.columns) if column.type is ColumnType.LABEL)
 
 
 def _judge(answered: NDArray[np.float32], expected: NDArray[np.float32]) -> int:
@@ -120,4 +135,16 @@ def _judge(answered: NDArray[np.float32], expected: NDArray[np.float32]) -> int:
         print(f"\nFAILED: {same} of {expected.size} predictions equal the in-process ones", file=sys.stderr)
         return 1
     print(f"\nOK: all {len(expected)} predictions of the chain equal in-process scikit-learn + XGBoost, bit for bit")
+    return 0
+
+
+def _judge_labels(
+    contract: Contract, answered: Sequence[str], scores: NDArray[np.float32], truth: Sequence[str]
+) -> int:
+    """Whether `output=label` names the likeliest class, and how often that is the true one."""
+    if list(answered) != select(scores, Output.LABEL, contract):
+        print("\nFAILED: output=label does not name the likeliest classes", file=sys.stderr)
+        return 1
+    right = sum(label == true for label, true in zip(answered, truth, strict=True))
+    print(f"output=label names the likeliest class of each; {right} of {len(truth)} are the true one")
     return 0

@@ -1,22 +1,38 @@
-"""How good the predictions are on rows that training never saw, beside two baselines."""
+"""How good the predictions are on rows that training never saw, beside those of others' parameters and of none."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featurizer.schema import BadDataset
 from predictor.search import fit
 from serving.contract import Contract, Task
 
-# The parameters of the article that this pipeline follows.
-ARTICLE = {"max_depth": 5, "eta": 0.2, "gamma": 4, "min_child_weight": 6, "subsample": 0.7}
-ARTICLE_ROUNDS = 50
-
 Matrix = NDArray[np.floating[Any]]
 Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Parameters that others published for these data."""
+
+    name: str
+    rounds: int
+    parameters: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Reference:
+        """One of a schema's [[references]]. Raises `BadDataset`."""
+        name, rounds, parameters = (given.get(field) for field in ("name", "rounds", "parameters"))
+        named = isinstance(name, str) and name not in ("", "model", "constant")
+        if not named or type(rounds) is not int or rounds < 1 or not isinstance(parameters, dict):
+            raise BadDataset(f"schema, references: expected a name of its own, rounds, parameters; got {dict(given)}")
+        return cls(str(name), rounds, parameters)
 
 
 def metrics(task: Task, predicted: Matrix, truth: NDArray[np.float64]) -> Metrics:
@@ -33,15 +49,17 @@ def metrics(task: Task, predicted: Matrix, truth: NDArray[np.float64]) -> Metric
 
 
 def baselines(
-    contract: Contract, train: tuple[Matrix, NDArray[np.float64]], test: tuple[Matrix, NDArray[np.float64]], seed: int
-) -> Mapping[str, Metrics]:
-    """The article's parameters, and the same answer for every row: the training rows' mean or class shares."""
-    booster = fit(*train, contract, ARTICLE, ARTICLE_ROUNDS, seed)
-    article = booster.inplace_predict(np.asarray(test[0], dtype=np.float32), validate_features=False)
-    return {
-        "article": metrics(contract.task, article, test[1]),
-        "constant": metrics(contract.task, _constant(contract, train[1], len(test[1])), test[1]),
-    }
+    contract: Contract, train: tuple[Matrix, NDArray[np.float64]], test: tuple[Matrix, NDArray[np.float64]], seed: int,
+    references: Sequence[Reference] = (),
+) -> Mapping[str, Metrics]:  # fmt: skip
+    """The references on the same rows, and the same answer for every row: the training rows' mean or class shares."""
+    found = {}
+    for reference in references:
+        booster = fit(*train, contract, reference.parameters, reference.rounds, seed)
+        predicted = booster.inplace_predict(np.asarray(test[0], dtype=np.float32), validate_features=False)
+        found[reference.name] = metrics(contract.task, predicted, test[1])
+    constant = _constant(contract, train[1], len(test[1]))
+    return {**found, "constant": metrics(contract.task, constant, test[1])}
 
 
 def _constant(contract: Contract, target: NDArray[np.float64], rows: int) -> Matrix:

@@ -31,7 +31,7 @@ def text(contract: Contract) -> str:
         _table(report["metrics"]),
         "",
         f"Parameters, chosen among {len(search['tried'])} by {search['folds']}-fold cross-validation on the training "
-        f"rows, folds drawn {search['repeats']} times ({search['metric']} {chosen['score']:.4f}):",
+        f"rows, folds drawn {_times(search['repeats'])} ({search['metric']} {chosen['score']:.4f}):",
         f"  {_parameters(chosen)}",
         "",
         "Tried, best first:",
@@ -60,9 +60,14 @@ def draw(
 
 def _table(found: Mapping[str, Mapping[str, float]]) -> str:
     names = list(found["model"])
-    head = f"{'on the test rows':<34}" + "".join(f"{name:>10}" for name in names)
-    rows = [f"{NAMES[who]:<34}" + "".join(f"{values[name]:>10.4f}" for name in names) for who, values in found.items()]
-    return "\n".join([head, *rows])
+    table = {NAMES.get(who, who): [f"{values[name]:.4f}" for name in names] for who, values in found.items()}
+    wide = max(10, *(len(cell) + 2 for cells in table.values() for cell in cells))
+    lines = {"on the test rows": names, **table}
+    return "\n".join(f"{who:<34}" + "".join(cell.rjust(wide) for cell in cells) for who, cells in lines.items())
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _parameters(candidate: Mapping[str, Any]) -> str:

@@ -6,13 +6,17 @@ import argparse
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xgboost.core import XGBoostError
+
 from featurizer import train as featurizer
 from featurizer.schema import BadDataset, Schema, labels, typed_frame
 from pipeline.data import known_datasets, load_rows, load_schema
+from pipeline.evaluate import Reference, baselines, metrics
 from predictor import search
 from predictor import train as predictor
 from serving import artifact
@@ -25,22 +29,26 @@ if TYPE_CHECKING:
 HELP = "train both stages and write their artifacts"
 EXAMPLES = """examples:
   python -m pipeline train
+  python -m pipeline train --dataset penguins --out artifacts/penguins
+  python -m pipeline train --dataset california_housing --data california_housing.csv --out artifacts/california
   python -m pipeline train --data houses.csv --schema houses.toml --out artifacts/houses
 """
+DATASET = "abalone"
 FEWEST_ROWS = 20
 STAGES = ("featurizer", "predictor")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", default="abalone", help=f"one of {', '.join(known_datasets())} (default abalone)")
-    parser.add_argument("--data", type=Path, metavar="FILE.csv", help="train on your own rows: CSV with a header")
-    parser.add_argument(
-        "--schema", type=Path, metavar="FILE.toml", help="their columns; see pipeline/datasets/abalone.toml"
+    columns = parser.add_mutually_exclusive_group()
+    columns.add_argument("--dataset", help=f"one of {', '.join(known_datasets())} (default {DATASET})")
+    columns.add_argument(
+        "--schema", type=Path, metavar="FILE.toml", help="your own columns; see pipeline/datasets/abalone.toml"
     )
+    parser.add_argument("--data", type=Path, metavar="FILE.csv", help="the rows: CSV with a header")
     parser.add_argument(
         "--out", type=Path, default=Path("artifacts"), help="where the artifacts go (default artifacts)"
     )
-    parser.add_argument("--seed", type=_seed, default=42, help="of the split and the booster (default 42)")
+    parser.add_argument("--seed", type=_seed, help="of the split and the booster (default the schema's, else 42)")
     parser.add_argument("--keep", action="store_true", help="do nothing when there are sound artifacts already")
 
 
@@ -55,9 +63,11 @@ def run(arguments: argparse.Namespace) -> int:
         dataset = Contract.load(arguments.out / "featurizer" / "model").dataset
         print(f"keeping the {dataset} artifacts in {arguments.out}/: they are whole and of one training run")
         return 0
-    if bool(arguments.data) != bool(arguments.schema):
-        raise BadDataset("expected --data and --schema together")
-    schema = load_schema(arguments.dataset, arguments.schema)
+    if arguments.schema and not arguments.data:
+        raise BadDataset("expected --data with --schema")
+    if arguments.data and not (arguments.schema or arguments.dataset):
+        raise BadDataset("expected --schema or --dataset with --data")
+    schema = load_schema(arguments.dataset or DATASET, arguments.schema)
     rows = load_rows(schema, arguments.data)
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)  # now, not when all is trained
@@ -65,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise BadDataset(
             f"--out {arguments.out}: expected a directory that can be written; {error.strerror}"
         ) from error
-    train(schema, rows, arguments.out, arguments.seed)
+    train(schema, rows, arguments.out, schema.seed if arguments.seed is None else arguments.seed)
     print((arguments.out / "report.txt").read_text(encoding="utf-8").partition("\nTried")[0])
     print(f"Wrote to {arguments.out}/: featurizer/model.tar.gz, predictor/model.tar.gz, test.csv, report.txt, "
           "predicted_vs_actual.png, feature_importance.png")  # fmt: skip
@@ -94,10 +104,14 @@ def train(schema: Schema, raw: pd.DataFrame, out: Path, seed: int) -> Contract:
         raise BadDataset(f"data: expected at least {FEWEST_ROWS} rows, got {len(raw)}")
     typed_frame(raw, schema)  # judges every row by its number in the file, before the split
     classes = labels(raw, schema)[1]
+    references = [Reference.of(given) for given in schema.references]
     raw_train, raw_test = train_test_split(raw, random_state=seed, test_size=schema.test_size)
     fitted = featurizer.fit(schema, raw_train, {"seed": seed, "test_size": schema.test_size}, classes)
-    learned = search.learn(fitted.features, fitted.target, fitted.contract, seed, _show_progress)
-    contract, predicted, truth = _judge(schema, fitted, learned, raw_test, seed)
+    try:
+        learned = search.learn(fitted.features, fitted.target, fitted.contract, seed, _show_progress)
+        contract, predicted, truth = _judge(schema, fitted, learned, raw_test, seed, references)
+    except XGBoostError as error:  # a parameter out of its range
+        raise BadDataset(f"schema {schema.name}: XGBoost refuses its search or references: {error}") from error
     with tempfile.TemporaryDirectory() as scratch:
         _write(fitted, learned, contract, raw_test, Path(scratch))
         _draw(contract, learned.booster, predicted, truth, Path(scratch))
@@ -106,17 +120,16 @@ def train(schema: Schema, raw: pd.DataFrame, out: Path, seed: int) -> Contract:
 
 
 def _judge(
-    schema: Schema, fitted: featurizer.Fitted, learned: search.Learned, raw_test: pd.DataFrame, seed: int
-) -> tuple[Contract, Any, Any]:
-    from pipeline.evaluate import baselines, metrics
-
+    schema: Schema, fitted: featurizer.Fitted, learned: search.Learned, raw_test: pd.DataFrame, seed: int,
+    references: Sequence[Reference],
+) -> tuple[Contract, Any, Any]:  # fmt: skip
     classes = fitted.contract.label.categories if fitted.contract.label else ()
     features = fitted.transformer.transform(typed_frame(raw_test, schema))
     truth = labels(raw_test, schema, classes)[0]
     predicted = learned.booster.inplace_predict(features.astype("float32"), validate_features=False)
     found = {
         "model": metrics(schema.task, predicted, truth),
-        **baselines(fitted.contract, (fitted.features, fitted.target), (features, truth), seed),
+        **baselines(fitted.contract, (fitted.features, fitted.target), (features, truth), seed, references),
     }
     report = {**fitted.contract.report, "test_rows": len(truth), "metrics": found, "search": learned.report()}
     return predictor.with_versions(replace(fitted.contract, report=report)), predicted, truth

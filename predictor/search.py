@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,7 @@ from serving.contract import Contract, Task
 from serving.settings import usable_cpus
 from serving.training import BadJob
 
-# The folds are drawn twice: one drawing alone ranks such close candidates by luck.
-FOLDS, REPEATS, MOST_ROUNDS, PATIENCE = 5, 2, 1000, 30
+PATIENCE = 30
 DEFAULT_ROUNDS = 100  # where a user gives other parameters only
 OBJECTIVES = {
     Task.REGRESSION: ("reg:squarederror", "rmse"),
@@ -30,8 +29,40 @@ SHARED = {"subsample": 0.5, "colsample_bytree": 0.8}
 SINGLE = {"nthread": 1, "tree_method": "hist"}
 
 Parameters = Mapping[str, Any]
+Grid = Mapping[str, Sequence[Any]]
 Folds = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Search:
+    """How thoroughly candidates are judged, and which: all combinations of a grid's values, without one ours.
+
+    The folds are drawn twice: with few rows, one drawing alone ranks close candidates by luck.
+    """
+
+    folds: int = 5
+    repeats: int = 2
+    rounds: int = 1000
+    grid: Grid | None = None
+
+    @classmethod
+    def of(cls, contract: Contract) -> Search:
+        """What the data set's schema says in its section `search`. Raises `BadJob`."""
+        given = contract.training.get("search", {})
+        known = [field.name for field in fields(cls)]
+        if unknown := sorted({*given} - {*known}):
+            raise BadJob(f"search: expected {', '.join(known)}, got {unknown[0]}")
+        for name, least in (("folds", 2), ("repeats", 1), ("rounds", 1)):
+            if name in given and (type(given[name]) is not int or given[name] < least):
+                raise BadJob(f"search, {name}: expected a whole number, at least {least}, got {given[name]!r}")
+        grid = given.get("grid", {})
+        if not isinstance(grid, dict) or not all(isinstance(values, list) and values for values in grid.values()):
+            raise BadJob(f"search, grid: expected a list of values for each parameter, got {grid!r}")
+        return cls(**given)
+
+    def candidates(self, task: Task, target: NDArray[np.float64]) -> list[dict[str, Any]]:
+        return candidates(task, target) if self.grid is None else _combinations(self.grid)
 
 
 @dataclass(frozen=True)
@@ -54,13 +85,14 @@ class Learned:
     chosen: Candidate
     tried: tuple[Candidate, ...]
     metric: str
+    search: Search = Search()
 
     def report(self) -> dict[str, Any]:
         tried = [candidate.as_dict() for candidate in self.tried]
         return {
             "metric": self.metric,
-            "folds": FOLDS,
-            "repeats": REPEATS,
+            "folds": self.search.folds,
+            "repeats": self.search.repeats,
             "chosen": self.chosen.as_dict(),
             "tried": tried,
         }
@@ -74,13 +106,14 @@ def learn(
     progress: Progress = lambda _done, _of: None,
 ) -> Learned:
     """Choose parameters by cross-validation on these rows, then fit on all of them. `features`: rows x features."""
-    grid = candidates(contract.task, target)
+    search = Search.of(contract)
+    grid = search.candidates(contract.task, target)
     base = base_parameters(contract, seed)
-    folds = _folds(target, seed)
+    folds = _folds(target, seed, search)
     tried: list[Candidate] = []
     pool = ThreadPoolExecutor(usable_cpus())
     try:
-        jobs = [pool.submit(_cross_validate, base, p, features, target, folds) for p in grid]
+        jobs = [pool.submit(_cross_validate, base, p, features, target, folds, search.rounds) for p in grid]
         for done, job in enumerate(as_completed(jobs), 1):
             job.result()
             progress(done, len(jobs))
@@ -89,7 +122,7 @@ def learn(
         pool.shutdown(cancel_futures=True)  # an interrupted search starts no further candidate
     chosen = min(tried, key=lambda candidate: candidate.score)
     booster = fit(features, target, contract, chosen.parameters, chosen.rounds, seed)
-    return Learned(booster, chosen, tuple(tried), str(base["eval_metric"]))
+    return Learned(booster, chosen, tuple(tried), str(base["eval_metric"]), search)
 
 
 def candidates(task: Task, target: NDArray[np.float64]) -> list[dict[str, Any]]:
@@ -101,8 +134,11 @@ def candidates(task: Task, target: NDArray[np.float64]) -> list[dict[str, Any]]:
     if task is Task.REGRESSION:
         losses = [{"objective": OBJECTIVES[task][0], "min_child_weight": 20}]
         losses += [{"objective": "reg:gamma", "min_child_weight": 1}] if target.min() > 0 else []
-    grid = [dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())]
-    return [{**loss, **values, **SHARED} for loss in losses for values in grid]
+    return [{**loss, **values, **SHARED} for loss in losses for values in _combinations(GRID)]
+
+
+def _combinations(grid: Grid) -> list[dict[str, Any]]:
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
 def fit(
@@ -137,22 +173,22 @@ def learn_given(
     if rounds < 1:
         raise BadJob(f"hyperparameter num_round: expected at least 1, got {rounds}")
     base = base_parameters(contract, seed)
-    scores = _scores(base, parameters, features, target, _folds(target, seed), rounds)
+    scores = _scores(base, parameters, features, target, _folds(target, seed, Search()), rounds)
     chosen = Candidate(parameters, rounds, scores[-1])
     booster = fit(features, target, contract, parameters, rounds, seed)
     return Learned(booster, chosen, (chosen,), str(base["eval_metric"]))
 
 
-def _folds(target: NDArray[np.float64], seed: int) -> Folds:
+def _folds(target: NDArray[np.float64], seed: int, search: Search) -> Folds:
     """Rows to learn from and rows to judge by, once a fold; every fold has its share of each label.
 
     Made here, since `xgboost.cv` would draw them from numpy's global generator, which the threads share, and
     would need scikit-learn, which the predictor's image lacks, to give every fold its share.
     """
     generator = np.random.default_rng(seed)
-    count = min(FOLDS, len(target))
+    count = min(search.folds, len(target))
     folds = []
-    for _ in range(REPEATS):
+    for _ in range(search.repeats):
         shuffled = generator.permutation(len(target))
         by_label = shuffled[np.argsort(target[shuffled], kind="stable")]
         folds += [np.sort(by_label[fold::count]) for fold in range(count)]
@@ -160,9 +196,10 @@ def _folds(target: NDArray[np.float64], seed: int) -> Folds:
 
 
 def _cross_validate(
-    base: Parameters, parameters: Parameters, features: NDArray[Any], target: NDArray[np.float64], folds: Folds
-) -> Candidate:
-    scores = _scores(base, parameters, features, target, folds, MOST_ROUNDS, PATIENCE)
+    base: Parameters, parameters: Parameters, features: NDArray[Any], target: NDArray[np.float64], folds: Folds,
+    rounds: int,
+) -> Candidate:  # fmt: skip
+    scores = _scores(base, parameters, features, target, folds, rounds, PATIENCE)
     best = int(np.argmin(scores))
     return Candidate(parameters, best + 1, scores[best])
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,3 +19,15 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("artifacts")
     subprocess.run([sys.executable, "-m", "pipeline", "train", "--out", out], cwd=ROOT, check=True)
     return out
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The artifacts of a data set besides abalone, by its name; trained when a test first asks for them."""
+    from tests.datasets import train_dataset
+
+    @functools.cache
+    def train(name: str) -> Path:
+        return train_dataset(name, tmp_path_factory.mktemp(name))
+
+    return train

@@ -204,8 +204,8 @@ def test_a_failed_training_leaves_the_old_artifacts(flowers, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--dataset", "oysters"], "one of abalone, got oysters"),
-        (["--data", "rows.csv"], "expected --data and --schema together"),
+        (["--dataset", "oysters"], "one of abalone, california_housing, penguins, penguins_sex, got oysters"),
+        (["--data", "rows.csv"], "expected --schema or --dataset with --data"),
         (["--data", "nowhere.csv", "--schema", "pipeline/datasets/abalone.toml"], "nowhere.csv: No such file"),
         (["--data", "x.csv", "--schema", "nowhere.toml"], "expected a schema file"),
     ],
