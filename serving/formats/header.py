@@ -50,7 +50,10 @@ def named_blocks(
             positions = positions or _positions(names if cells.width == len(names) else every, every)
             if cells.width > len(names):
                 _refuse_empty(cells, [positions[name] for name in every if name not in names])
-            yield read(cells, positions)
+            found = read(cells, positions)
+            if cells.first_row == 1 and header == "":
+                _refuse_names(lines, names)
+            yield found
     except BadPayload as error:
         if error.row == 1 and header == "" and _looks_like_names(lines, 2 * len(every)):
             error.message += f"; if this row is a header, its names must be {_listed(names)}"
@@ -64,6 +67,17 @@ def _refuse_empty(cells: Cells | Grid, positions: Sequence[int]) -> None:
             row = cells.first_row + empty
             message = f"expected {cells.width - 1} columns, or {cells.width} with a label; the label is empty"
             raise BadPayload(message, code="empty_label", row=row)
+
+
+def _refuse_names(lines: Lines, names: Sequence[str]) -> None:
+    """A first row that passes for data, in columns without numbers, and has a column's name: asking beats guessing."""
+    spoken = lines.first_line.lower()
+    if not any(name.lower() in spoken for name in names) or not _looks_like_names(lines, 2 * len(names)):
+        return
+    known = {name.strip().lower() for name in names}
+    if like := next((field for field in lines.first(2 * len(names)) if field.strip().lower() in known), None):
+        message = f"expected a row, got a column's name, {cut(like)}, in it (header=absent says that it is data)"
+        raise BadPayload(message, code="bad_header", row=1)
 
 
 def _positions(columns: Sequence[str], every: Sequence[str]) -> Positions:

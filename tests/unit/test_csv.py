@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from featurizer.model import write_features
 from featurizer.records import read_records
 from predictor.features import read_features
+from serving.contract import Column, ColumnType
 from serving.errors import BadPayload
 from serving.media import MediaType
 from serving.payload import CSV
@@ -265,3 +267,31 @@ def test_features_survive_csv_to_the_bit() -> None:
     assert not body.endswith(b"\n\n")
     assert received.tobytes() == sent.tobytes()
     assert read_features(body, MediaType(CSV), CONTRACT).tobytes() == sent.astype(np.float32).tobytes()
+
+
+WORDS = replace(
+    CONTRACT,
+    columns=(
+        Column("color", ColumnType.CATEGORICAL, ("r", "g")),
+        Column("size", ColumnType.CATEGORICAL, ("S", "L")),
+        Column("sold", ColumnType.LABEL),
+    ),
+)
+
+
+def read_words(body: str, header: str = "") -> Columns:
+    return read_records(body.encode(), MediaType(CSV, {"header": header} if header else {}), WORDS).columns()
+
+
+@pytest.mark.parametrize("first", ["Color,Size", "colour,size", " color , size ", "SIZE,COLOR", "color,size2"])
+def test_a_header_of_other_names_is_no_row_where_no_column_has_numbers(first: str) -> None:
+    with pytest.raises(BadPayload, match="got a column's name") as caught:
+        read_words(f"{first}\nr,S\ng,L\n")
+
+    assert (caught.value.code, caught.value.row) == ("bad_header", 1)
+
+
+def test_what_a_caller_calls_data_is_data_whatever_it_says() -> None:
+    assert list(read_words("Color,Size\nr,S\n", "absent")["color"]) == ["Color", "r"]
+    assert list(read_words("color,size\nr,S\n")["color"]) == ["r"]
+    assert list(read_words("r,colossal\ng,S\n")["size"]) == ["colossal", "S"]
