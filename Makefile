@@ -42,8 +42,8 @@ up: setup ## start the chain in the background; trains first when there are no a
 	@$(PYTHON) -m pipeline train --keep
 	@$(PYTHON) -m local_test chain up
 
-down: setup ## stop what `make up` started
-	@$(PYTHON) -m local_test chain down
+down: ## stop what `make up` started
+	@[ ! -x $(PYTHON) ] || $(PYTHON) -m local_test chain down
 
 .PHONY: bench
 bench: setup ## measure speed, memory and start-up beside the floor and the AWS sample (ROUNDS=3 SECONDS=2 for less)
@@ -54,4 +54,5 @@ bench: setup ## measure speed, memory and start-up beside the floor and the AWS 
 
 clean: ## remove what was installed, trained and logged here
 	@[ ! -x $(PYTHON) ] || $(PYTHON) -m local_test chain down
+	@[ ! -x $(PYTHON) ] || $(PYTHON) -m local_test down
 	@rm -rf .venv .local_test .mypy_cache .pytest_cache .ruff_cache artifacts/*

@@ -93,11 +93,13 @@ def _read_csv(
     numbers = dict.fromkeys(
         set(names) - set(texts), np.float64
     )  # of itself pandas has integers beyond 64 bits as objects
+    # Where a piece of 262,144 characters begins with a blank, pandas' C parser drops that: none begins a line here.
+    behind = "\n".join(f"0,{line}" if line.strip() else line for line in text.split("\n"))
     return read_exactly(
-        io.StringIO(text, newline=""),
+        io.StringIO(behind, newline=""),
         header=None,
         skiprows=int(named),
-        names=columns,
+        names=["", *columns],
         dtype=dict.fromkeys(every, object) | numbers,
         index_col=False,
     )
