@@ -23,6 +23,7 @@ def up(state: State, endpoint: str, planned: Sequence[Planned], healthy_within: 
     """
     with state.locked():
         if is_healthy(state):
+            _refuse_another(state, endpoint, planned)
             return False
         _stop_all(state)  # what an earlier chain left
         check_ports(list(planned))
@@ -35,6 +36,17 @@ def up(state: State, endpoint: str, planned: Sequence[Planned], healthy_within: 
             if not complete:
                 _stop_all(state)
     return True
+
+
+def _refuse_another(state: State, endpoint: str, planned: Sequence[Planned]) -> None:
+    """A chain that runs is not the one that was asked for when it has another name or other ports."""
+    running, processes = state.load()
+    if running != endpoint or [one.port for one in processes] != [one.port for one in planned]:
+        listed = ", ".join(f"{process.name} {process.port}" for process in processes)
+        raise ChainError(
+            f"another chain runs already: endpoint {running} ({listed}). `python -m local_test chain down` stops it; for a "
+            "second one give --state another directory and set three other ports"
+        )
 
 
 def down(state: State) -> tuple[bool, list[str]]:

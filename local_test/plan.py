@@ -85,15 +85,17 @@ def _router(endpoint: str, ports: Ports) -> dict[str, str]:
 
 
 def endpoint_name(artifacts: Path) -> str:
-    """The data set's name, as far as an endpoint may have it. Raises `ChainError` when a model is missing."""
+    """The data set's name, as far as an endpoint may have it. Raises `ChainError` for models that make no chain."""
     for stage in STAGES:
         if not (artifacts / stage / "model" / CONTRACT).is_file():
             raise ChainError(f"there is no model in {artifacts / stage / 'model'}: run `python -m pipeline train`")
     try:
-        dataset = Contract.load(artifacts / "featurizer" / "model").dataset
+        first, second = (Contract.load(artifacts / stage / "model") for stage in STAGES)
     except BadArtifact as error:
         raise ChainError(f"{error}: run `python -m pipeline train`") from error
-    return re.sub(r"[^a-zA-Z0-9]+", "-", dataset).strip("-")[:63].rstrip("-") or "endpoint"
+    if first.hash != second.hash:
+        raise ChainError(f"the two models in {artifacts} are of two training runs: run `python -m pipeline train`")
+    return re.sub(r"[^a-zA-Z0-9]+", "-", first.dataset).strip("-")[:63].rstrip("-") or "endpoint"
 
 
 def check_ports(planned: list[Planned]) -> None:

@@ -20,6 +20,7 @@ from predictor.outputs import Output, classes_of, select
 from serving.contract import ColumnType, Contract, Task
 from serving.media import content_type
 from serving.payload import CSV
+from serving.training import BadJob
 
 HELP = "send held-out rows through a running endpoint and check its answers"
 EXAMPLES = """examples:
@@ -35,7 +36,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Returns 0 when every answer equals the models' own to the bit."""
+    """Returns 0 when every answer equals the models' own to the bit. Raises `BadJob` without models or endpoint."""
+    from botocore.exceptions import ClientError, EndpointConnectionError
+
+    try:
+        return _demo(arguments)
+    except FileNotFoundError as error:
+        raise BadJob(f"there is no {error.filename}: run `python -m pipeline train`") from error
+    except (EndpointConnectionError, ClientError) as error:
+        raise BadJob(f"{error}; the chain of these artifacts is started with `make up`") from error
+
+
+def _demo(arguments: argparse.Namespace) -> int:
     url = arguments.url or f"http://127.0.0.1:{arguments.env.get('ROUTER_PORT') or 8080}"
     contract = Contract.load(arguments.artifacts / "featurizer" / "model")
     header, *rows = (arguments.artifacts / "test.csv").read_text(encoding="utf-8").splitlines()

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +77,8 @@ def test_up_returns_when_the_chain_answers_and_down_leaves_nothing(chain):
     assert [len(json.loads(answer.stdout)["result"]) for answer in answers] == [5, 5, 5]
     assert len({answer.stdout for answer in answers}) == 1
     assert "already running" in chain("up").stdout
+    elsewhere = replace(chain, ports={**chain.ports, "ROUTER_PORT": "1"})("up")
+    assert (elsewhere.returncode, elsewhere.stderr.count("another chain runs already: endpoint abalone")) == (1, 1)
     assert chain("status").returncode == 0
     down = chain("down")
     assert (down.returncode, down.stdout, down.stderr) == (0, "The chain is stopped.\n", "")

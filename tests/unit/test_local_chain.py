@@ -13,6 +13,7 @@ from local_test.__main__ import main, parser
 from local_test.chain_command import command_env
 from local_test.plan import Ports, endpoint_name, plan
 from local_test.state import ChainError, State
+from pipeline.cli import main as pipeline
 from serving.contract import Column, ColumnType, Contract, Task
 
 
@@ -63,6 +64,26 @@ def test_a_missing_model_is_refused_with_the_next_step(tmp_path, stage):
 
     with pytest.raises(ChainError, match=f"no model in .*{stage}/model: run `python -m pipeline train`"):
         endpoint_name(tmp_path)
+
+
+def test_models_of_two_training_runs_make_no_chain(tmp_path):
+    write_models(tmp_path)
+    other = write_models(tmp_path / "other", "penguins") / "predictor" / "model" / "contract.json"
+    other.rename(tmp_path / "predictor" / "model" / "contract.json")
+
+    with pytest.raises(ChainError, match="of two training runs: run `python -m pipeline train`"):
+        endpoint_name(tmp_path)
+
+
+def test_a_demo_without_chain_or_models_says_what_to_start(tmp_path, capsys, artifacts):
+    nobody = ["--url", "http://127.0.0.1:9"]
+
+    codes = [pipeline(["demo", "--artifacts", str(where), *nobody]) for where in (artifacts, tmp_path)]
+
+    assert codes == [2, 2]
+    refused, missing = capsys.readouterr().err.splitlines()
+    assert refused.endswith("is started with `make up`")
+    assert missing.endswith("run `python -m pipeline train`")
 
 
 @pytest.mark.parametrize(
