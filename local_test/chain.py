@@ -44,8 +44,8 @@ def _refuse_another(state: State, endpoint: str, planned: Sequence[Planned]) -> 
     if running != endpoint or [one.port for one in processes] != [one.port for one in planned]:
         listed = ", ".join(f"{process.name} {process.port}" for process in processes)
         raise ChainError(
-            f"another chain runs already: endpoint {running} ({listed}). `python -m local_test chain down` stops it; for a "
-            "second one give --state another directory and set three other ports"
+            f"another chain runs already: endpoint {running} ({listed}). `python -m local_test chain down` stops it; "
+            "for a second one give --state another directory and set three other ports"
         )
 
 
