@@ -32,7 +32,7 @@ AWS_JSON = "application/x-amz-json-1.1"
 SAGEMAKER = "SageMaker"
 MODULES = (
     *("models", "configs", "endpoints", "tags"),
-    *("transform", "training", "ecr", "registry", "scaling", "logs", "capture"),
+    *("transform", "training", "ecr", "registry", "scaling", "logs", "patterns", "capture"),
 )
 _SCOPE = re.compile(r"(Credential=[^/,\s]*/[^/,\s]*/)([^/,\s]+)(/([^/,\s]+)/aws4_request)")
 _RUNTIME = re.compile(r"/endpoints/[^/]*/invocations")
