@@ -23,6 +23,7 @@ test: setup ## run the tests that need no Docker
 	@$(PYTHON) -m pytest -m "not docker"
 
 test-docker: setup ## build the images and run the tests that need Docker
+	@tools/setup.sh registry
 	@$(PYTHON) -m pytest -m docker
 
 .PHONY: fuzz

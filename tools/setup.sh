@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # setup.sh: make .venv from the hash-locked requirements, and install nginx where that needs no password.
+# setup.sh registry: install Debian's docker-registry, to which the Docker tests and rehearsals push.
 # Run by `make setup` from the repository's root.
 set -euo pipefail
 
@@ -34,28 +35,33 @@ make_venv() {
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 }
 
-install_nginx() {
-  if PATH="$PATH:/usr/local/sbin:/usr/sbin" command -v nginx >/dev/null; then return; fi
+install_program() { # PROGRAM PACKAGE WITHOUT_IT
+  if PATH="$PATH:/usr/local/sbin:/usr/sbin" command -v "$1" >/dev/null; then return; fi
   local as_root=()
   if [[ $(id -u) != 0 ]]; then as_root=(sudo -n); fi
   if command -v apt-get >/dev/null && "${as_root[@]}" true 2>/dev/null; then
-    say "installing nginx from the machine's packages"
-    if install_nginx_package "${as_root[@]}"; then return; fi
+    say "installing $1 from the machine's packages"
+    if install_package "$2" "${as_root[@]}"; then return; fi
   fi
-  say "nginx is missing and cannot be installed from here: gunicorn alone will answer (apt-get install nginx-light)"
+  say "$1 is missing and cannot be installed from here: $3 (apt-get install $2)"
 }
 
-install_nginx_package() { # AS_ROOT...; the package must not start a web server of its own
-  local policy=/usr/sbin/policy-rc.d ours="" done=0
+install_package() { # PACKAGE AS_ROOT...; the package must not start a server of its own
+  local package=$1 policy=/usr/sbin/policy-rc.d ours="" done=0
+  shift
   if [[ ! -e $policy ]]; then
     printf '#!/bin/sh\nexit 101\n' | "$@" tee "$policy" >/dev/null && "$@" chmod +x "$policy" && ours=yes
   fi
   { "$@" apt-get update -qq && "$@" env DEBIAN_FRONTEND=noninteractive \
-    apt-get install -y -qq --no-install-recommends nginx-light >/dev/null; } 2>/dev/null || done=1
+    apt-get install -y -qq --no-install-recommends "$package" >/dev/null; } 2>/dev/null || done=1
   if [[ $ours ]]; then "$@" rm -f "$policy"; fi
   return "$done"
 }
 
+if [[ ${1:-} == registry ]]; then
+  install_program docker-registry docker-registry "images cannot be pushed on this machine"
+  exit
+fi
 make_venv
-install_nginx
+install_program nginx nginx-light "gunicorn alone will answer"
 touch .venv/.installed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from local_test.control_plane import registry
 from local_test.control_plane.plane import LABEL
 from local_test.process import Process
 from pipeline.demo import in_process
@@ -20,7 +22,10 @@ from tests.conftest import ROOT
 from tests.docker.conftest import docker
 from tests.integration.test_control_plane import ROLE, ROWS, Account, Command, eventually, load
 
-pytestmark = pytest.mark.docker
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.skipif(not shutil.which(registry.PROGRAM), reason=f"{registry.PROGRAM} is not installed"),
+]
 
 STAGES = ("featurizer", "predictor")
 

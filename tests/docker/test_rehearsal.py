@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from local_test.control_plane import registry
 from local_test.control_plane.plane import LABEL
 from tests.conftest import ROOT
 from tests.docker.conftest import docker
 from tests.integration.test_rehearsal import other_artifacts  # noqa: F401 - a fixture
 from tests.rehearsal import life, owner
 
-pytestmark = pytest.mark.docker
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.skipif(not shutil.which(registry.PROGRAM), reason=f"{registry.PROGRAM} is not installed"),
+]
 
 
 def label(directory: Path) -> str:
