@@ -7,7 +7,9 @@ import os
 import sys
 
 from local_test import chain_command, images, predict
+from local_test.check import command as check
 from local_test.control_plane import command
+from local_test.recording import record, replay
 from local_test.state import ChainError
 
 INTERRUPTED = 130
@@ -20,6 +22,9 @@ def parser() -> argparse.ArgumentParser:
     predict.add_parser(commands)
     images.add_parsers(commands)
     command.add_parsers(commands)
+    check.add_parser(commands)
+    record.add_parser(commands)
+    replay.add_parser(commands)
     return whole
 
 

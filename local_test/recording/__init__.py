@@ -1,0 +1,1 @@
+"""Requests of a running endpoint with their answers, kept in a file and sent again to another."""

@@ -1,0 +1,80 @@
+"""What counts as a difference between two answers to one request."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+
+from local_test.recording.differences import Comparison, outcome
+from local_test.recording.exchanges import Answered
+
+
+def npy(*numbers: float) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.asarray(numbers, np.float32), allow_pickle=False)
+    return file.getvalue()
+
+
+def answer(body: bytes | str, media: str = "application/json", status: int = 200) -> Answered:
+    return Answered(status, media, body.encode() if isinstance(body, str) else body)
+
+
+SAME = [
+    (answer('{"result":[1.5,2]}'), answer('{"result": [1.5, 2.0]}')),
+    (answer("1.5\n2\n", "text/csv; charset=utf-8"), answer("1.50\n2", "text/csv")),
+    (answer(npy(1.5, 2), "application/x-npy"), answer("1.5\n2\n", "text/csv")),
+    (answer("[0.25,0.75]\n", "application/jsonlines"), answer("0.25,0.75\n", "text/csv")),
+    (answer('{"result":["F"]}'), answer('{"result":["F"]}')),
+    (answer("nan\n", "text/csv"), answer("NaN\n", "text/csv")),
+    (answer(b"\x00", "image/png"), answer(b"\x00", "image/png")),
+]
+
+
+@pytest.mark.parametrize(("before", "after"), SAME)
+def test_the_same_numbers_in_another_spelling_or_format_are_no_difference(before: Answered, after: Answered) -> None:
+    comparison = Comparison(0.0)
+
+    assert comparison.compare(before, after) == []
+    assert comparison.largest == 0
+
+
+DIFFERENT = [
+    (answer('{"result":[1.5,2]}'), answer('{"result":[1.5,2.25]}'), "row 2: 2 -> 2.25 (+0.25)"),
+    (answer("1\n2\n", "text/csv"), answer("1\n", "text/csv"), "2 rows -> 1 rows"),
+    (answer('{"result":["F"]}'), answer('{"result":["M"]}'), "row 1: F -> M"),
+    (answer('{"result":[[0.25,0.75]]}'), answer('{"result":[[0.5,0.5]]}'), "row 1: 0.25 -> 0.5 (+0.25)"),
+    (answer('{"result":[1]}'), answer("{}", status=500), "200 -> 500"),
+    (answer('{"result":[1]}'), answer('{"code":"c","row":3,"column":"x"}', status=400), "200 -> 400 c row 3 column x"),
+    (answer(b"\x00", "image/png"), answer(b"\x01", "image/png"), "\x00 -> \x01"),
+    (answer('{"result":[null]}'), answer('{"result":[0]}'), "row 1: None -> 0.0"),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "said"), DIFFERENT)
+def test_a_difference_says_where_and_how_far(before: Answered, after: Answered, said: str) -> None:
+    assert str(Comparison(0.0).compare(before, after)[0]) == said
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "differs"), [(2.0, 2.15, False), (2.0, 2.25, True), (0.0, 0.15, True), (0.0, 0.05, False)]
+)
+def test_the_tolerance_is_relative_above_one_and_absolute_below(before: float, after: float, differs: bool) -> None:
+    comparison = Comparison(0.1)
+
+    found = comparison.compare(answer(json.dumps([before])), answer(json.dumps([after])))
+
+    assert bool(found) is differs
+    assert comparison.largest == pytest.approx(after - before)
+
+
+def test_a_containers_refusal_is_the_same_through_the_platform_and_alone() -> None:
+    alone = answer('{"code":"not_a_number","message":"...","row":1,"column":"length","request_id":"a"}', status=400)
+    passed_on = {"OriginalStatusCode": 400, "OriginalMessage": alone.body.decode(), "LogStreamArn": "arn:..."}
+
+    through = answer(json.dumps(passed_on), status=424)
+
+    assert outcome(alone) == outcome(through) == "400 not_a_number row 1 column length"
+    assert Comparison(0.0).compare(alone, through) == []
