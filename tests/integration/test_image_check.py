@@ -1,0 +1,152 @@
+"""The check of a directory and its `serve` command: one that keeps every rule, and one broken rule at a time."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local_test.check.command import EXAMINED
+from local_test.check.rules import RULES
+from tests.conftest import ROOT
+from tests.servers import free_ports
+
+CHECKED = ROOT / "tests" / "checked"
+DOCKERFILE = (CHECKED / "Dockerfile").read_text(encoding="utf-8")
+NEEDS_DOCKER = {"architecture", "nothing-in-opt-ml", "manifest", "read-only-model", "other-user", "read-only-root"}
+BROKEN = {
+    "serve": "it ended with exit code 1: no way to start",
+    "default-port": "it ended with exit code 1: KeyError",
+    "one-port": "also listens on",
+    "neighbours": "Address already in use",
+    "ping-means-ready": "without a model /ping is 200",
+    "logs": "nothing was written",
+    "ping": "the body is not empty: 200: pong",
+    "answer": "500: no model",
+    "answer-type": "Content-Type: text/html",
+    "content-type-parameters": "Content-Type: text/csv; charset=utf-8 is answered with 415",
+    "accept": "Accept: */* is answered with 406",
+    "platform-headers": "is answered with 400: unknown header",
+    "errors": "a body of no type at all is answered with 200",
+    "unknown-type": "200: ",
+    "empty-body": "500: empty",
+    "payload-limit": "a body of 6 MiB: 413",
+    "execution-parameters": "MaxPayloadInMB: expected a whole number from 0 to 100, got 500",
+    "ping-under-load": "requests of 1 MiB",
+    "sigterm": "the request that was under way was lost",
+}
+WRITTEN = {
+    "bind-to-port-label": (DOCKERFILE.replace("LABEL", "# LABEL"), "not there"),
+    "exec-form": (DOCKERFILE + "ENTRYPOINT serve\n", "ENTRYPOINT is a shell's: /bin/sh -c serve"),
+    "user": (DOCKERFILE + "USER 10001\n", "USER 10001"),
+}
+MILD = {"ping-means-ready", "logs", "ping", "empty-body", "user"}  # warnings, for there are images that are right so
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    shutil.copytree(CHECKED, tmp_path / "program")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model").write_text("1")
+    (tmp_path / "rows.csv").write_text("1,2\n3,4.5\n")
+    return tmp_path
+
+
+def check(directory: Path, *arguments: str, code: int) -> str:
+    port = free_ports(7)[0]
+    command = [
+        *(sys.executable, "-m", "local_test", "check", str(directory / "program"), "--serve"),
+        *(f"{sys.executable} serve", "--model", str(directory / "model"), "--payload", str(directory / "rows.csv")),
+        *("--port", str(port), *arguments),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250, check=False)
+    told = [line.strip() for line in done.stdout.splitlines() if '"seen"' in line or "FAILED" in line]
+    assert done.returncode == code, f"{told}\n{done.stderr}"
+    return done.stdout
+
+
+def findings(directory: Path, *arguments: str, code: int) -> dict[str, dict[str, Any]]:
+    whole = json.loads(check(directory, "--json", *arguments, code=code))
+    return {one["name"]: one for one in whole["findings"]}
+
+
+def test_every_rule_is_broken_by_some_test() -> None:
+    assert set(BROKEN) | set(WRITTEN) | NEEDS_DOCKER == set(RULES) == set(EXAMINED)
+
+
+def test_what_keeps_every_rule_passes_even_when_warnings_count(directory: Path) -> None:
+    found = findings(directory, "--strict", "--skip", "default-port", code=0)
+
+    skipped = {name for name, one in found.items() if one["verdict"] == "skipped"}
+    assert skipped == NEEDS_DOCKER
+    assert {one["verdict"] for one in found.values()} == {"ok", "skipped"}
+
+
+@pytest.mark.parametrize("rule", BROKEN)
+def test_a_broken_rule_is_found_and_named(directory: Path, rule: str) -> None:
+    mild = rule in MILD
+
+    found = findings(directory, "--env", f"BREAK={rule}", "--only", rule, code=0 if mild else 1)
+
+    assert list(found) == [rule]
+    assert found[rule]["verdict"] == ("warning" if mild else "failed")
+    assert BROKEN[rule] in found[rule]["seen"]
+
+
+@pytest.mark.parametrize("rule", WRITTEN)
+def test_what_a_dockerfile_gets_wrong_is_found_without_docker(directory: Path, rule: str) -> None:
+    text, seen = WRITTEN[rule]
+    (directory / "program" / "Dockerfile").write_text(text)
+
+    found = findings(directory, "--only", rule, code=0 if rule in MILD else 1)
+
+    assert found[rule]["verdict"] == ("warning" if rule in MILD else "failed")
+    assert seen in found[rule]["seen"]
+
+
+def test_a_finding_says_what_happens_how_to_mend_it_and_where_the_rule_stands(directory: Path) -> None:
+    shown = check(directory, "--env", "BREAK=answer-type", "--only", "answer", "answer-type", code=1)
+
+    for text in ("FAILED   answer-type", "SageMaker  in a pipeline", "mend  set Content-Type", "source  https://docs."):
+        assert text in shown
+    assert shown.endswith("1 ok, 1 failed\n")
+
+
+def test_without_a_payload_it_says_what_it_could_not_examine(directory: Path) -> None:
+    (directory / "rows.csv").write_text("")
+
+    found = findings(directory, "--only", "answer", "errors", code=0)
+
+    assert (found["answer"]["verdict"], found["errors"]["verdict"]) == ("skipped", "ok")
+    assert "--payload FILE" in found["answer"]["seen"]
+
+
+def test_unusable_arguments_are_refused_in_a_line(directory: Path) -> None:
+    command = [sys.executable, "-m", "local_test", "check", str(directory / "nothing"), "--serve", "serve"]
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith("nothing: expected a directory for --serve\n")
+
+
+def test_the_document_lists_every_rule_and_its_example_prints_what_it_shows(artifacts: Path) -> None:
+    document = (ROOT / "docs" / "image_check.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([\w-]+)` \| (.+) \| \[where\]\((\S+)\) \|$", document, re.MULTILINE)
+    command, *shown = re.findall(r"```console\n\$ (.*?)```", document, re.DOTALL)[0].splitlines()
+    command = command.replace("artifacts/", f"{artifacts}/").replace("python ", f"{sys.executable} ")
+    command += f" --port {free_ports(7)[0]} --skip default-port"  # which others may listen on here
+
+    done = subprocess.run(shlex.split(command), cwd=ROOT, capture_output=True, text=True, timeout=250, check=False)
+
+    assert listed == [(rule.name, rule.title, rule.source) for rule in RULES.values()]
+    assert done.returncode == 0, done.stdout + done.stderr
+    verdicts = {" ".join(line.split()[:2]) for line in done.stdout.splitlines()}
+    assert {" ".join(line.split()) for line in shown} <= verdicts
