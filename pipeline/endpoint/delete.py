@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -13,35 +12,31 @@ from pipeline.endpoint import made, session, storage
 from pipeline.endpoint.deploy import TIMEOUT
 from pipeline.endpoint.errors import PipelineError, is_missing
 from pipeline.endpoint.hosting import between
+from pipeline.endpoint.made import Found
 from pipeline.endpoint.release import PREFIX, STAGES, VARIANT
 from pipeline.endpoint.session import Clients, find_endpoint, say, show_json
 from pipeline.endpoint.waiting import remove_endpoint
+from pipeline.hosts import verbs
+from pipeline.hosts.host import SAGEMAKER, add_target
 
 HELP = "delete an endpoint and all that was made for it"
 EXAMPLES = """\
 Deletes the scaling target, the endpoint, its endpoint configs and its models, found by their tags: also what a run
 that died has left. Data that was captured and logs stay. On a terminal it asks first. Safe to run twice: when nothing
-is left it says so.
+is left it says so. With --target also the release images and the roles that `deploy` made there.
 
 examples:
   python -m pipeline delete --dry-run
   python -m pipeline delete --endpoint houses --artifacts --yes
   python -m pipeline delete --artifacts --images
+  python -m pipeline delete --target lambda
 """
 AT_ONCE = 100  # images that BatchDeleteImage takes
 
 
-@dataclass(frozen=True)
-class Found:
-    """Something to delete."""
-
-    kind: str
-    name: str
-    delete: Callable[[], object]
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     session.add_arguments(parser)
+    add_target(parser)
     parser.add_argument("--artifacts", action="store_true", help="also the artifacts of all its releases in S3")
     parser.add_argument("--bucket", help="where they are (default sagemaker-REGION-ACCOUNT)")
     parser.add_argument("--images", action="store_true", help="also all images in ECR that no model uses any more")
@@ -54,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     clients = Clients.of(arguments)
     name = session.endpoint_name(arguments)
-    found = list(find(clients, arguments, name))
+    found = list((find if arguments.target == SAGEMAKER else verbs.find)(clients, arguments, name))
     shown = [{"kind": one.kind, "name": one.name} for one in found]
     if not arguments.dry_run:
         if found and not arguments.yes and sys.stdin.isatty():

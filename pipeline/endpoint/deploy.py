@@ -14,8 +14,9 @@ from pipeline.endpoint.plan import Plan
 from pipeline.endpoint.session import Clients, find_endpoint, say, show_json
 from pipeline.endpoint.undo import Undo, leaving_nothing
 from pipeline.endpoint.waiting import last_words, remove_endpoint, wait_until_settled
+from pipeline.hosts import host, verbs
 
-HELP = "deploy the artifacts and images as a SageMaker endpoint, or update one"
+HELP = "deploy the artifacts and images as a SageMaker endpoint, or on another host, or update one"
 EXAMPLES = """\
 The artifacts of `train` go to S3, the images that ./build_and_push.sh pushed are taken by digest, and one model of two
 containers serves on one endpoint. When it does not come up, the reason and the containers' last words are shown, and
@@ -27,6 +28,14 @@ examples:
   python -m pipeline deploy --endpoint houses --artifacts artifacts/houses --instance-count 2 --data-capture 10
   python -m pipeline deploy --update
   python -m pipeline deploy --update --strategy canary --step 10 --wait 300 --bake 600 --alarm houses-5xx
+
+--target puts both stages in one container elsewhere: `deploy` appends the artifacts to the pipeline image in ECR,
+without Docker, and run again it updates what is there. docs/hosting.md compares the hosts. App Runner is closed to new
+customers since 2026-04-30; AWS recommends ECS Express Mode, which is --target ecs.
+  ./build_and_push.sh pipeline
+  python -m pipeline deploy --target lambda --dry-run
+  python -m pipeline deploy --target lambda --api http
+  python -m pipeline deploy --target ecs --cpu 1024 --memory 2048 --most 10
 """
 TIMEOUT = 1800
 
@@ -41,9 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     plan.add_model_arguments(parser)
     hosting.add_arguments(parser)
     update.add_arguments(parser)
+    host.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    verbs.refuse_strangers(arguments)
+    if arguments.target != host.SAGEMAKER:
+        return verbs.deploy(arguments)
     rollout = update.Rollout.of(arguments)
     recorder = Recorder(config="CURRENT-CONFIG" if arguments.update else None) if arguments.dry_run else None
     clients = plan.clients_of(arguments, recorder)

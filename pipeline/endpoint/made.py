@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,15 @@ from pipeline.endpoint.release import (
     is_release_of,
 )
 from pipeline.endpoint.session import Clients
+
+
+@dataclass(frozen=True)
+class Found:
+    """Something to delete."""
+
+    kind: str
+    name: str
+    delete: Callable[[], object]
 
 
 @dataclass(frozen=True)

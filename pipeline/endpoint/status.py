@@ -12,6 +12,8 @@ from pipeline.endpoint import made, session
 from pipeline.endpoint.errors import code_of
 from pipeline.endpoint.release import CONTRACT_TAG, RELEASE_TAG, VARIANT
 from pipeline.endpoint.session import ARTIFACTS, Clients, show_json
+from pipeline.hosts import verbs
+from pipeline.hosts.host import SAGEMAKER, add_target
 from serving.contract import Contract
 from serving.errors import BadArtifact
 
@@ -23,6 +25,7 @@ The exit code is 0 when the endpoint is in service, 1 when it is anything else, 
 examples:
   python -m pipeline status
   python -m pipeline status --endpoint houses --artifacts artifacts/houses --json
+  python -m pipeline status --target lambda
 """
 HOUR = 3600
 # What CloudWatch has of an endpoint: the metric, how an hour of it is summed up, and its unit
@@ -37,17 +40,23 @@ FIGURES = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     session.add_arguments(parser)
+    add_target(parser)
     parser.add_argument("--artifacts", type=Path, default=ARTIFACTS, metavar="DIR", help="to compare with")
 
 
 def run(arguments: argparse.Namespace) -> int:
     clients = Clients.of(arguments)
-    found = look(clients, session.endpoint_name(arguments, arguments.artifacts), arguments.artifacts)
+    name = session.endpoint_name(arguments, arguments.artifacts)
+    if arguments.target == SAGEMAKER:
+        found = look(clients, name, arguments.artifacts)
+    else:
+        found = verbs.look(clients, arguments, name)
+        found["local_artifacts"] = compared(arguments.artifacts, found["contract"])
     if arguments.json:
         show_json(found)
     else:
         print("\n".join(f"{name.replace('_', ' '):<16}{_shown(value)}" for name, value in found.items()))
-    return 0 if found["status"] == "InService" else 1
+    return 0 if found.get("serves") or found["status"] == "InService" else 1
 
 
 def look(clients: Clients, name: str, artifacts: Path) -> dict[str, Any]:
@@ -74,7 +83,7 @@ def look(clients: Clients, name: str, artifacts: Path) -> dict[str, Any]:
         "scaling": scaling(clients, name),
         "data_capture": _capture(described.get("DataCaptureConfig") or {}),
         "contract": tags.get(CONTRACT_TAG),
-        "local_artifacts": _compared(artifacts, tags.get(CONTRACT_TAG)),
+        "local_artifacts": compared(artifacts, tags.get(CONTRACT_TAG)),
         "last_hour": figures(clients, name),
     }
 
@@ -135,7 +144,7 @@ def _capture(config: Mapping[str, Any]) -> str | None:
     return f"{config.get('CurrentSamplingPercentage')} % to {config.get('DestinationS3Uri')}"
 
 
-def _compared(artifacts: Path, served: str | None) -> str | None:
+def compared(artifacts: Path, served: str | None) -> str | None:
     """Whether the endpoint serves the training run of these artifacts. None when there are none here."""
     try:
         local = Contract.load(artifacts / "featurizer" / "model").hash

@@ -59,9 +59,14 @@ def _watch(clients: Clients, name: str, timeout: float) -> Iterator[dict[str, An
 
 def last_words(clients: Clients, name: str) -> str:
     """The tail of the endpoint's newest log streams, or why there is none."""
+    return last_words_of(clients, f"/aws/sagemaker/Endpoints/{name}")
+
+
+def last_words_of(clients: Clients, group: str) -> str:
+    """The tail of a log group's newest streams, or why there is none."""
     from botocore.exceptions import ClientError
 
-    logs, group = clients.client("logs"), f"/aws/sagemaker/Endpoints/{name}"
+    logs = clients.client("logs")
     try:
         streams = logs.describe_log_streams(logGroupName=group, orderBy="LastEventTime", descending=True, limit=4)
         parts = []

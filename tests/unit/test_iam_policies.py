@@ -22,6 +22,10 @@ LONGEST = 6144  # characters that are no white space, of a managed policy
 # Actions of other names than the operations that they allow. "": no operation needs it alone.
 ACTIONS = {
     "iam:PassRole": "",  # asked for by CreateModel, not called
+    **{f"apigateway:{method}": "" for method in ("GET", "POST", "PUT", "PATCH", "DELETE")},  # of HTTP, not operations
+    "execute-api:Invoke": "",  # a request to an API of one's own
+    "lambda:InvokeFunctionUrl": "",
+    "lambda:InvokeFunction": "Invoke",
     "s3:ListBucket": "ListObjectsV2",
     "s3:PutBucketPublicAccessBlock": "PutPublicAccessBlock",
     "s3:PutEncryptionConfiguration": "PutBucketEncryption",
@@ -35,7 +39,11 @@ ALLOWED_BY = {
     "s3:PutBucketEncryption": "s3:PutEncryptionConfiguration",
     "sts:GetCallerIdentity": "",  # everybody may
 }
-SERVICES = {"sagemaker": ("sagemaker", "sagemaker-runtime")}
+SERVICES = {
+    "sagemaker": ("sagemaker", "sagemaker-runtime"),
+    "apigateway": ("apigateway", "apigatewayv2"),
+    "execute-api": (),
+}
 
 # What AWS lets nobody limit to a resource, and why it is needed
 EVERY_RESOURCE = {
@@ -44,6 +52,8 @@ EVERY_RESOURCE = {
     "sagemaker:ListEndpointConfigs": "a list has no resource",
     "sagemaker:ListEndpoints": "a list has no resource",
     "sagemaker:ListTransformJobs": "a list has no resource",
+    "apprunner:ListServices": "a list has no resource",
+    "apprunner:ListAutoScalingConfigurations": "a list has no resource",
     "application-autoscaling:DescribeScalableTargets": "no resource in AWS's table of actions",
     "application-autoscaling:DescribeScalingPolicies": "no resource in AWS's table of actions",
     "application-autoscaling:DescribeScalingActivities": "no resource in AWS's table of actions",
@@ -127,7 +137,8 @@ def test_a_policy_is_whole_and_short_enough(path: Path) -> None:
 
 @pytest.mark.parametrize("path", POLICIES, ids=IDS)
 def test_every_arn_is_of_the_owners_account_and_region(path: Path) -> None:
-    arns = [r for s in statements(path) for r in listed(s.get("Resource", [])) if r != "*"]
+    resources = [r for s in statements(path) for r in listed(s.get("Resource", [])) if r != "*"]
+    arns = [arn for arn in resources if not arn.startswith("arn:aws:apigateway:REGION::/")]  # these name no account
     places = {tuple(arn.split(":")[3:5]) for arn in arns}
 
     assert places <= {("REGION", "ACCOUNT"), ("", "ACCOUNT"), ("", "")}

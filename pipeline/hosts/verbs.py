@@ -1,0 +1,154 @@
+"""`deploy`, `status` and `delete` with --target: what they do on every host, around what each host does."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from functools import partial
+from typing import Any
+
+from pipeline.endpoint.dry_run import NOTE, account_of, show
+from pipeline.endpoint.errors import NOT_FOUND, WRONG, PipelineError
+from pipeline.endpoint.hosting import Hosting
+from pipeline.endpoint.made import Found
+from pipeline.endpoint.release import (
+    CONTRACT_TAG,
+    PREFIX,
+    RELEASE_TAG,
+    Release,
+    commit_tag,
+    new_release,
+    sound_contract,
+)
+from pipeline.endpoint.session import Clients, default_endpoint, say, show_json
+from pipeline.endpoint.undo import Undo, leaving_nothing
+from pipeline.hosts import on_apprunner, on_ecs, on_lambda, release_image
+from pipeline.hosts.dry_run import HostRecorder
+from pipeline.hosts.host import OWN, SAGEMAKER, Answering, Host, Ready, Wanted
+from pipeline.hosts.registry import Registry
+
+HOSTS: Mapping[str, Host] = {"lambda": on_lambda, "ecs": on_ecs, "apprunner": on_apprunner}
+# What `deploy` takes for SageMaker only
+_SAGEMAKERS = (
+    *(
+        "update",
+        "strategy",
+        "step",
+        "wait",
+        "bake",
+        "alarm",
+        "featurizer_image",
+        "predictor_image",
+        "bucket",
+        "kms_key",
+    ),
+    *(each.name for each in fields(Hosting) if each.name not in OWN["ecs"]),
+)
+_OTHERS = ("image", "cluster", *(each.name for each in fields(Wanted)))
+
+
+def refuse_strangers(arguments: argparse.Namespace) -> None:
+    """Nothing that is asked for is ignored. Raises `PipelineError`."""
+    shared = {"role", "subnets", "security_groups"}
+    strange = [name for name in _OTHERS if name not in shared] if arguments.target == SAGEMAKER else _SAGEMAKERS
+    for name in strange:
+        if getattr(arguments, name) not in (None, False, []):
+            raise PipelineError(f"--{name.replace('_', '-')} is not for {arguments.target}", "leave it out", WRONG)
+
+
+def deploy(arguments: argparse.Namespace) -> int:
+    wanted = Wanted.of(arguments)
+    recorder = HostRecorder(role=arguments.role) if arguments.dry_run else None
+    clients = Clients.of(arguments, recorder.attach if recorder else None)
+    if recorder:
+        recorder.region, recorder.account = clients.region, account_of(arguments.role)
+    contract = sound_contract(arguments.artifacts)
+    name = arguments.endpoint or default_endpoint(contract.dataset)
+    checked = new_release(name, contract.hash, dict(arguments.tags))
+    with leaving_nothing() as undo:
+        image = _image(arguments, clients, checked, undo, recorder)
+        release = Release(name, image.tag, contract.hash, checked.more_tags)
+        ready = Ready(clients, release, image, wanted, arguments.timeout)
+        answering = HOSTS[arguments.target].deploy(ready, undo)
+    if recorder:
+        say(NOTE)
+        show(recorder)
+    elif arguments.json:
+        show_json({"target": arguments.target, **_summary(ready, answering)})
+    else:
+        print(_how_to_go_on(arguments.target, ready, answering))
+    return 0
+
+
+def _image(
+    arguments: argparse.Namespace, clients: Clients, release: Release, undo: Undo, recorder: HostRecorder | None
+) -> release_image.ReleaseImage:
+    """The release's image, in the registry when this returns."""
+    tag = arguments.tag or ("" if arguments.image else commit_tag())
+    base = release_image.find_base(clients, _prefix(arguments), tag, arguments.image)
+    layer = release_image.make_layer(arguments.artifacts)
+    if recorder:
+        return recorder.note_image(base, layer, release.endpoint)
+    registry = Registry.of_ecr(clients, base.host)
+    composed = release_image.compose(registry, base, layer, release.endpoint, release.contract)
+    image = composed.image
+    if release_image.is_pushed(registry, image):
+        say(f"image {image.by_tag} is there already")
+    else:
+        say(f"pushing {image.by_tag}: {base} and {len(layer.content)} bytes of artifacts")
+        undo(f"image {image.by_tag}", partial(release_image.remove, clients, image.name, [image.tag]))
+        release_image.push(registry, composed)
+    return image
+
+
+def find(clients: Clients, arguments: argparse.Namespace, name: str) -> Iterator[Found]:
+    """All there is to delete, in the order in which it can be deleted: the service, its roles, its release images."""
+    for option in ("artifacts", "images", "bucket"):
+        if getattr(arguments, option):
+            raise PipelineError(f"--{option} is not for {arguments.target}", "leave it out", WRONG)
+    yield from HOSTS[arguments.target].find(clients, name, arguments.cluster or "", arguments.timeout)
+    repository = f"{_prefix(arguments)}/pipeline"
+    if tags := release_image.find_tags(clients, repository, name):
+        shown = f"{repository}:{name}-... ({len(tags)})"
+        yield Found("release images", shown, partial(release_image.remove, clients, repository, tags))
+
+
+def look(clients: Clients, arguments: argparse.Namespace, name: str) -> dict[str, Any]:
+    """All there is to say of a service. Raises `PipelineError` (code 3) when there is none."""
+    found = HOSTS[arguments.target].look(clients, name, arguments.cluster or "")
+    if found is None:
+        raise PipelineError(
+            f"there is no {name} on {arguments.target} in {clients.region}",
+            f"check --endpoint and --region, or make it: python -m pipeline deploy --target {arguments.target}",
+            NOT_FOUND,
+        )
+    tags = found.pop("tags")
+    named = {"endpoint": name, "target": arguments.target}
+    return {**named, **found, "release": tags.get(RELEASE_TAG), "contract": tags.get(CONTRACT_TAG)}
+
+
+def _prefix(arguments: argparse.Namespace) -> str:
+    return str(arguments.repository_prefix or arguments.env.get("REPOSITORY_PREFIX") or PREFIX)
+
+
+def _summary(ready: Ready, answering: Answering) -> dict[str, Any]:
+    return {
+        "endpoint": ready.name,
+        "url": answering.url,
+        "release": ready.release.name,
+        "contract": ready.release.contract,
+        "image": ready.image.by_digest,
+    }
+
+
+def _how_to_go_on(target: str, ready: Ready, answering: Answering) -> str:
+    where = f"--target {target} --endpoint {ready.name} --region {ready.clients.region}"
+    if ready.wanted.cluster:
+        where += f" --cluster {ready.wanted.cluster}"
+    return f"""
+{ready.name} serves on {target}: release {ready.release.name}.
+{answering.how}
+  python -m pipeline status {where}
+
+Delete it with all that was made for it: python -m pipeline delete {where}"""

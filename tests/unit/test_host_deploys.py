@@ -1,0 +1,409 @@
+"""`deploy`, `status` and `delete` on Lambda, ECS and App Runner: run twice, broken off midway, and deleted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import boto3
+import pytest
+from botocore.client import BaseClient
+from botocore.exceptions import ClientError
+from botocore.loaders import create_loader
+from moto import mock_aws
+
+from pipeline.cli import main
+from pipeline.endpoint.errors import FAILED, NOT_FOUND, WRONG
+from pipeline.endpoint.release import STAGES
+from serving import artifact
+from tests.host_apis import HostApis, host_apis
+from tests.registry_api import DOCKER, TOKEN, MemoryRegistry, memory_registry
+
+REPOSITORY = "serial-inference/pipeline"
+READS = ("Get", "List", "Describe")
+TARGETS = [
+    ("--target=lambda",),
+    ("--target=lambda", "--public"),
+    ("--target=lambda", "--api=http"),
+    ("--target=lambda", "--api=rest"),
+    ("--target=lambda", "--api=none"),
+    ("--target=ecs",),
+    ("--target=apprunner",),
+]
+IDS = [" ".join(one) for one in TARGETS]
+LOADER = create_loader()  # a session of its own would read the descriptions of all services again
+
+
+@dataclass
+class Account:
+    """AWS as moto and `HostApis` play it, and a registry. `asked`: all operations that AWS was asked for."""
+
+    artifacts: Path
+    registry: MemoryRegistry
+    apis: HostApis
+    asked: list[str] = field(default_factory=list)
+    attached: dict[str, list[str]] = field(default_factory=dict)
+    last: list[str] = field(default_factory=list)
+    refused: str | None = None
+    said: Callable[[], tuple[str, str]] = lambda: ("", "")
+
+    @property
+    def env(self) -> dict[str, str]:
+        urls = {f"AWS_ENDPOINT_URL_{name}": self.apis.url for name in ("ECS", "APPRUNNER", "SAGEMAKER")}
+        keys = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
+        return {"AWS_REGION": "us-east-1", **keys, **urls}
+
+    def run(self, verb: str, *more: str) -> int:
+        given = [verb, "--endpoint", "houses", *more]
+        if verb != "delete":
+            given += ["--artifacts", str(self.artifacts)]
+        if verb == "deploy" and any(one.startswith("--target") for one in more):
+            given += ["--image", f"{self.registry.host}/{REPOSITORY}:abc"]
+        self.asked.clear()
+        return main(given, self.env)
+
+    def deploy(self, *more: str) -> str:
+        self.said()
+        code = self.run("deploy", *more)
+        out, error = self.said()
+        assert code == 0, error
+        self.last = list(self.asked)
+        return out
+
+    def changes(self) -> list[str]:
+        return [one for one in self.asked if not one.startswith(READS)]
+
+    @property
+    def deployed(self) -> list[str]:
+        """What the last deploy asked for that changes something."""
+        return [one for one in self.last if not one.startswith(READS)]
+
+    def status(self, target: str) -> dict[str, Any]:
+        self.said()
+        assert self.run("status", f"--target={target}", "--json") == 0
+        found: dict[str, Any] = json.loads(self.said()[0])
+        return found
+
+    def tags(self) -> list[str]:
+        images = self.client("ecr").describe_images(repositoryName=REPOSITORY)["imageDetails"]
+        return [tag for image in images for tag in image.get("imageTags", ())]
+
+    def statements(self) -> list[str]:
+        client = self.client("lambda")
+        try:
+            return [one["Sid"] for one in json.loads(client.get_policy(FunctionName="houses")["Policy"])["Statement"]]
+        except client.exceptions.ResourceNotFoundException:
+            return []
+
+    def everything(self) -> list[str]:
+        """All that is in the account, whoever made it, but the logs."""
+        listed = {
+            "functions": self.client("lambda").list_functions()["Functions"],
+            "roles": self.client("iam").list_roles()["Roles"],
+            "http": self.client("apigatewayv2").get_apis()["Items"],
+            "rest": self.client("apigateway").get_rest_apis()["items"],
+            "images": self.tags(),
+            "ecs": self.apis.express,
+            "apprunner": [one for one in self.apis.runner.values() if one["Status"] != "DELETED"],
+            "scalings": self.apis.scalings,
+        }
+        return [kind for kind, found in listed.items() if found]
+
+    def managed(self, operation: str, given: dict[str, str]) -> dict[str, Any]:
+        """The policies of AWS's own, which moto does not have."""
+        has = self.attached.setdefault(given["RoleName"], [])
+        if operation == "AttachRolePolicy":
+            has.append(given["PolicyArn"])
+        if operation == "DetachRolePolicy":
+            has.remove(given["PolicyArn"])
+        return {"AttachedPolicies": [{"PolicyArn": arn} for arn in has]}
+
+    def left(self, target: str) -> str:
+        self.said()
+        assert self.run("delete", target, "--dry-run") == 0
+        return self.said()[0]
+
+    def client(self, service: str) -> Any:
+        return boto3.client(service, region_name="us-east-1")
+
+
+@pytest.fixture(scope="module")
+def light(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sound artifacts that have a contract and no model: AWS does not look into them, and they pack at once."""
+    found = tmp_path_factory.mktemp("light")
+    for stage in STAGES:
+        model = found / stage / "model"
+        model.mkdir(parents=True)
+        shutil.copy(artifacts / stage / "model" / "contract.json", model)
+        artifact.write_manifest(model)
+    return found
+
+
+@pytest.fixture
+def account(light: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Account]:
+    # moto imports it for the import of an OpenAPI document, which nobody asks for here.
+    for name, member in (("", "validate"), (".validation", ""), (".validation.exceptions", "OpenAPIValidationError")):
+        module = ModuleType(f"openapi_spec_validator{name}")
+        setattr(module, member or "nothing", None)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    with mock_aws(), memory_registry() as registry, host_apis() as apis:
+        found = Account(light, registry, apis, said=lambda: tuple(capsys.readouterr()))
+        ask = BaseClient._make_api_call
+
+        def watched(self: BaseClient, operation: str, given: Any) -> Any:
+            if operation != "PutImage":  # the registry's, below
+                found.asked.append(operation)
+            if operation == found.refused:
+                error = {"Code": "AccessDeniedException", "Message": "not for you"}
+                raise ClientError({"Error": error}, operation)
+            if operation == "GetAuthorizationToken":
+                return {"authorizationData": [{"authorizationToken": TOKEN}]}
+            if operation.endswith(("AttachRolePolicy", "DetachRolePolicy", "AttachedRolePolicies")):
+                return found.managed(operation, given)
+            return ask(self, operation, given)
+
+        def tagged(name: str, tag: str, content: bytes) -> None:
+            found.client("ecr").put_image(
+                repositoryName=name, imageTag=tag, imageManifest=content.decode(), imageManifestMediaType=DOCKER
+            )
+
+        monkeypatch.setattr("botocore.session.create_loader", lambda *_: LOADER)
+        monkeypatch.setattr(BaseClient, "_make_api_call", watched)
+        found.client("ecr").create_repository(repositoryName=REPOSITORY)
+        registry.add_image("abc")
+        registry.tagged = tagged
+        yield found
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=IDS)
+def test_deploy_twice_changes_nothing_and_delete_twice_leaves_nothing(
+    account: Account, target: tuple[str, ...]
+) -> None:
+    first = account.deploy(*target)
+    account.registry.sent.clear()
+
+    second = account.deploy(*target)
+
+    assert first == second
+    assert [one for one in account.deployed if one != "GetCallerIdentity"] == []
+    assert account.registry.sent == []
+
+    assert account.run("delete", target[0], "--yes") == 0
+    deleted = account.said()[0]
+    assert account.run("delete", target[0], "--yes") == 0
+
+    assert "deleted role houses-" in deleted
+    assert "deleted release images" in deleted
+    assert account.changes() == []
+    assert account.said()[0] == "nothing is left of houses\n"
+    assert account.everything() == []
+
+
+LAMBDA, ECS, RUNNER = "--target=lambda", "--target=ecs", "--target=apprunner"
+# An operation of each kind, the last one that a host needs among them
+REFUSED = [
+    *[((LAMBDA,), one) for one in ("PutRolePolicy", "CreateFunction", "GetFunctionConfiguration")],
+    ((LAMBDA, "--public"), "AddPermission"),
+    *[((LAMBDA, "--api=http"), one) for one in ("CreateRoute", "AddPermission")],
+    *[((LAMBDA, "--api=rest"), one) for one in ("PutIntegration", "AddPermission")],
+    *[((ECS,), one) for one in ("AttachRolePolicy", "CreateExpressGatewayService", "DescribeExpressGatewayService")],
+    *[((RUNNER,), one) for one in ("CreateAutoScalingConfiguration", "CreateService", "ListOperations")],
+]
+
+
+@pytest.mark.parametrize(("target", "operation"), REFUSED)
+def test_whatever_is_refused_nothing_is_left(account: Account, target: tuple[str, ...], operation: str) -> None:
+    account.refused = operation
+
+    code = account.run("deploy", *target)
+
+    out, error = account.said()
+    assert (code, out) == (FAILED, "")
+    assert f"AWS refused {operation}: not for you (AccessDenied" in error
+    assert " is left: " not in error
+    account.refused = None
+    assert account.everything() == []
+
+
+def test_nothing_is_asked_of_a_host_before_the_image_is_there(account: Account) -> None:
+    account.registry.refused = {("PUT", "/manifests/"): 403}
+
+    code = account.run("deploy", "--target=lambda")
+
+    assert code == FAILED
+    assert "let your identity pull and push there" in account.said()[1]
+    assert account.changes() == ["BatchDeleteImage"]
+    assert account.everything() == []
+
+
+@pytest.mark.parametrize(
+    ("target", "last"),
+    [
+        ((LAMBDA,), "GetFunctionConfiguration"),
+        ((LAMBDA, "--api=http"), "CreateRoute"),
+        ((LAMBDA, "--api=rest"), "PutIntegration"),
+        ((ECS,), "DescribeExpressGatewayService"),
+        ((RUNNER,), "ListOperations"),
+    ],
+)
+def test_a_run_that_died_is_taken_up_by_the_next(
+    account: Account, monkeypatch: pytest.MonkeyPatch, target: tuple[str, ...], last: str
+) -> None:
+    account.refused = last
+    with monkeypatch.context() as died:  # a process that is killed undoes nothing
+        died.setattr("contextlib.ExitStack.__exit__", lambda *_: False)
+        assert account.run("deploy", *target) == FAILED
+    account.refused = None
+
+    again = account.deploy(*target)
+
+    assert "houses serves on" in again
+    assert account.run("delete", target[0], "--yes") == 0
+    assert account.everything() == []
+
+
+@pytest.mark.parametrize("target", ["lambda", "ecs", "apprunner"])
+def test_another_image_is_all_that_an_update_changes(account: Account, target: str) -> None:
+    account.deploy(f"--target={target}")
+    before = account.status(target)
+    account.registry.tags.pop("abc")
+    account.registry.add_image("abc", history=[{"created_by": "another build"}])
+
+    account.deploy(f"--target={target}")
+
+    after = account.status(target)
+    updates = {
+        "lambda": ["UpdateFunctionCode", "TagResource"],
+        "ecs": ["UpdateExpressGatewayService", "TagResource"],
+        "apprunner": ["UpdateService", "TagResource"],
+    }
+    assert [one for one in account.deployed if one not in ("GetCallerIdentity", "GetAuthorizationToken")] == updates[
+        target
+    ]
+    assert {key for key in after if after[key] != before[key]} - {"changed"} == {"image", "release"}
+
+
+@pytest.mark.parametrize("target", ["lambda", "ecs", "apprunner"])
+def test_status_says_what_serves(account: Account, target: str) -> None:
+    assert account.run("status", f"--target={target}") == NOT_FOUND
+    account.deploy(f"--target={target}")
+
+    found = account.status(target)
+
+    assert found["serves"] is True
+    assert found["release"].startswith("houses-")
+    assert found["local_artifacts"] == "the same training run"
+    assert found["urls"][0].startswith("https://")
+
+
+def test_a_failed_ecs_update_goes_back_to_the_former_image(account: Account) -> None:
+    account.deploy("--target=ecs")
+    before = account.status("ecs")["image"]
+    account.registry.tags.pop("abc")
+    account.registry.add_image("abc", history=[{"created_by": "another build"}])
+    account.apis.fails = True
+
+    code = account.run("deploy", "--target=ecs")
+
+    error = account.said()[1]
+    assert code == FAILED
+    assert "service houses was not deployed, ROLLBACK_SUCCESSFUL" in error
+    assert account.status("ecs")["image"] == before
+    assert len(account.tags()) == 1
+
+
+def test_a_failed_apprunner_update_leaves_the_former_image(account: Account) -> None:
+    account.deploy("--target=apprunner")
+    before = account.status("apprunner")["image"]
+    account.registry.tags.pop("abc")
+    account.registry.add_image("abc", history=[{"created_by": "another build"}])
+    account.apis.fails = True
+
+    code = account.run("deploy", "--target=apprunner")
+
+    assert code == FAILED
+    assert "ROLLBACK_SUCCEEDED" in account.said()[1]
+    assert account.status("apprunner")["image"] == before
+    assert len(account.tags()) == 1
+
+
+def test_a_failed_lambda_update_goes_back_to_the_former_image(account: Account) -> None:
+    account.deploy("--target=lambda")
+    before = account.status("lambda")["image"]
+    account.registry.tags.pop("abc")
+    account.registry.add_image("abc", history=[{"created_by": "another build"}])
+    account.refused = "UpdateFunctionConfiguration"
+
+    code = account.run("deploy", "--target=lambda", "--memory=512")
+
+    account.refused = None
+    assert code == FAILED
+    assert account.status("lambda")["image"] == before
+    assert account.status("lambda")["memory"] == "1024 MB"
+    assert len(account.tags()) == 1
+
+
+def test_what_was_made_by_others_is_neither_changed_nor_deleted(account: Account) -> None:
+    iam = account.client("iam")
+    iam.create_role(RoleName="houses-lambda", AssumeRolePolicyDocument="{}")
+
+    code = account.run("deploy", "--target=lambda")
+
+    assert code == FAILED
+    assert "there is role houses-lambda already, which was not made by deploy" in account.said()[1]
+    assert account.left("--target=lambda") == "nothing is left of houses\n"
+    assert iam.get_role(RoleName="houses-lambda")
+
+
+def test_a_role_that_is_not_yet_known_everywhere_is_waited_for(account: Account) -> None:
+    account.apis.assumable = False
+
+    account.deploy("--target=ecs")
+
+    assert account.asked.count("CreateExpressGatewayService") == 2
+
+
+def test_who_may_call_can_be_changed(account: Account) -> None:
+    account.deploy("--target=lambda", "--public")
+
+    account.deploy("--target=lambda")
+
+    policy = account.client("lambda")
+    assert policy.get_function_url_config(FunctionName="houses")["AuthType"] == "AWS_IAM"
+    assert account.statements() == []
+
+
+@pytest.mark.parametrize("api", ["http", "rest"])
+def test_who_may_call_an_api_can_be_changed(account: Account, api: str) -> None:
+    account.deploy("--target=lambda", f"--api={api}")
+
+    account.deploy("--target=lambda", f"--api={api}", "--public")
+
+    changed = {"http": ["UpdateRoute"], "rest": ["PutMethod", "PutIntegration", "CreateDeployment"]}
+    assert [one for one in account.deployed if one.startswith(("Update", "Put", "Create"))] == changed[api]
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (["--target=lambda", "--update"], "--update is not for lambda"),
+        (["--target=lambda", "--instance-type=ml.m5.large"], "--instance-type is not for lambda"),
+        (["--target=lambda", "--cpu=512"], "--cpu is not for lambda"),
+        (["--target=lambda", "--subnets", "a"], "--subnets is not for lambda"),
+        (["--target=apprunner", "--api=url"], "--api is not for apprunner"),
+        (["--target=ecs", "--least=3", "--most=2"], "--least 3 is more than --most 2"),
+        (["--public"], "--public is not for sagemaker"),
+    ],
+)
+def test_what_a_host_does_not_have_is_refused(account: Account, given: list[str], reason: str) -> None:
+    code = account.run("deploy", *given)
+
+    assert code == WRONG
+    assert reason in account.said()[1]
+    assert account.asked == []

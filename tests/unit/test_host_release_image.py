@@ -1,0 +1,179 @@
+"""The artifacts become one layer more of an image that is in a registry, without Docker."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.endpoint.errors import NOT_FOUND, PipelineError
+from pipeline.hosts import release_image
+from pipeline.hosts.registry import OCI_INDEX, OCI_MANIFEST, Registry
+from pipeline.hosts.release_image import Base, Composed, Layer
+from tests.registry_api import TOKEN, MemoryRegistry, memory_registry
+
+NAME = "serial-inference/pipeline"
+INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+
+
+@pytest.fixture
+def remote() -> Iterator[MemoryRegistry]:
+    with memory_registry() as registry:
+        registry.add_image("abc")
+        yield registry
+
+
+@pytest.fixture(scope="module")
+def layer(artifacts: Path) -> Layer:
+    return release_image.make_layer(artifacts)
+
+
+def compose(remote: MemoryRegistry, layer: Layer, reference: str = "abc") -> Composed:
+    registry = Registry(remote.host, TOKEN)
+    return release_image.compose(registry, Base(remote.host, NAME, reference), layer, "houses", "hash")
+
+
+def test_the_layer_has_both_artifacts_where_the_container_looks(layer: Layer, artifacts: Path) -> None:
+    with tarfile.open(fileobj=io.BytesIO(layer.content)) as tar:
+        files = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+
+    expected = {
+        f"opt/ml/model/{stage}/{path.name}": path.read_bytes()
+        for stage in ("featurizer", "predictor")
+        for path in (artifacts / stage / "model").iterdir()
+    }
+    assert files == expected
+
+
+def test_the_same_artifacts_are_the_same_layer(layer: Layer, artifacts: Path) -> None:
+    again = release_image.make_layer(artifacts)
+
+    assert again.content == layer.content
+    assert layer.digest == f"sha256:{hashlib.sha256(layer.content).hexdigest()}"
+    assert layer.uncompressed == f"sha256:{hashlib.sha256(gzip.decompress(layer.content)).hexdigest()}"
+
+
+def test_the_image_is_its_base_and_the_layer(remote: MemoryRegistry, layer: Layer) -> None:
+    base = json.loads(remote.manifests[remote.tags["abc"]][1])
+    registry = Registry(remote.host, TOKEN)
+
+    composed = compose(remote, layer)
+    release_image.push(registry, composed)
+
+    media_type, written = remote.manifests[remote.tags[composed.image.tag]]
+    manifest = json.loads(written)
+    config = json.loads(remote.blobs[manifest["config"]["digest"]])
+    assert media_type == manifest["mediaType"] == base["mediaType"]
+    assert manifest["layers"][:-1] == base["layers"]
+    assert remote.blobs[manifest["layers"][-1]["digest"]] == layer.content
+    assert manifest["layers"][-1]["size"] == len(layer.content)
+    assert manifest["config"]["size"] == len(remote.blobs[manifest["config"]["digest"]])
+    assert config["rootfs"]["diff_ids"][-1] == layer.uncompressed
+    assert len(config["rootfs"]["diff_ids"]) == len(config["history"]) == 2
+    assert config["config"]["Cmd"] == ["serve"]
+    assert config["config"]["Labels"] == {"kept": "yes", "serial-inference:contract": "hash"}
+
+
+def test_the_tag_is_the_services_and_the_images_own(remote: MemoryRegistry, layer: Layer) -> None:
+    first, second = compose(remote, layer), compose(remote, layer)
+    other = compose(remote, Layer(gzip.compress(b"other")))
+
+    assert first == second
+    assert first.image.tag == f"houses-{first.image.digest[7:19]}"
+    assert first.image.tag != other.image.tag
+
+
+def test_what_is_there_is_not_sent_again(remote: MemoryRegistry, layer: Layer) -> None:
+    registry, composed = Registry(remote.host, TOKEN), compose(remote, layer)
+    assert not release_image.is_pushed(registry, composed.image)
+    remote.refused = {("PUT", "/manifests/"): 500}
+    with pytest.raises(PipelineError):
+        release_image.push(registry, composed)
+    remote.refused, remote.sent = {}, []
+
+    release_image.push(registry, composed)
+
+    assert remote.sent == [f"PUT /v2/{NAME}/manifests/{composed.image.tag}"]
+    assert release_image.is_pushed(registry, composed.image)
+
+
+@pytest.mark.parametrize("media_type", [INDEX, OCI_INDEX])
+def test_of_several_platforms_the_hosts_one_is_taken(remote: MemoryRegistry, layer: Layer, media_type: str) -> None:
+    others = [{"digest": "sha256:" + "0" * 64, "platform": {"os": "linux", "architecture": "arm64"}}]
+    ours = [{"digest": remote.tags["abc"], "platform": {"os": "linux", "architecture": "amd64"}}]
+    remote.add_manifest("several", media_type, {"manifests": [*others, *ours]})
+    remote.add_manifest("foreign", media_type, {"manifests": others})
+
+    assert compose(remote, layer, "several") == compose(remote, layer)
+    with pytest.raises(PipelineError, match="not for linux/amd64"):
+        compose(remote, layer, "foreign")
+
+
+def test_an_oci_image_stays_one(remote: MemoryRegistry, layer: Layer) -> None:
+    remote.add_image("oci", OCI_MANIFEST)
+
+    added = compose(remote, layer, "oci").manifest.parsed["layers"][-1]
+
+    assert added["mediaType"] == "application/vnd.oci.image.layer.v1.tar+gzip"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"architecture": "arm64"}, "is for linux/arm64"),
+        ({"config": {"Env": ["STAGE=featurizer"]}}, "its STAGE is featurizer"),
+        ({"config": {}}, "its STAGE is not set"),
+    ],
+)
+def test_an_image_that_could_not_serve_is_refused(
+    remote: MemoryRegistry, layer: Layer, changes: dict[str, Any], reason: str
+) -> None:
+    remote.add_image("wrong", **changes)
+
+    with pytest.raises(PipelineError, match=reason) as caught:
+        compose(remote, layer, "wrong")
+    assert "build_and_push.sh pipeline" in caught.value.next_step
+
+
+def test_a_missing_image_says_how_to_push_it(remote: MemoryRegistry, layer: Layer) -> None:
+    with pytest.raises(PipelineError, match=f"there is no image {remote.host}/{NAME}:none") as caught:
+        compose(remote, layer, "none")
+
+    assert caught.value.code == NOT_FOUND
+    assert "build_and_push.sh pipeline" in caught.value.next_step
+
+
+def test_what_the_registry_refuses_is_said(remote: MemoryRegistry, layer: Layer) -> None:
+    composed = compose(remote, layer)
+    remote.refused = {("POST", "/uploads/"): 403}
+
+    with pytest.raises(PipelineError, match=r"answered 403 to POST .*: not for you \(DENIED\)") as caught:
+        release_image.push(Registry(remote.host, TOKEN), composed)
+    assert "docs/iam/build.json" in caught.value.next_step
+
+
+def test_a_blob_that_is_another_is_refused(remote: MemoryRegistry, layer: Layer) -> None:
+    config = json.loads(remote.manifests[remote.tags["abc"]][1])["config"]["digest"]
+    remote.blobs[config] = b"{}"
+
+    with pytest.raises(PipelineError, match="another blob"):
+        compose(remote, layer)
+
+
+def test_a_registry_that_is_not_there_is_named(layer: Layer) -> None:
+    with memory_registry() as gone:
+        pass
+
+    with pytest.raises(PipelineError, match=f"no answer of the registry {gone.host}"):
+        compose(gone, layer)
+
+
+def test_nobody_sees_the_token() -> None:
+    assert TOKEN not in repr(Registry("host", TOKEN))

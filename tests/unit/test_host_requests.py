@@ -1,0 +1,263 @@
+"""What `deploy --target` asks of AWS, request by request, and what docs/iam/ allows for it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore import xform_name
+from botocore.model import ListShape, MapShape, Shape, StructureShape
+
+from pipeline.cli import main
+from pipeline.hosts import roles
+from tests.unit.test_iam_policies import allowed, operations, policy
+
+ROOT = Path(__file__).resolve().parents[2]
+ACCOUNT = "123456789012"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/Given"
+WAYS = {
+    "url": ("--target=lambda",),
+    "public": ("--target=lambda", "--public"),
+    "http": ("--target=lambda", "--api=http"),
+    "rest": ("--target=lambda", "--api=rest"),
+    "none": ("--target=lambda", "--api=none"),
+    "ecs": ("--target=ecs",),
+    "apprunner": ("--target=apprunner",),
+}
+
+
+@pytest.fixture(scope="module")
+def requests(artifacts: Path) -> Callable[..., list[dict[str, Any]]]:
+    """Run a dry run; the requests that it prints."""
+
+    @cache
+    def run(*more: str) -> list[dict[str, Any]]:
+        printed = io.StringIO()
+        given = ["deploy", "--dry-run", "--endpoint", "houses", "--tag", "abc", "--artifacts", str(artifacts), *more]
+        with contextlib.redirect_stdout(printed):
+            assert main(given, {"AWS_REGION": "eu-central-1"}) == 0
+        found: list[dict[str, Any]] = json.loads(printed.getvalue())
+        return found
+
+    return run
+
+
+def of(requests: list[dict[str, Any]], operation: str) -> dict[str, Any]:
+    [found] = [one["params"] for one in requests if one["operation"] == operation]
+    made: dict[str, Any] = found
+    return made
+
+
+def violations(shape: Shape, value: Any, where: str) -> Iterator[str]:
+    """What botocore does not check: patterns, and values of which AWS's own description knows all."""
+    if isinstance(shape, StructureShape):
+        for name, member in value.items():
+            yield from violations(shape.members[name], member, f"{where}.{name}")
+    elif isinstance(shape, ListShape):
+        for member in value:
+            yield from violations(shape.member, member, where)
+    elif isinstance(shape, MapShape):
+        for member in value.values():
+            yield from violations(shape.value, member, where)
+    elif isinstance(value, str):
+        pattern = shape.metadata.get("pattern", "").replace(r"\p{L}\p{Z}\p{N}", r"\w ").replace(r"\u", "u")
+        # Java's anchors are implied, and its control characters are not Python's.
+        if pattern and "0009" not in pattern and not re.fullmatch(pattern.strip("^$"), value):
+            yield f"{where}: {value!r} is not {pattern}"
+        enum = shape.metadata.get("enum")
+        if enum and value not in enum:
+            yield f"{where}: {value!r} is none of {enum}"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_request_is_as_the_service_describes_it(requests: Any, way: str) -> None:
+    session = botocore.session.get_session()
+    asked = [one for one in requests(*WAYS[way]) if one["service"] != "registry"]
+
+    found = [
+        problem
+        for one in asked
+        for problem in violations(
+            session.get_service_model(one["service"]).operation_model(one["operation"]).input_shape or Shape("", {}),
+            one["params"],
+            one["operation"],
+        )
+    ]
+
+    assert len(asked) > 5
+    assert found == []
+
+
+def test_a_function_is_the_image_by_digest(requests: Any) -> None:
+    made = of(requests("--target=lambda", "--role", ROLE, "--memory=2048", "--request-timeout=9"), "CreateFunction")
+
+    digest = "sha256:" + "0" * 64
+    image = f"{'0' * 12}.dkr.ecr.eu-central-1.amazonaws.com/serial-inference/pipeline@{digest}"
+    assert made.pop("Tags")["serial-inference:endpoint"] == "houses"
+    assert made == {
+        "FunctionName": "houses",
+        "Role": ROLE,
+        "PackageType": "Image",
+        "Code": {"ImageUri": image.replace("0" * 12, ACCOUNT, 1)},
+        "Architectures": ["x86_64"],
+        "MemorySize": 2048,
+        "Timeout": 9,
+        "ImageConfig": {"EntryPoint": ["/opt/program/serving/bin/serve"], "Command": ["serve"]},
+    }
+
+
+def test_a_url_is_for_signed_requests_unless_it_is_asked_to_be_public(requests: Any) -> None:
+    private, public = requests(*WAYS["url"]), requests(*WAYS["public"])
+
+    permissions = [one["params"] for one in public if one["operation"] == "AddPermission"]
+    assert of(private, "CreateFunctionUrlConfig")["AuthType"] == "AWS_IAM"
+    assert not [one for one in private if one["operation"] == "AddPermission"]
+    assert of(public, "CreateFunctionUrlConfig")["AuthType"] == "NONE"
+    assert [(one["Action"], one["Principal"]) for one in permissions] == [
+        ("lambda:InvokeFunctionUrl", "*"),
+        ("lambda:InvokeFunction", "*"),
+    ]
+    assert permissions[0]["FunctionUrlAuthType"] == "NONE"
+    assert permissions[1]["InvokedViaFunctionUrl"] is True
+
+
+def test_an_http_api_passes_every_request_on_in_version_2(requests: Any) -> None:
+    asked = requests(*WAYS["http"])
+
+    integration, route = of(asked, "CreateIntegration"), of(asked, "CreateRoute")
+    assert (integration["IntegrationType"], integration["PayloadFormatVersion"]) == ("AWS_PROXY", "2.0")
+    assert (route["RouteKey"], route["AuthorizationType"]) == ("ANY /{proxy+}", "AWS_IAM")
+    assert of(asked, "AddPermission")["SourceArn"].endswith(f":{'0' * 10}/*/*")
+    assert of(requests("--target=lambda", "--api=http", "--public"), "CreateRoute")["AuthorizationType"] == "NONE"
+
+
+def test_a_rest_api_keeps_every_body_as_it_is(requests: Any) -> None:
+    asked = requests(*WAYS["rest"])
+
+    assert of(asked, "CreateRestApi")["binaryMediaTypes"] == ["*/*"]
+    assert of(asked, "PutIntegration")["type"] == "AWS_PROXY"
+    assert of(asked, "PutMethod")["authorizationType"] == "AWS_IAM"
+    assert of(asked, "CreateDeployment")["stageName"] == "prod"
+
+
+def test_ecs_is_told_everything_but_a_role_for_the_container(requests: Any) -> None:
+    given = (
+        "--target=ecs",
+        "--cpu=512",
+        "--memory=1024",
+        "--least=2",
+        "--most=6",
+        "--cluster=other",
+        "--subnets",
+        "s1",
+    )
+
+    made = of(requests(*given), "CreateExpressGatewayService")
+
+    assert (made["serviceName"], made["cluster"], made["healthCheckPath"]) == ("houses", "other", "/ping")
+    assert (made["cpu"], made["memory"], made["cpuArchitecture"]) == ("512", "1024", "X86_64")
+    assert made["scalingTarget"]["minTaskCount"], made["scalingTarget"]["maxTaskCount"] == (2, 6)
+    assert made["networkConfiguration"] == {"subnets": ["s1"]}
+    assert made["primaryContainer"]["containerPort"] == 8080
+    assert "taskRoleArn" not in made
+
+
+def test_app_runner_asks_ping_and_deploys_nothing_by_itself(requests: Any) -> None:
+    asked = requests("--target=apprunner", "--concurrency=20", "--most=2")
+
+    made, scaling = of(asked, "CreateService"), of(asked, "CreateAutoScalingConfiguration")
+    assert (made["HealthCheckConfiguration"]["Protocol"], made["HealthCheckConfiguration"]["Path"]) == ("HTTP", "/ping")
+    assert made["SourceConfiguration"]["AutoDeploymentsEnabled"] is False
+    assert made["SourceConfiguration"]["ImageRepository"]["ImageConfiguration"] == {"Port": "8080"}
+    assert (scaling["MaxConcurrency"], scaling["MinSize"], scaling["MaxSize"]) == (20, 1, 2)
+
+
+def test_whoever_asks_for_app_runner_is_told_that_it_is_closed(
+    artifacts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [
+        "deploy",
+        "--dry-run",
+        "--target=apprunner",
+        "--endpoint=houses",
+        "--tag=abc",
+        "--artifacts",
+        str(artifacts),
+    ]
+    main(given, {"AWS_REGION": "eu-central-1"})
+    told = capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["deploy", "--help"])
+
+    assert "closed to new customers since 2026-04-30" in told
+    assert "closed to new customers since 2026-04-30" in " ".join(capsys.readouterr().out.split())
+
+
+PLACES = {
+    "partition": "aws", "region": "REGION", "account": "ACCOUNT", "repository": "serial-inference/pipeline",
+    "name": "serial-inference-abalone",
+}  # fmt: skip
+ROLES = {
+    "lambda-role": roles.LAMBDA,
+    "ecs-execution-role": roles.ECS_EXECUTION,
+    "ecs-infrastructure-role": roles.ECS_INFRASTRUCTURE,
+    "apprunner-access-role": roles.APPRUNNER_ACCESS,
+}
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_the_roles_that_deploy_makes_are_those_of_the_documents(name: str) -> None:
+    role = ROLES[name]
+
+    assert policy(f"{name}-trust") == role.trust["Statement"]
+    if role.statements:
+        assert policy(name) == role.policy(**PLACES)["Statement"]
+
+
+@pytest.mark.parametrize(("target", "ways"), [("lambda", ("public", "http", "rest")), ("ecs", ("ecs",)),
+                                              ("apprunner", ("apprunner",))])  # fmt: skip
+def test_the_deployer_may_do_all_that_a_deploy_asks_for(requests: Any, target: str, ways: tuple[str, ...]) -> None:
+    asked = {(one["service"], one["operation"]) for way in ways for one in requests(*WAYS[way])}
+    named = {f"{service}:{operation}" for service, operation in asked if not service.startswith("apigateway")}
+
+    assert named - {"registry:AppendLayer", "sts:GetCallerIdentity"} - allowed(f"{target}-deployer") == set()
+
+
+SERVICES = {
+    "on_lambda": ("lambda",), "lambda_apis": ("lambda",), "on_ecs": ("ecs", "logs"), "on_apprunner": ("apprunner",),
+    "roles": ("iam",), "release_image": ("ecr",), "registry": ("ecr",),
+}  # fmt: skip
+DEPLOYERS = {"lambda": ("on_lambda", "lambda_apis"), "ecs": ("on_ecs",), "apprunner": ("on_apprunner",)}
+
+
+@pytest.mark.parametrize("target", DEPLOYERS)
+def test_the_deployer_may_also_update_and_delete(target: str) -> None:
+    needed = set()
+    for module in (*DEPLOYERS[target], "release_image", "registry"):
+        text = (ROOT / "pipeline" / "hosts" / f"{module}.py").read_text()
+        called = {one or other for one, other in re.findall(r'\.(\w+)\b|"(\w+)"', text)}
+        for service in SERVICES[module]:
+            needed |= {f"{service}:{name}" for name in operations(service) if xform_name(name) in called}
+
+    assert len(needed) > 8
+    assert needed - allowed(f"{target}-deployer") == set()
+
+
+@pytest.mark.parametrize("target", DEPLOYERS)
+def test_roles_can_be_made_for_this_project_and_passed_to_the_host_only(target: str) -> None:
+    statements = {one["Sid"]: one for one in policy(f"{target}-deployer")}
+
+    services = {"lambda": "lambda.", "ecs": "ecs", "apprunner": "build.apprunner."}
+    passed = statements["PassTheRoles"]["Condition"]["StringEquals"]["iam:PassedToService"]
+    assert all(one.startswith(services[target]) for one in ([passed] if isinstance(passed, str) else passed))
+    for name in ("MakeTheRoles", "PassTheRoles"):
+        arns = statements[name]["Resource"]
+        assert all(":role/serial-inference-*-" in arn for arn in ([arns] if isinstance(arns, str) else arns))
