@@ -1,34 +1,130 @@
-"""`package`: both artifacts of a training run as one, for a host that takes a single `model.tar.gz`."""
+"""`package`: artifacts of models that were trained elsewhere; both artifacts of a training run as one archive."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from serving import artifact
 from serving.contract import Contract
 from serving.errors import BadArtifact
 from serving.training import BadJob
 
-HELP = "pack both artifacts into one model.tar.gz, for the single container"
+if TYPE_CHECKING:
+    from pipeline.adopt.request import Made
+
+HELP = "make artifacts of models trained elsewhere; pack both into one model.tar.gz, for the single container"
 EXAMPLES = """examples:
+  python -m pipeline package --predictor model.json
+  python -m pipeline package --featurizer preprocess.joblib --predictor model.ubj --classes no,yes
+  python -m pipeline package --pipeline pipeline.joblib --sample rows.csv --single artifacts/own/model.tar.gz
   python -m pipeline package --single artifacts/model.tar.gz
+A .joblib or .pkl file runs code of whoever wrote it when it is read. docs/own_model.md has more.
 """
 STAGES = ("featurizer", "predictor")
+MADE = Path("artifacts/own")
+SHOWN = 12  # columns and features that are printed
+FILES = ("predictor", "featurizer", "pipeline")
+OF_A_BOOSTER = ("classes", "trees", "allow_pickle", "positional", "dense")
+OF_FILES = ("contract", "sample", "name", "out", *OF_A_BOOSTER)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--single", type=Path, required=True, metavar="OUT.tar.gz", help="the file to write")
-    parser.add_argument("--artifacts", type=Path, default=Path("artifacts"), help="what `train` wrote")
+    models = parser.add_argument_group("models trained elsewhere")
+    models.add_argument("--predictor", type=Path, metavar="FILE", help="a booster: JSON or UBJSON of save_model")
+    models.add_argument("--featurizer", type=Path, metavar="FILE.joblib", help="a fitted scikit-learn transformer")
+    models.add_argument(
+        "--pipeline", type=Path, metavar="FILE.joblib", help="a fitted scikit-learn Pipeline that ends in an XGBModel"
+    )
+    models.add_argument("--contract", type=Path, metavar="FILE", help="columns: a schema in TOML, or a contract.json")
+    models.add_argument("--sample", type=Path, metavar="FILE.csv", help="rows with a header, to compare on")
+    models.add_argument("--name", help="of the models (default own-model)")
+    models.add_argument("--classes", metavar="A,B,...", help="names of the classes, in the order of their numbers")
+    models.add_argument("--trees", choices=("best", "all"), help="rounds that answer after early stopping")
+    models.add_argument("--positional", action="store_true", help="features by order, whatever the booster calls them")
+    models.add_argument("--dense", action="store_true", help="the booster learned from the dense matrix of features")
+    models.add_argument("--allow-pickle", action="store_true", help="read a pickled booster, which runs its code")
+    models.add_argument("--out", type=Path, help=f"where the artifacts go (default {MADE})")
+    both = parser.add_argument_group("one archive")
+    both.add_argument("--single", type=Path, metavar="OUT.tar.gz", help="the file to write")
+    both.add_argument("--artifacts", type=Path, help="what `train` wrote (default artifacts)")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    artifacts = arguments.artifacts or Path("artifacts")
+    if any(getattr(arguments, name) for name in FILES):
+        if arguments.artifacts:
+            raise BadJob("--artifacts: expected --out, where the models that are given go")
+        artifacts = _adopt(arguments)
+    elif given := [name for name in OF_FILES if getattr(arguments, name)]:
+        raise BadJob(f"--{given[0].replace('_', '-')}: expected --predictor, --featurizer or --pipeline beside it")
+    elif not arguments.single:
+        raise BadJob("expected --predictor, --featurizer or --pipeline, or --single")
+    if arguments.single:
+        _pack(artifacts, arguments.single)
+    return 0
+
+
+def _adopt(arguments: argparse.Namespace) -> Path:
+    """Make the artifacts of the files given. Returns where they are."""
+    # imported here: they bring scikit-learn and XGBoost, which an archive does without
+    from pipeline.adopt.make import adopt
+    from pipeline.adopt.request import Request
+
+    if arguments.pipeline and (arguments.predictor or arguments.featurizer):
+        raise BadJob("--pipeline: expected neither --predictor nor --featurizer beside it: it has both")
+    if arguments.single and not (arguments.pipeline or (arguments.predictor and arguments.featurizer)):
+        raise BadJob("--single: expected both models, or --pipeline")
+    if not (arguments.pipeline or arguments.predictor):
+        for name in OF_A_BOOSTER:
+            if getattr(arguments, name):
+                raise BadJob(f"--{name.replace('_', '-')}: expected --predictor or --pipeline beside it")
+    names = ("predictor", "featurizer", "pipeline", "contract", "sample", "allow_pickle", "positional", "dense")
+    request = Request(
+        **{name: getattr(arguments, name) for name in names},
+        name=arguments.name or "",
+        classes=tuple(arguments.classes.split(",")) if arguments.classes else (),
+        trees=arguments.trees or "",
+    )
+    out: Path = arguments.out or MADE
     try:
-        contract = pack_single(arguments.artifacts, arguments.single)
+        made = adopt(request, out)
+    except OSError as error:
+        raise BadJob(f"--out {out}: expected a directory that can be written; {error}") from error
+    _show(made, out)
+    return out
+
+
+def _show(made: Made, out: Path) -> None:
+    contract = made.contract
+    print(f"{contract.dataset}: {contract.task.value}, contract {contract.hash[:12]}")
+    if "featurizer" in made.stages:
+        for column in contract.inputs:
+            print(f"  {column.name}: {column.type.value}" + _listed(": ", column.categories))
+    if contract.label:
+        print(f"  {contract.label.name}: label" + _listed(": ", contract.label.categories))
+    print(_listed(f"{len(contract.features)} features: ", contract.features))
+    print("\n".join(made.told))
+    print(f"Wrote to {out}/: {', '.join(f'{stage}/model.tar.gz' for stage in made.stages)}")
+    if len(made.stages) == 2:
+        print(f"Serve it: python -m local_test chain up --artifacts {out}")
+    else:
+        (stage,) = made.stages
+        print(f"Serve it: STAGE={stage} SM_MODEL_DIR={out}/{stage}/model python -m serving serve")
+
+
+def _listed(prefix: str, names: tuple[str, ...]) -> str:
+    more = f", ... ({len(names)} in all)" if len(names) > SHOWN else ""
+    return prefix + ", ".join(names[:SHOWN]) + more if names else ""
+
+
+def _pack(artifacts: Path, archive: Path) -> None:
+    try:
+        contract = pack_single(artifacts, archive)
     except (BadArtifact, OSError) as error:
         raise BadJob(str(error)) from error
-    print(f"Wrote {arguments.single}: {' and '.join(STAGES)} of {contract.dataset}, training run {contract.hash[:12]}")
-    return 0
+    print(f"Wrote {archive}: {' and '.join(STAGES)} of {contract.dataset}, training run {contract.hash[:12]}")
 
 
 def pack_single(artifacts: Path, archive: Path) -> Contract:

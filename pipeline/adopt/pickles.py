@@ -1,0 +1,75 @@
+"""Objects that somebody else pickled. Reading one runs code of whoever wrote it."""
+
+from __future__ import annotations
+
+import lzma
+import pickle
+import tarfile
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import joblib
+import sklearn
+from sklearn.exceptions import InconsistentVersionWarning
+from xgboost.core import XGBoostError
+
+from serving.training import BadJob
+
+# How a pickle begins, and what joblib may have compressed one with.
+BEGINNINGS = (b"\x80", b"\x78", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x5d\x00", b"\x04\x22\x4d\x18")
+UNREADABLE = (
+    *(pickle.UnpicklingError, EOFError, OSError, ValueError, TypeError, KeyError, IndexError, ImportError),
+    *(AttributeError, zlib.error, lzma.LZMAError, XGBoostError),
+)
+IN_THE_IMAGE = frozenset(["sklearn", "numpy", "scipy", "pandas", "joblib", "builtins"])
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file. Raises `BadJob`, also for an archive that has to be unpacked first."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadJob(f"{path}: {error.strerror}") from error
+    if tarfile.is_tarfile(path):
+        raise BadJob(
+            f"{path}: expected the model's own file, got an archive: unpack it with tar and give what is in it"
+        )
+    return content
+
+
+def unpickled(path: Path) -> Any:  # noqa: ANN401
+    """The object that joblib or pickle wrote. Raises `BadJob`, also for one of another scikit-learn version."""
+    read_bytes(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", InconsistentVersionWarning)
+            return joblib.load(path)
+    except InconsistentVersionWarning as other:
+        raise BadJob(
+            f"{path}: expected {other.estimator_name} of scikit-learn {sklearn.__version__}, which the images have; "
+            f"got one of {other.original_sklearn_version}: fit and save it with {sklearn.__version__}"
+        ) from other
+    except UNREADABLE as error:
+        reason = str(error).partition("\n")[0]
+        raise BadJob(
+            f"{path}: expected a file of joblib.dump or pickle.dump that can be read here; "
+            f"{type(error).__name__}: {reason}"
+        ) from error
+
+
+def foreign_modules(transformer: Any) -> list[str]:  # noqa: ANN401
+    """Packages of a transformer's steps and functions that the featurizer's image does not have."""
+    return sorted({name.partition(".")[0] for name in _modules(transformer)} - IN_THE_IMAGE)
+
+
+def _modules(estimator: Any) -> Iterator[str]:  # noqa: ANN401
+    yield type(estimator).__module__
+    for value in estimator.get_params(deep=True).values():
+        if hasattr(value, "get_params") and not isinstance(value, type):
+            yield type(value).__module__
+        elif callable(value) and getattr(value, "__module__", None):
+            yield value.__module__

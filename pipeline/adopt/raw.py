@@ -1,0 +1,59 @@
+"""The raw side: a transformer with the columns that it takes, and rows to compare it on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.adopt import rows
+from pipeline.adopt.columns import Derived, derive, input_names
+from pipeline.adopt.contracts import Told, with_types
+from pipeline.adopt.request import Request
+from pipeline.adopt.transformers import as_column_transformer, feature_names, original_rows, transformed
+from serving.training import BadJob
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A transformer as it was given, its columns, and rows of them that it takes."""
+
+    file: Path
+    original: Any
+    names: tuple[str, ...]
+    columns: tuple[Derived, ...]
+    frame: pd.DataFrame
+
+    @cached_property
+    def made(self) -> Any:  # noqa: ANN401 - an array or a sparse matrix
+        return self.of(self.frame)
+
+    def of(self, frame: pd.DataFrame) -> Any:  # noqa: ANN401
+        return transformed(self.original, original_rows(self.original, self.names, frame))
+
+    @cached_property
+    def served(self) -> Any:  # noqa: ANN401
+        return as_column_transformer(self.original, self.names, self.frame)
+
+    @cached_property
+    def features(self) -> tuple[str, ...]:
+        return feature_names(self.file, self.served)
+
+
+def read_raw(request: Request, original: Any, told: Told | None) -> Transform:  # noqa: ANN401
+    file = request.pipeline or request.featurizer or Path()
+    names = input_names(original)
+    if told and not hasattr(original, "feature_names_in_"):
+        names = tuple(column.name for column in told.inputs)
+        if len(names) != original.n_features_in_:
+            raise BadJob(f"--contract: expected {original.n_features_in_} columns besides the label, got {len(names)}")
+    columns = with_types(derive(original, names), told)
+    plain = [derived.column for derived in columns]
+    frame = rows.sample(request.sample, plain) if request.sample else rows.raw_rows(columns)
+    made = Transform(file, original, names, columns, frame)
+    if (frame := rows.accepted(made.of, frame)).empty:
+        raise BadJob(f"{file}: expected rows that it transforms, got none: give some with --sample FILE.csv")
+    return replace(made, frame=frame.reset_index(drop=True))

@@ -1,0 +1,34 @@
+"""What is asked for, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving.contract import Contract
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user gives: files, and what they do not say."""
+
+    predictor: Path | None = None
+    featurizer: Path | None = None
+    pipeline: Path | None = None
+    contract: Path | None = None
+    sample: Path | None = None
+    name: str = ""
+    classes: tuple[str, ...] = ()
+    trees: str = ""
+    allow_pickle: bool = False
+    positional: bool = False
+    dense: bool = False  # the booster learned from a dense matrix, whatever the transformer gives
+
+
+@dataclass(frozen=True)
+class Made:
+    """The artifacts' contract, and what there is to say of them."""
+
+    contract: Contract
+    stages: tuple[str, ...]
+    told: tuple[str, ...]
