@@ -83,7 +83,7 @@ def _start(arguments: argparse.Namespace, env: Mapping[str, str]) -> tuple[str, 
     """
     signal.signal(signal.SIGTERM, _interrupt)
     state = State(arguments.state)
-    endpoint, planned = plan(arguments.artifacts, Ports.from_env(env), env)
+    endpoint, planned = plan(arguments.artifacts, Ports.from_env(env), env, state.directory)
     if env.get("MODEL_SERVER_NGINX") != "off" and not find_nginx(env.get("PATH", os.defpath)):
         print("nginx is not on this machine: the stages are served by gunicorn alone", file=sys.stderr)
     begun = time.monotonic()
@@ -95,7 +95,8 @@ def _start(arguments: argparse.Namespace, env: Mapping[str, str]) -> tuple[str, 
     print(f"The chain {happened}: endpoint {endpoint} on http://{HOST}:{port} ({listed}). Try:")
     print(f"  curl http://{HOST}:{port}/endpoints/{endpoint}/invocations -H 'Content-Type: text/csv' \\")
     sample = "local_test/payloads/rows.csv" if endpoint == "abalone" else "FILE.csv"
-    print(f"    --data-binary @{sample}", flush=True)
+    print(f"    --data-binary @{sample}")
+    print(f"or open http://{HOST}:{port}/ in a browser.", flush=True)
     return endpoint, port, fresh
 
 

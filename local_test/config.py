@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from local_test.container import Container
@@ -23,14 +24,24 @@ class RouterConfig:
     endpoint_name: str = "abalone"
     containers: tuple[tuple[str, str, int], ...] = ()  # name, host, port
     seconds: float = Limits.seconds
+    kept_requests: int = 100  # on the endpoint's page; 0: there is none
+    artifacts: Path | None = None
+    logs: Path | None = None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> RouterConfig:
-        """Read ENDPOINT_NAME, CONTAINERS and INVOCATION_TIMEOUT. Raises `BadSetting` naming the variable."""
+        """Read the variables of the router and of its page. Raises `BadSetting` naming the variable."""
         name = env.get("ENDPOINT_NAME") or cls.endpoint_name
         if not _NAME.fullmatch(name):
             raise BadSetting(f"ENDPOINT_NAME: expected up to 63 letters, digits and inner hyphens, got {name!r}")
-        return cls(name, _containers(env.get("CONTAINERS") or CONTAINERS), _seconds(env.get("INVOCATION_TIMEOUT", "")))
+        return cls(
+            name,
+            _containers(env.get("CONTAINERS") or CONTAINERS),
+            _seconds(env.get("INVOCATION_TIMEOUT", "")),
+            _kept(env.get("PAGE_REQUESTS") or str(cls.kept_requests)),
+            Path(env["PAGE_ARTIFACTS"]) if env.get("PAGE_ARTIFACTS") else None,
+            Path(env["PAGE_LOGS"]) if env.get("PAGE_LOGS") else None,
+        )
 
     def endpoint(self) -> Endpoint:
         containers = tuple(Container(name, host, port) for name, host, port in self.containers)
@@ -56,6 +67,12 @@ def _container(text: str) -> tuple[str, str, int]:
     if not _NAME.fullmatch(name) or parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
         raise problem
     return name, parts.hostname, port
+
+
+def _kept(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,4}", text):
+        raise BadSetting(f"PAGE_REQUESTS: expected a whole number from 0 to 9999, got {text!r}")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

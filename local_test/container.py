@@ -63,9 +63,9 @@ class Container:
         """The status of GET /ping. Raises `NoAnswer`."""
         return self.get("/ping", deadline).status
 
-    def get(self, path: str, deadline: float) -> Answer:
-        """A short answer to GET. Raises `NoAnswer` and `Oversize`."""
-        return self._exchange(self._connect(deadline), "GET", path, {}, b"", deadline, ERROR_BODY)
+    def get(self, path: str, deadline: float, limit: int = ERROR_BODY) -> Answer:
+        """The answer to GET, of at most `limit` bytes. Raises `NoAnswer` and `Oversize`."""
+        return self._exchange(self._connect(deadline), "GET", path, {}, b"", deadline, limit)
 
     def close(self) -> None:
         """Close the connections that wait."""

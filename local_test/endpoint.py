@@ -69,6 +69,17 @@ def _ping(container: Container, deadline: float) -> str:
     return "" if status == 200 else f"answered {status}"
 
 
+@dataclass(frozen=True)
+class Call:
+    """A container's call as it went. What was sent and what came is referred to, not copied."""
+
+    container: str
+    headers: Mapping[str, str]
+    body: bytes
+    answer: Answer | None  # None: no usable one came
+    milliseconds: float
+
+
 @dataclass
 class Invocation:
     """One request on its way through an endpoint's containers. `times`: milliseconds of each container called."""
@@ -78,6 +89,7 @@ class Invocation:
     forwarded: Mapping[str, str]  # the client's headers that the platform passes to the first container
     times: dict[str, float] = field(default_factory=dict)
     last: Answer | None = None
+    calls: list[Call] = field(default_factory=list)
 
     def run(self, payload: Payload) -> Payload:
         """Call the containers in their order. Raises `ModelError`; the containers after a failure are not called."""
@@ -111,6 +123,7 @@ class Invocation:
         deadline: float,
     ) -> Answer:
         limits = self.endpoint.limits
+        answer = None
         started = time.perf_counter()
         try:
             answer = container.post(body, headers, deadline, limits.between if following else limits.request)
@@ -121,7 +134,8 @@ class Invocation:
         except Oversize as error:
             raise self._oversize(container, following, error) from error
         finally:
-            self.times[container.name] = (time.perf_counter() - started) * 1000
+            self.times[container.name] = took = (time.perf_counter() - started) * 1000
+            self.calls.append(Call(container.name, headers, body, answer, took))
         return self._checked(container, answer)
 
     def _checked(self, container: Container, answer: Answer) -> Answer:

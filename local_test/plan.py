@@ -49,8 +49,11 @@ class Ports:
         return cls(*found.values())
 
 
-def plan(artifacts: Path, ports: Ports, env: Mapping[str, str]) -> tuple[str, list[Planned]]:
-    """The endpoint's name, and its processes in the order to start them. Raises `ChainError`."""
+def plan(artifacts: Path, ports: Ports, env: Mapping[str, str], logs: Path | None = None) -> tuple[str, list[Planned]]:
+    """The endpoint's name, and its processes in the order to start them. Raises `ChainError`.
+
+    `logs`: the directory that their logs will be in.
+    """
     endpoint = endpoint_name(artifacts)
     base = {name: value for name, value in env.items() if name not in _NOT_INHERITED} | {"MODEL_SERVER_HOST": HOST}
     port_of = {"featurizer": ports.featurizer, "predictor": ports.predictor}
@@ -67,7 +70,8 @@ def plan(artifacts: Path, ports: Ports, env: Mapping[str, str]) -> tuple[str, li
             own["SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT"] = "application/x-npy"
             own["MODEL_SERVER_MAX_RESPONSE"] = "5242880"  # what the platform passes on
         stages.append(Planned(name, port, base | own))
-    return endpoint, [*stages, Planned("router", ports.router, base | _router(endpoint, ports))]
+    shown = {"PAGE_ARTIFACTS": str(artifacts.resolve())} | ({"PAGE_LOGS": str(logs.resolve())} if logs else {})
+    return endpoint, [*stages, Planned("router", ports.router, base | shown | _router(endpoint, ports))]
 
 
 def _router(endpoint: str, ports: Ports) -> dict[str, str]:

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # setup.sh: make .venv from the hash-locked requirements, and install nginx where that needs no password.
+# setup.sh browser: install Chromium and its driver, with which the tests look at the endpoint's page.
 # setup.sh registry: install Debian's docker-registry, to which the Docker tests and rehearsals push.
 # Run by `make setup` from the repository's root.
 set -euo pipefail
@@ -60,6 +61,11 @@ install_package() { # PACKAGE AS_ROOT...; the package must not start a server of
 
 if [[ ${1:-} == registry ]]; then
   install_program docker-registry docker-registry "images cannot be pushed on this machine"
+  exit
+fi
+if [[ ${1:-} == browser ]]; then
+  install_program chromium chromium "no test looks at the endpoint's page"
+  install_program chromedriver chromium-driver "no test looks at the endpoint's page"
   exit
 fi
 make_venv
