@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import tarfile
 import tempfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -14,6 +12,7 @@ from local_test.control_plane.errors import ApiError
 from local_test.control_plane.hosting import ContainerSpec, HostingError
 from local_test.control_plane.plane import Plane
 from local_test.control_plane.store import Resource
+from local_test.control_plane.unpacking import BadArchive, unpack
 
 _URL = re.compile(r"s3://(?P<bucket>[^/]+)/(?P<key>.+)|https://(?P<host>[^./]+)\.s3[^/]*/(?P<path>.+)")
 _SHOWN = 200
@@ -31,13 +30,9 @@ def check(plane: Plane, url: str, role: str) -> None:
     with tempfile.TemporaryFile() as file:
         _download(plane, url, file, role)
         try:
-            with tarfile.open(fileobj=file, mode="r:gz") as archive:
-                for member in archive:
-                    _check_member(url, member)
-        except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-            raise ApiError(
-                f"Failed to extract model data archive {url}: expected a gzip tar file ({error})."
-            ) from error
+            unpack(file, None)
+        except BadArchive as error:
+            raise ApiError(f"Model data archive {url}: {error}.") from error
 
 
 def specs(
@@ -83,26 +78,12 @@ def _download(plane: Plane, url: str, file: IO[bytes], role: str = "") -> None:
 
 
 def _fetch(plane: Plane, url: str, directory: Path) -> None:
-    """Unpack the object into `directory`. Its members were looked at when the model was created, but it may differ."""
-    directory.mkdir(parents=True)
+    """Unpack the object into `directory`. It was looked at when the model was created, but it may differ."""
     with tempfile.TemporaryFile() as file:
         try:
             _download(plane, url, file)
-            with tarfile.open(fileobj=file, mode="r:gz") as archive:
-                members = archive.getmembers()
-                for member in members:
-                    _check_member(url, member)
-                archive.extractall(directory, members, filter="data")
+            unpack(file, directory)
         except ApiError as error:
             raise HostingError(error.message) from error
-        except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-            raise HostingError(f"Failed to extract model data archive {url} ({error}).") from error
-
-
-def _check_member(url: str, member: tarfile.TarInfo) -> None:
-    parts = Path(member.name).parts
-    if not (member.isfile() or member.isdir()):
-        what = "a link" if member.issym() or member.islnk() else "a special file"
-        raise ApiError(f"Model data archive {url} must hold files and directories only: {member.name} is {what}.")
-    if ".." in parts or Path(member.name).is_absolute():
-        raise ApiError(f"Model data archive {url} must stay in its directory: it has a member {member.name}.")
+        except BadArchive as error:
+            raise HostingError(f"Failed to extract model data archive {url}: {error}.") from error

@@ -1,0 +1,197 @@
+"""Hostile archives: nothing is written outside of the fresh directory, and each is refused in words, soon and small."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from local_test.control_plane.unpacking import BadArchive, Limits, unpack
+from tests.conftest import ROOT
+
+MIB = 1 << 20
+OUT = "/tmp/unpacked-outside"  # noqa: S108 - where nothing must come to be
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o644) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.mode = kind, link, mode
+    info.size = 4 if kind == tarfile.REGTYPE else 0
+    return info
+
+
+def tar(*members: tarfile.TarInfo) -> bytes:
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as archive:
+        for one in members:
+            archive.addfile(one, io.BytesIO(b"x" * one.size))
+    return whole.getvalue()
+
+
+def gz(*members: tarfile.TarInfo) -> bytes:
+    return gzip.compress(tar(*members), 1)
+
+
+def zeros(size: int) -> bytes:
+    """A file of nothing but zeros, zipped in pieces."""
+    header = member("zeros")
+    header.size = size
+    return gzip.compress(header.tobuf()) + gzip.compress(bytes(32 * MIB), 1) * (size // (32 * MIB))
+
+
+def many(count: int) -> bytes:
+    """So many members, of which the first 11,000 have names of their own."""
+    own = b"".join(member(f"f{number}", tarfile.DIRTYPE).tobuf() for number in range(11_000))
+    return gzip.compress(own, 1) * (count // 11_000)
+
+
+def claiming(size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """A header that says that it has so many bytes."""
+    header = member("large")
+    header.type, header.size = kind, size
+    return gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + bytes(10 * MIB))
+
+
+def sparse() -> bytes:
+    header = bytearray(member("holes").tobuf(tarfile.GNU_FORMAT))
+    header[156:157] = tarfile.GNUTYPE_SPARSE
+    header[483:495] = b"77777777777\0"  # its real size
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return gzip.compress(bytes(header) + bytes(2048))
+
+
+def pax(**fields: str) -> bytes:
+    """A file whose extended header overrides its plain one."""
+    info = member("plain")
+    info.pax_headers = fields
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(info, io.BytesIO(b"xxxx"))
+    return gzip.compress(whole.getvalue())
+
+
+good = gz(member("model.json"), member("code/inference.py"))
+HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
+    "parent": (lambda: gz(member("../out")), "stay in its directory"),
+    "parent, deep": (lambda: gz(member("a/b/../../../out")), "stay in its directory"),
+    "absolute": (lambda: gz(member(OUT)), "stay in its directory"),
+    "absolute, by an extended header": (lambda: pax(path=OUT), "stay in its directory"),
+    "symbolic link": (lambda: gz(member("out", tarfile.SYMTYPE, "/etc/passwd")), "out is a link"),
+    "through a symbolic link": (lambda: gz(member("d", tarfile.SYMTYPE, ".."), member("d/out")), "d is a link"),
+    "hard link": (lambda: gz(member("a"), member("b", tarfile.LNKTYPE, "a")), "b is a link"),
+    "hard link to a symbolic link": (
+        lambda: gz(member("s", tarfile.SYMTYPE, "/etc"), member("h", tarfile.LNKTYPE, "s")),
+        "s is a link",
+    ),
+    "character device": (lambda: gz(member("null", tarfile.CHRTYPE)), "null is a special file"),
+    "block device": (lambda: gz(member("disk", tarfile.BLKTYPE)), "disk is a special file"),
+    "fifo": (lambda: gz(member("pipe", tarfile.FIFOTYPE)), "pipe is a special file"),
+    "unknown type": (lambda: gz(member("odd", b"Z")), "odd is a special file"),
+    "setuid": (lambda: gz(member("sh", mode=0o4755)), "setuid"),
+    "setgid": (lambda: gz(member("sh", mode=0o2755)), "setuid or setgid"),
+    "a name twice": (lambda: gz(member("a"), member("a")), "a twice"),
+    "a name twice, spelt otherwise": (lambda: gz(member("a"), member("./a")), "twice"),
+    "a file as a directory": (lambda: gz(member("a"), member("a/b")), "cannot be unpacked"),
+    "a directory as a file": (lambda: gz(member("a/b"), member("a")), "cannot be unpacked"),
+    "a control character": (lambda: gz(member("a\x1b[31m")), "plain names"),
+    "a backslash": (lambda: gz(member("..\\out")), "plain names"),
+    "a long name": (lambda: gz(member("n" * 300)), "plain names"),
+    "a million members": (lambda: many(1_000_000), "at most 10000 members"),
+    "a gigabyte of zeros": (lambda: zeros(1024 * MIB), "bytes unpacked"),
+    "eight exabytes, it says": (lambda: claiming(2**62), "bytes unpacked"),
+    "a size below zero": (lambda: claiming(-5), "bytes unpacked"),
+    "a name of a gigabyte": (lambda: claiming(1024 * MIB, tarfile.GNUTYPE_LONGNAME), "a header of"),
+    "an extended header of a gigabyte": (lambda: claiming(1024 * MIB, tarfile.XHDTYPE), "a header of"),
+    "a sparse file": (sparse, "holes is a special file"),
+    "truncated gzip": (lambda: good[:-20], "expected a gzip tar file"),
+    "truncated tar": (lambda: gzip.compress(tar(member("a"))[:514]), "expected a gzip tar file"),
+    "garbage behind the gzip": (lambda: good + b"garbage", "expected a gzip tar file"),
+    "garbage behind the tar": (lambda: gzip.compress(tar(member("a")) + b"garbage"), "behind its last member"),
+    "garbage between members": (
+        lambda: gzip.compress(tar(member("a"))[:1024] + b"g" * 512 + tar(member("b"))),
+        "behind its last member",
+    ),
+    "plain tar": (lambda: tar(member("a")), "expected a gzip tar file"),
+    "empty": (lambda: b"", "expected a gzip tar file"),
+    "gzip of nothing": (lambda: gzip.compress(b""), "expected a gzip tar file"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_archive_is_refused_and_writes_nothing_outside(name: str, tmp_path: Path) -> None:
+    make, said = HOSTILE[name]
+    content = make()
+    begun = time.process_time()
+
+    with pytest.raises(BadArchive, match=said):
+        unpack(io.BytesIO(content), tmp_path / "top" / "fresh")
+
+    written = [path for path in tmp_path.rglob("*") if tmp_path / "top" / "fresh" not in [path, *path.parents]]
+    assert written == [tmp_path / "top"]
+    assert all(path.is_dir() or path.stat().st_mode & 0o7777 == 0o644 for path in tmp_path.rglob("*"))
+    assert time.process_time() - begun < 20
+    assert not Path(OUT).exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["parent", "symbolic link", "a name twice", "truncated gzip", "garbage behind the tar"]
+)
+def test_a_hostile_archive_is_refused_when_it_is_only_looked_at(name: str) -> None:
+    make, said = HOSTILE[name]
+
+    with pytest.raises(BadArchive, match=said):
+        unpack(io.BytesIO(make()), None)
+
+
+LARGE = """
+import io, resource, sys
+from local_test.control_plane.unpacking import BadArchive, unpack
+from tests.unit.test_unpacking import HOSTILE
+
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+content = HOSTILE[sys.argv[1]][0]()
+made = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    unpack(io.BytesIO(content), None)
+except BadArchive:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - made)
+"""
+
+
+@pytest.mark.parametrize("name", ["a gigabyte of zeros", "a million members", "a name of a gigabyte"])
+def test_an_archive_that_would_fill_the_memory_does_not(name: str) -> None:
+    ran = subprocess.run([sys.executable, "-c", LARGE, name], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert int(ran.stdout) < 64 * 1024  # KiB
+
+
+def test_a_sound_archive_is_unpacked_as_it_is(tmp_path: Path) -> None:
+    unpack(io.BytesIO(good), tmp_path / "fresh")
+
+    files = {str(path.relative_to(tmp_path / "fresh")): path.read_bytes() for path in tmp_path.rglob("*.*")}
+    assert files == {"model.json": b"xxxx", "code/inference.py": b"xxxx"}
+
+
+def test_an_archive_is_never_unpacked_over_another(tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError):
+        unpack(io.BytesIO(good), tmp_path)
+
+
+def test_limits_hold_to_the_byte(tmp_path: Path) -> None:
+    content = gz(member("a"), member("b"))
+    size = len(gzip.decompress(content))
+
+    unpack(io.BytesIO(content), tmp_path / "one", Limits(members=2, size=size))
+
+    with pytest.raises(BadArchive, match="bytes unpacked"):
+        unpack(io.BytesIO(content), tmp_path / "two", Limits(members=2, size=size - 1))
+    with pytest.raises(BadArchive, match="members"):
+        unpack(io.BytesIO(content), tmp_path / "three", Limits(members=1, size=size))
