@@ -25,7 +25,7 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 
-from featurizer.transform import FORMAT, FUNCTIONS
+from featurizer.program import FORMAT, FUNCTIONS
 from serving.contract import Column, ColumnType, Contract
 
 MOST_CATEGORIES = 20_000

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import io
+import pickle
 import warnings
+import zlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import joblib
 import numpy as np
 import pandas as pd
+import sklearn
 from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
 
+from featurizer.model import PREPROCESS
 from featurizer.records import Records
+from serving.artifact import Artifact
+from serving.contract import Contract
+from serving.errors import BadArtifact
+
+_UNREADABLE = (
+    pickle.UnpicklingError, zlib.error, EOFError, AttributeError, ImportError, IndexError, KeyError, TypeError,
+    ValueError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -22,9 +34,20 @@ class FittedTransform:
     transformer: ColumnTransformer
 
     @classmethod
-    def load(cls, path: Path) -> FittedTransform:
-        """Unpickle a file; only once the manifest vouches for it."""
-        return cls(joblib.load(path))
+    def load(cls, files: Artifact, contract: Contract) -> FittedTransform:
+        """Unpickle the file that the manifest vouches for. Raises `BadArtifact`, before that for another scikit-learn.
+
+        What another version makes of a pickle may fail with the first request, or give other features.
+        """
+        _check_version(contract)
+        content = io.BytesIO(files.read(PREPROCESS))
+        try:
+            transformer = joblib.load(content)
+        except _UNREADABLE as error:
+            raise BadArtifact(f"{PREPROCESS} is no pickle of joblib's: {error!r}") from error
+        if not isinstance(transformer, ColumnTransformer):
+            raise BadArtifact(f"{PREPROCESS}: expected a ColumnTransformer, got a {type(transformer).__name__}")
+        return cls(transformer)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -36,3 +59,12 @@ class FittedTransform:
             made = self.transformer.transform(pd.DataFrame(records.columns()))
         # sparse where few of the features are not zero
         return np.asarray(made.toarray() if hasattr(made, "toarray") else made, dtype=np.float64)
+
+
+def _check_version(contract: Contract) -> None:
+    trained = str(contract.training.get("versions", {}).get("scikit-learn", "an unknown version"))
+    if trained.split(".")[:2] != sklearn.__version__.split(".")[:2]:
+        raise BadArtifact(
+            f"{PREPROCESS} was written by scikit-learn {trained} and would be read by {sklearn.__version__}: expected "
+            "the same major and minor version; train anew, or serve with the image that it was trained with"
+        )

@@ -13,11 +13,12 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from featurizer import transform
+from featurizer import program
 from featurizer.records import ACCEPTED, RecordReader, Records, check_finite, refusal
 from featurizer.transform import Transform
 from serving import artifact, logs
-from serving.contract import Contract
+from serving.artifact import Artifact
+from serving.contract import FILE, ColumnType, Contract
 from serving.errors import BadArtifact, BadPayload
 from serving.formats.csv import write_csv
 from serving.formats.npy import write_npy
@@ -51,6 +52,7 @@ class Featurizer:
     max_rows: int = 0  # of a request; 0: no limit
     batch: bool = False  # under Batch Transform, where a body is a piece of a file
     max_response: int = 0  # bytes; 0: no limit
+    fingerprint: str = ""  # of the artifact
 
     @classmethod
     def load(
@@ -66,16 +68,18 @@ class Featurizer:
 
         `engine`: `compiled` runs `transform.json`, `sklearn` runs `preprocess.joblib`, `auto` the first that is there.
         """
-        artifact.verify(model_dir)
-        contract = Contract.load(model_dir)
+        files = artifact.verify(model_dir)
+        contract = Contract.from_json(files.text(FILE))
         offered = preferred(OFFERED, default_accept)
-        return cls(_load_engine(model_dir, contract, engine), contract, offered, max_rows, batch, max_response)
+        loaded = _load_engine(files, contract, engine)
+        return cls(loaded, contract, offered, max_rows, batch, max_response, files.fingerprint)
 
     def __call__(self, payload: Payload) -> Payload:
         media = content_type(payload.content_type, ACCEPTED)
         answer = negotiate(payload.accept, self.offered).name
         records = self.reader.read(payload.body, media)
         check_numbers(len(records) * len(self.contract.features), self.max_response)
+        logs.note(rows=len(records))
         if unseen := self.reader.count_unseen(records):
             logs.note(unseen=unseen)
         features = self.transform(records, np.float32 if answer == NPY else np.float64)
@@ -120,22 +124,38 @@ class Featurizer:
         return f"{name}{charset}; contract={self.contract.hash}"
 
 
-def _load_engine(model_dir: Path, contract: Contract, engine: str) -> Engine:
-    compiled = (model_dir / transform.FILE).is_file()
+def _load_engine(files: Artifact, contract: Contract, engine: str) -> Engine:
+    compiled = program.FILE in files
     if engine == "compiled" and not compiled:
-        raise BadArtifact(f"FEATURIZER_ENGINE=compiled: there is no {transform.FILE} in {model_dir}")
+        raise BadArtifact(f"FEATURIZER_ENGINE=compiled: there is no {program.FILE} in {files.directory}")
     found: Engine
     if compiled and engine != "sklearn":
-        name, found = transform.FILE, Transform.load(model_dir)
+        _warn_of_version(contract)
+        name, found = program.FILE, _load_compiled(files, contract)
     else:
         if not compiled:
-            log.warning("scikit-learn transforms: %s", contract.report.get("transform", f"no {transform.FILE}"))
+            log.warning("scikit-learn transforms: %s", contract.report.get("transform", f"no {program.FILE}"))
         # imported here, because it brings scikit-learn, pandas and pickle, which the compiled transform does without
         fitted = importlib.import_module("featurizer.fitted")
-        name, found = PREPROCESS, fitted.FittedTransform.load(model_dir / PREPROCESS)
+        name, found = PREPROCESS, fitted.FittedTransform.load(files, contract)
     if found.features != contract.features:
         raise BadArtifact(f"{name} makes features {found.features}, the contract has {contract.features}")
     return found
+
+
+def _load_compiled(files: Artifact, contract: Contract) -> Transform:
+    found = Transform.from_json(files.text(program.FILE))
+    for kind, names in ((ColumnType.NUMERIC, found.numeric), (ColumnType.CATEGORICAL, found.categorical)):
+        if names != (owed := tuple(column.name for column in contract.inputs if column.type is kind)):
+            raise BadArtifact(f"{program.FILE} takes {kind} columns {names}, the contract has {owed}")
+    return found
+
+
+def _warn_of_version(contract: Contract) -> None:
+    """Numbers in JSON mean the same to every version; what a function makes of them may differ in its last bit."""
+    trained = str(contract.training.get("versions", {}).get("numpy", np.__version__))
+    if trained.split(".")[:2] != np.__version__.split(".")[:2]:
+        log.warning("%s was proved with numpy %s, and numpy %s runs it", program.FILE, trained, np.__version__)
 
 
 def write_features(features: NDArray[np.floating[Any]], media: str) -> bytes:

@@ -24,10 +24,10 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from featurizer.compile import NotCovered, compile_transformer
 from featurizer.fitted import FittedTransform
 from featurizer.model import PREPROCESS
+from featurizer.program import FILE as COMPILED
 from featurizer.proof import prove
 from featurizer.records import Records
 from featurizer.schema import BadDataset, Schema, labels, read_rows, read_schema, read_task, typed_frame
-from featurizer.transform import FILE as COMPILED
 from featurizer.transform import Transform
 from serving.artifact import write_manifest
 from serving.contract import FILE, Column, ColumnType, Contract, Task
@@ -78,12 +78,12 @@ def fit(schema: Schema, raw: pd.DataFrame, run: Mapping[str, Any], classes: tupl
     target, classes = labels(raw, schema, classes)
     transformer = make_transformer(schema)
     features = np.asarray(transformer.fit_transform(frame), dtype=np.float64)
-    preprocess = _dump(transformer)
+    preprocess = dump(transformer)
     training = {
         **run,
         **({"search": dict(schema.search)} if schema.search else {}),  # the predictor's job sees no schema
         "rows": len(frame),
-        "data_sha256": _fingerprint(frame, target),
+        "data_sha256": fingerprint(frame, target),
         "transform_sha256": hashlib.sha256(preprocess).hexdigest(),
         "versions": {package: version(package) for package in PACKAGES},
     }
@@ -169,7 +169,7 @@ def _seen(column: Column, frame: pd.DataFrame, classes: tuple[str, ...]) -> Colu
     return replace(column, categories=classes) if column.type is ColumnType.LABEL else column
 
 
-def _fingerprint(frame: pd.DataFrame, target: NDArray[np.float64]) -> str:
+def fingerprint(frame: pd.DataFrame, target: NDArray[np.float64]) -> str:
     """SHA-256 of the training rows in their order, exact numbers, as CSV."""
     text = frame.assign(label=target).to_csv(index=False, lineterminator="\n")
     return hashlib.sha256(text.encode()).hexdigest()
@@ -182,7 +182,8 @@ class _Pickler(NumpyPickler):  # type: ignore[misc] # joblib is untyped
         super().save(sys.intern(obj) if type(obj) is str else obj)
 
 
-def _dump(transformer: ColumnTransformer) -> bytes:
+def dump(transformer: ColumnTransformer) -> bytes:
+    """As joblib writes it, the same bytes for the same transformer."""
     buffer = io.BytesIO()
     _Pickler(buffer).dump(transformer)
     return buffer.getvalue()

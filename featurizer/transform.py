@@ -11,23 +11,16 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featurizer.program import FILE, check_program
 from featurizer.records import Records
 from serving.cells import MISSING
 from serving.errors import BadArtifact
 
-FILE = "transform.json"
-FORMAT = 1
-# Of numpy's functions of one number those whose answer does not depend on the numbers around it.
-FUNCTIONS = (
-    "absolute", "cbrt", "ceil", "exp", "exp2", "expm1", "floor", "log", "log10", "log1p", "log2", "negative",
-    "reciprocal", "rint", "sign", "sqrt", "square", "tanh", "trunc",
-)  # fmt: skip
 Matrix = NDArray[np.float64]
 Step = Callable[[Matrix], Matrix]
 
@@ -42,22 +35,20 @@ class Transform:
 
     parts: tuple[Callable[[Records], Matrix], ...]
     features: tuple[str, ...]
-
-    @classmethod
-    def load(cls, model_dir: Path) -> Transform:
-        """Read `transform.json`. Raises `BadArtifact`."""
-        return cls.from_json((model_dir / FILE).read_text(encoding="utf-8"))
+    numeric: tuple[str, ...]
+    categorical: tuple[str, ...]
 
     @classmethod
     def from_json(cls, text: str) -> Transform:
+        """Read `transform.json`. Raises `BadArtifact`."""
         try:
             program = json.loads(text)
-            if program["format"] != FORMAT:
-                raise BadArtifact(f"{FILE}: expected format {FORMAT}, got {program['format']}")
-            parts = tuple(_part(part, program["numeric"], program["categorical"]) for part in program["parts"])
-            return cls(parts, tuple(program["features"]))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (ValueError, RecursionError) as error:
             raise BadArtifact(f"{FILE} is not a transform: {error!r}") from error
+        check_program(program)
+        numeric, categorical = program["numeric"], program["categorical"]
+        parts = tuple(_part(part, numeric, categorical) for part in program["parts"])
+        return cls(parts, tuple(program["features"]), tuple(numeric), tuple(categorical))
 
     def __call__(self, records: Records) -> Matrix:
         """Raises `Refused` for rows that scikit-learn would refuse."""
@@ -117,8 +108,6 @@ def _clip(low: float, high: float) -> Step:
 
 
 def _function(name: str) -> Step:
-    if name not in FUNCTIONS:
-        raise BadArtifact(f"{FILE}: expected one of numpy's {', '.join(FUNCTIONS)}; got {name}")
     function: Step = getattr(np, name)
     return lambda matrix: function(np.ascontiguousarray(matrix))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,12 @@ class Pipeline:
         if older := OlderRequest.read(payload):
             return older.answer(self._run(older.payload))
         return self._run(payload)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of both artifacts."""
+        both = bytes.fromhex(self.featurizer.fingerprint + self.predictor.fingerprint)
+        return hashlib.sha256(both).hexdigest()
 
     @property
     def interface(self) -> Interface:

@@ -42,14 +42,19 @@ class BoosterError(ValueError):
 class Booster:
     """A trained booster that predicts in place on a float32 matrix. Safe to use in several threads."""
 
-    def __init__(self, path: Path) -> None:
-        """Read a model in one of XGBoost's own formats. Raises `BoosterError`."""
+    def __init__(self, model: bytes) -> None:
+        """Read a model in one of XGBoost's own formats; of a stranger's, what `structure.checked` has passed.
+
+        Raises `BoosterError`.
+        """
         self._library = _library()
         self._handle = ctypes.c_void_p()
+        if not model.startswith(b"{"):  # of other bytes XGBoost crashes
+            raise BoosterError("expected a model in XGBoost's JSON or UBJSON")
         self._call("XGBoosterCreate", None, ctypes.c_uint64(0), ctypes.byref(self._handle))
         # One thread: the workers share the cores, and OpenMP teams of many workers would fight for them.
         self._call("XGBoosterSetParam", self._handle, b"nthread", b"1")
-        self._call("XGBoosterLoadModel", self._handle, str(path).encode())
+        self._call("XGBoosterLoadModelFromBuffer", self._handle, model, ctypes.c_uint64(len(model)))
         self.threads = usable_cpus()
         self._local = threading.local()
         self._in_place = self._kind() == IN_PLACE
@@ -151,6 +156,13 @@ class _Proxy:
 def _checked(library: ctypes.CDLL, code: int) -> None:
     if code:
         raise BoosterError(library.XGBGetLastError().decode(errors="replace").partition("\n")[0])
+
+
+def version() -> tuple[int, int, int]:
+    """Of the XGBoost that is installed."""
+    numbers = [ctypes.c_int() for _ in range(3)]
+    _library().XGBoostVersion(*map(ctypes.byref, numbers))
+    return numbers[0].value, numbers[1].value, numbers[2].value
 
 
 @cache

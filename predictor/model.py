@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from predictor.booster import Booster, BoosterError
+from predictor.booster import Booster, BoosterError, version
 from predictor.features import ACCEPTED, read_features
 from predictor.outputs import Output, choose, numbers_a_row, select, write
-from serving import artifact
-from serving.contract import Column, ColumnType, Contract
-from serving.errors import BadArtifact, NotAcceptable
+from predictor.structure import checked
+from serving import artifact, logs
+from serving.contract import FILE, Column, ColumnType, Contract
+from serving.errors import BadArtifact, NotAcceptable, ServingError
 from serving.interface import Interface
 from serving.media import content_type, negotiate, preferred
 from serving.payload import CSV, JSON, JSONLINES, NPY, Payload
 from serving.sizes import check_numbers
+
+log = logging.getLogger("predictor.model")
 
 MODEL = "xgboost-model.json"
 OFFERED = (JSON, CSV, JSONLINES, NPY)
@@ -34,6 +38,7 @@ class Predictor:
     max_rows: int = 0  # of a request; 0: no limit
     batch: bool = False  # under Batch Transform, where a body is a piece of a file
     max_response: int = 0  # bytes; 0: no limit
+    fingerprint: str = ""  # of the artifact
 
     @classmethod
     def load(
@@ -49,28 +54,33 @@ class Predictor:
 
         Raises `BadArtifact`, and `ValueError` for an output or a media type that this model does not have.
         """
-        artifact.verify(model_dir)
-        contract = Contract.load(model_dir)
+        files = artifact.verify(model_dir)
+        if others := sorted(name for name in files.entries if Path(name).stem == Path(MODEL).stem and name != MODEL):
+            raise BadArtifact(f"expected one model, {MODEL}; {others[0]} is in {model_dir}, too")
+        contract = Contract.from_json(files.text(FILE))
         try:
-            booster = Booster(model_dir / MODEL)
+            booster = Booster(checked(files.read(MODEL), contract, MODEL))
         except BoosterError as error:
             raise BadArtifact(f"{MODEL} is not a booster that this XGBoost reads: {error}") from error
-        if booster.feature_names != contract.features:
-            raise BadArtifact(f"{MODEL} has features {booster.feature_names}, the contract has {contract.features}")
+        _warn_of_version(contract)
         offered = preferred(OFFERED, default_accept)
         try:
             chosen = choose(output, offered[0], contract)
         except NotAcceptable as error:
             raise ValueError(f"SAGEMAKER_INFERENCE_OUTPUT: {error}") from error
-        return cls(booster, contract, offered, chosen, max_rows, batch, max_response)
+        return cls(booster, contract, offered, chosen, max_rows, batch, max_response, files.fingerprint)
 
     def __call__(self, payload: Payload) -> Payload:
         media = content_type(payload.content_type, ACCEPTED)
         answer = negotiate(payload.accept, self.offered)
         output = choose(answer.parameters.get("output", self.output), answer.name, self.contract)
         features = read_features(payload.body, media, self.contract, self.max_rows, batch=self.batch)
+        logs.note(rows=len(features))
         check_numbers(len(features) * numbers_a_row(output, self.contract), self.max_response)
         scores = self.predict(features)
+        if not np.isfinite(scores).all():
+            # as JSON it would be null, and neither that nor infinity is a prediction
+            raise ServingError("expected finite predictions, the model computed one that is none")
         charset = "; charset=utf-8" if answer.name == CSV else ""
         return Payload(write(select(scores, output, self.contract), answer.name), answer.name + charset)
 
@@ -82,3 +92,11 @@ class Predictor:
     def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Predictions, float32: one a row, or rows x classes. Equal to `Booster.predict` to the bit."""
         return self.booster.predict(features)
+
+
+def _warn_of_version(contract: Contract) -> None:
+    """XGBoost reads the JSON of older versions, and of newer ones what it knows."""
+    installed = ".".join(map(str, version()))
+    trained = str(contract.report.get("xgboost", installed))
+    if trained.split(".")[:2] != installed.split(".")[:2]:
+        log.warning("%s was written by XGBoost %s, and XGBoost %s reads it", MODEL, trained, installed)

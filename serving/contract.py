@@ -102,17 +102,32 @@ class Contract:
                 training=raw["training"],
                 report=raw["report"],
             )
-            claimed = raw["hash"]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            claimed, found = raw["hash"], contract.hash
+            _check_types(contract)
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise BadArtifact(f"{FILE} is not a contract: {error!r}") from error
-        if claimed != contract.hash:
-            raise BadArtifact(f"{FILE}: its hash is {claimed}, that of its fields is {contract.hash}")
+        if claimed != found:
+            raise BadArtifact(f"{FILE}: its hash is {claimed}, that of its fields is {found}")
         return contract
 
     @classmethod
     def load(cls, model_dir: Path) -> Contract:
         """Read `contract.json` of a model directory."""
         return cls.from_json((model_dir / FILE).read_text(encoding="utf-8"))
+
+
+def _check_types(contract: Contract) -> None:
+    """What is text is text, and what has names is an object. Raises `TypeError` and `ValueError`."""
+    texts = [contract.dataset, *contract.features]
+    for column in contract.columns:
+        texts += [column.name, *column.categories]
+    if wrong := [text for text in texts if not isinstance(text, str)]:
+        raise TypeError(f"expected text, got {wrong[0]!r}")
+    versions = dict(contract.training).get("versions", {})
+    for part in (contract.training, contract.report, versions):
+        if not isinstance(part, dict):
+            raise TypeError(f"expected an object, got {part!r}")
+    _canonical(contract.report)  # JSON has no infinity, but Python reads 1e999 as one
 
 
 def _column_as_dict(column: Column) -> dict[str, Any]:

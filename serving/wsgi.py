@@ -23,11 +23,28 @@ def container_app(load: Callable[[Settings], Stage], env: Mapping[str, str]) -> 
     settings = Settings.from_env(env)
     try:
         stage = load(settings)
+        _check_model(getattr(stage, "fingerprint", ""), settings, env)
     except (BadArtifact, OSError, ValueError) as error:
         logging.getLogger("serving").critical("cannot load the model: %s", error)
         sys.exit(BOOT_ERROR)
     interface: Interface | None = getattr(stage, "interface", None)
     return create_app(stage, settings, readiness(settings, env), interface)
+
+
+def _check_model(fingerprint: str, settings: Settings, env: Mapping[str, str]) -> None:
+    """Raise `BadArtifact` for another model than the one that this container's first worker has loaded.
+
+    gunicorn replaces a worker that dies, and all of them at SIGHUP: if the files were replaced meanwhile, the same
+    request would be answered from two models.
+    """
+    if VARIABLE not in env or not fingerprint:
+        return
+    served = Scoreboard.attach(int(env[VARIABLE])).agree(bytes.fromhex(fingerprint)).hex()
+    if served != fingerprint:
+        raise BadArtifact(
+            f"the model in {settings.model_dir} is another one than this container has served, and a container serves "
+            f"one: expected the manifest with SHA-256 {served}, got {fingerprint}; start a new container"
+        )
 
 
 def readiness(settings: Settings, env: Mapping[str, str]) -> Callable[[], bool]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tarfile
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -124,3 +125,100 @@ def test_an_archive_holds_plain_files_at_its_top(model_dir: Path, tmp_path: Path
     assert [member.name for member in members] == ["contract.json", MANIFEST, "model.bin"]
     assert all(member.isfile() and (member.uid, member.mtime) == (0, 0) for member in members)
     verify(unpacked)
+
+
+def big(directory: Path) -> None:
+    """Ten gigabytes of nothing, and the manifest says so."""
+    os.truncate(directory / "model.bin", 10_000_000_000)
+    lists("model.bin", sha256="0" * 64, size=10_000_000_000)(directory)
+    (directory / "contract.json").unlink()
+
+
+def become(name: str, make: Callable[[Path], object]) -> Callable[[Path], object]:
+    def damage(directory: Path) -> None:
+        (directory / name).unlink()
+        make(directory / name)
+
+    return damage
+
+
+@pytest.mark.parametrize("name", ["model.bin", MANIFEST])
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        pytest.param(os.mkfifo, "a FIFO", id="fifo"),
+        pytest.param(Path.mkdir, "a directory", id="directory"),
+        pytest.param(lambda path: path.symlink_to("/dev/zero"), "a link", id="/dev/zero"),
+        pytest.param(lambda path: path.symlink_to(path), "a link", id="itself"),
+        pytest.param(lambda path: path.symlink_to("nowhere"), "a link", id="nothing"),
+    ],
+)
+def test_what_is_no_plain_file_is_refused_without_waiting_for_it(
+    model_dir: Path, name: str, make: Callable[[Path], object], what: str
+) -> None:
+    become(name, make)(model_dir)
+
+    with pytest.raises(BadArtifact) as caught:
+        verify(model_dir)
+
+    assert name in str(caught.value)
+    assert str(caught.value).endswith(what)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        pytest.param(big, "expected at most 1073741824 bytes", id="a file too large"),
+        pytest.param(lambda d: os.truncate(d / MANIFEST, 10**10), "expected at most 1048576 bytes", id="manifest"),
+        pytest.param(lambda d: os.truncate(d / "model.bin", 10**10), "expected 7 bytes, got 10000000000", id="grown"),
+        pytest.param(lambda d: (d / MANIFEST).write_text("[" * 100_000), "is not a manifest", id="depth"),
+        pytest.param(lists("model.bin", sha256="0" * 64, size=True), "no SHA-256 or no size", id="size true"),
+        pytest.param(lists("model.bin", sha256="0" * 63, size=7), "no SHA-256 or no size", id="digest cut"),
+        pytest.param(lists("model.bin", sha256="0" * 64, size=-1), "expected at most", id="size below zero"),
+        pytest.param(lists(MANIFEST, sha256="0" * 64, size=1), "which is no regular file", id="lists itself"),
+        pytest.param(lambda d: (d / "sub").mkdir(), "sub is in", id="directory"),
+        pytest.param(lambda d: os.mkfifo(d / "pipe"), "pipe is in", id="unlisted fifo"),
+    ],
+)
+def test_no_size_and_no_name_leads_the_check_astray(
+    model_dir: Path, damage: Callable[[Path], object], reason: str
+) -> None:
+    damage(model_dir)
+
+    with pytest.raises(BadArtifact, match=reason):
+        verify(model_dir)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not read")
+def test_a_file_that_may_not_be_read_is_named() -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = Path(scratch)
+        directory.chmod(0o755)
+        (directory / "model.bin").write_bytes(b"weights")
+        write_manifest(directory)
+        (directory / "model.bin").chmod(0)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(BadArtifact, match=r"model\.bin.*Permission denied"):
+                verify(directory)
+        finally:
+            os.seteuid(0)
+
+
+def test_what_is_parsed_is_what_was_vouched_for(model_dir: Path) -> None:
+    files = verify(model_dir)
+    (model_dir / "model.bin").write_bytes(b"WEIGHTS")
+
+    with pytest.raises(BadArtifact, match=r"model\.bin is damaged: expected SHA-256 [0-9a-f]{64}, got [0-9a-f]{64}"):
+        files.read("model.bin")
+
+
+def test_the_fingerprint_tells_two_artifacts_apart(model_dir: Path) -> None:
+    first = verify(model_dir).fingerprint
+    os.utime(model_dir / "model.bin", (1, 1))
+    again = verify(model_dir).fingerprint
+    (model_dir / "model.bin").write_bytes(b"WEIGHTS")
+    write_manifest(model_dir)
+
+    assert first == again
+    assert verify(model_dir).fingerprint != first

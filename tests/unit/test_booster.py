@@ -42,7 +42,7 @@ def trained(path: Path, parameters: dict[str, Any]) -> xgboost.Booster:
 def test_predictions_are_those_of_the_package(tmp_path: Path, parameters: Any, ending: str, rows: int) -> None:
     path = tmp_path / f"model.{ending}"
     theirs = trained(path, parameters).predict(xgboost.DMatrix(ROWS[:rows], feature_names=NAMES))
-    ours = Booster(path)
+    ours = Booster(path.read_bytes())
     ours.threads = 3
 
     predicted = ours.predict(ROWS[:rows])
@@ -56,7 +56,7 @@ def test_predictions_are_those_of_the_package(tmp_path: Path, parameters: Any, e
 
 def test_threads_share_a_booster_and_not_their_answers(tmp_path: Path) -> None:
     trained(tmp_path / "model.json", {"objective": "reg:squarederror"})
-    booster = Booster(tmp_path / "model.json")
+    booster = Booster((tmp_path / "model.json").read_bytes())
     parts = np.array_split(ROWS, 6)
     wanted = [booster.predict(part).tobytes() for part in parts]
     got: list[list[bytes]] = [[] for _ in parts]
@@ -78,11 +78,11 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> N
     (tmp_path / "model.json").write_bytes(content)
 
     with pytest.raises(BoosterError):
-        Booster(tmp_path / "model.json")
+        Booster((tmp_path / "model.json").read_bytes())
 
 
 def test_a_matrix_of_another_width_is_refused(tmp_path: Path) -> None:
     trained(tmp_path / "model.json", {"objective": "reg:squarederror"})
 
     with pytest.raises(BoosterError, match=r"[Ff]eature"):
-        Booster(tmp_path / "model.json").predict(np.zeros((1, 4), np.float32))
+        Booster((tmp_path / "model.json").read_bytes()).predict(np.zeros((1, 4), np.float32))

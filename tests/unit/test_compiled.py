@@ -28,9 +28,10 @@ from sklearn.preprocessing import (
 
 from featurizer.compile import NotCovered, compile_transformer
 from featurizer.fitted import FittedTransform
+from featurizer.program import FUNCTIONS
 from featurizer.proof import edge_rows, prove
 from featurizer.records import Records
-from featurizer.transform import FUNCTIONS, Transform
+from featurizer.transform import Transform
 from serving.contract import Column, ColumnType, Contract, Task
 from serving.errors import BadArtifact
 

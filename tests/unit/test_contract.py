@@ -80,3 +80,24 @@ def test_a_damaged_contract_is_refused(text: str, reason: str) -> None:
 
     assert FILE in str(caught.value)
     assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('"report": {}', '"report": {"rmse": 1e999}'),
+        ('"report": {}', '"report": {"rmse": NaN}'),
+        ('"report": {}', '"report": "good"'),
+        ('"seed": 42', '"seed": 1e999'),
+        ('"seed": 42', '"versions": "1.9"'),
+        ('"name": "length"', '"name": 7'),
+        ('"length",', '"length", 7,'),
+        ('"schema_version"', '"deep": ' + "[" * 100_000 + ', "schema_version"'),
+    ],
+)
+def test_what_is_written_as_something_else_is_a_bad_artifact(before: str, after: str) -> None:
+    text = CONTRACT.to_json()
+    assert before in text
+
+    with pytest.raises(BadArtifact, match=r"is not a contract|its hash is"):
+        Contract.from_json(text.replace(before, after, 1))

@@ -37,7 +37,7 @@ def classifier(classes: tuple[str, ...]) -> tuple[Predictor, Any]:
     contract = Contract("birds", task, columns, NAMES, {"seed": 1})
     with tempfile.TemporaryDirectory() as scratch:
         model.save_model(Path(scratch) / "model.json")
-        return Predictor(Booster(Path(scratch) / "model.json"), contract), model
+        return Predictor(Booster((Path(scratch) / "model.json").read_bytes()), contract), model
 
 
 def ask(predictor: Predictor, accept: str) -> bytes:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,3 +85,56 @@ def test_a_child_process_marks_itself_on_the_same_page(board: Scoreboard) -> Non
 def test_nothing_of_the_page_stays_on_the_disk(board: Scoreboard, tmp_path: Path) -> None:
     assert board.fd > 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_first_worker_says_which_model_is_served(board: Scoreboard) -> None:
+    first, other = bytes(range(32)), bytes(range(1, 33))
+
+    answers = [board.agree(first), board.agree(other), board.agree(first)]
+
+    assert answers == [first] * 3
+
+
+def test_a_model_and_the_last_worker_do_not_share_their_place(board: Scoreboard) -> None:
+    board.mark_ready(SLOTS)
+
+    assert board.agree(b"\xff" * 32) == b"\xff" * 32
+    assert board.cells[SLOTS] == os.getpid()
+    assert sum(1 for pid in board.cells[1 : SLOTS + 1] if pid) == 1
+
+
+def test_a_worker_that_is_not_busy_is_able(board: Scoreboard) -> None:
+    board.mark_ready(1)
+
+    assert board.able(patience=0)
+
+
+def test_a_worker_busy_for_longer_than_it_may_be_is_not_able(board: Scoreboard) -> None:
+    board.mark_ready(1)
+    board.since[1] = time.monotonic() - 10
+
+    assert board.able(patience=60)
+    assert not board.able(patience=5)
+
+
+def test_one_able_worker_is_enough(board: Scoreboard) -> None:
+    board.mark_ready(1)
+    board.mark_ready(2)
+    board.since[1] = time.monotonic() - 10
+
+    assert board.able(patience=5)
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_worker_that_is_stopped_or_dead_is_not_able(board: Scoreboard, number: int) -> None:
+    worker = subprocess.Popen(["sleep", "60"])
+    board.cells[1] = worker.pid
+    before = board.able(patience=60)
+
+    worker.send_signal(number)
+    os.waitid(os.P_PID, worker.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    after = board.able(patience=60)
+
+    worker.kill()
+    worker.wait()
+    assert (before, after, board.able(patience=60)) == (True, False, False)
