@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 import re
 import resource
 import shutil
@@ -13,6 +13,7 @@ from serving.settings import Settings
 
 TEMPLATE = Path(__file__).with_name("nginx.conf.template")
 CONNECTIONS = 4096
+_BUFFER = 64 * 1024  # bytes, as in the template
 
 
 def find_nginx(path: str) -> str | None:
@@ -20,18 +21,26 @@ def find_nginx(path: str) -> str | None:
     return shutil.which("nginx", path=f"{path}:/usr/local/sbin:/usr/sbin:/sbin")
 
 
+def read_timeout(settings: Settings) -> int:
+    """Seconds for an answer. A little less than the platform waits: our JSON 504 arrives before its own."""
+    return max(1, settings.timeout - 2)
+
+
 def write_config(settings: Settings, run_dir: Path) -> Path:
     """Fill in the template. Returns the path of the configuration."""
     open_files = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 65536)
     values = {
         "connections": str(min(CONNECTIONS, max(64, open_files // 2))),
+        "answer_buffers": str(max(16, 4 * settings.max_body // _BUFFER)),
         "listen": f"{settings.host}:{settings.port}",
         "max_body": str(settings.max_body),
         "open_files": str(open_files),
-        # A little less than the platform waits: our JSON 504 arrives before its own.
-        "read_timeout": str(max(1, settings.timeout - 2)),
+        # Each of the two servers in the configuration takes half.
+        "queue": str(-(-settings.queue // 2)),
+        "read_timeout": str(read_timeout(settings)),
         "run_dir": str(run_dir),
-        "user": getpass.getuser() if os.getuid() == 0 else "nobody",
+        # nginx's workers are whom its master is; only a root is asked, and only a root may say.
+        "user": f"user {pwd.getpwuid(0).pw_name};" if os.getuid() == 0 else "",
     }
     config = run_dir / "nginx.conf"
     config.write_text(re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], TEMPLATE.read_text()))

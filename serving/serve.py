@@ -14,10 +14,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from serving import logs
+from serving import logs, metrics, output
 from serving.children import Children
 from serving.health import start_health_server
-from serving.nginx import find_nginx, write_config
+from serving.nginx import find_nginx, read_timeout, write_config
+from serving.privileges import Refused, give_up
+from serving.publish import published
 from serving.scoreboard import VARIABLE, Scoreboard
 from serving.settings import ONE_THREAD, BadSetting, Settings
 
@@ -29,10 +31,12 @@ DRAINED_WITHIN, STOPPED_WITHIN = 25.0, 27.5
 
 def serve(env: Mapping[str, str]) -> int:
     """Serve until told to stop. Returns 0 after an orderly stop, 1 when a child was lost or a setting is wrong."""
+    output.unblock()
     logs.configure(env.get("STAGE", ""), "INFO")
     try:
         settings = Settings.from_env(env)
-    except BadSetting as error:
+        give_up(settings)
+    except (BadSetting, Refused) as error:
         log.critical("%s", error)
         return 1
     if not settings.stage:
@@ -42,25 +46,39 @@ def serve(env: Mapping[str, str]) -> int:
     if settings.nginx and not nginx:
         log.warning("nginx is not on this machine: gunicorn alone answers, and slow clients can hold its workers")
     with _run_directory(settings) as run_dir:
-        return _supervise(replace(settings, run_dir=run_dir), dict(env), run_dir, nginx)
+        try:
+            return _supervise(replace(settings, run_dir=run_dir), dict(env), run_dir, nginx)
+        except BadSetting as error:  # a port that is taken
+            log.critical("%s", error)
+            return 1
 
 
 def _supervise(settings: Settings, env: dict[str, str], run_dir: Path, nginx: str | None) -> int:
     children = Children()
     board = Scoreboard.create(run_dir)
+    page = metrics.Page.create() if settings.metrics_port or settings.metrics != "off" else None
     env |= {VARIABLE: str(board.fd), "MODEL_SERVER_RUN_DIR": str(run_dir)}
+    keep = [board.fd]
+    if page:
+        env[metrics.VARIABLE] = str(page.fd)
+        keep.append(page.fd)
     env = ONE_THREAD | env
-    start_health_server(run_dir / "health.sock", lambda: board.ready(settings.workers))
+    start_health_server(run_dir / "health.sock", lambda: _healthy(board, settings))
     started = time.monotonic()
-    try:
-        children.start("gunicorn", _gunicorn_command(settings, run_dir, behind_nginx=bool(nginx)), env, keep=[board.fd])
-        if nginx:
-            config = write_config(settings, run_dir)
-            children.start("nginx", [nginx, "-p", str(run_dir), "-e", "stderr", "-c", str(config)], env, relay=True)
-        log.info("serving %s on %s:%s, %s workers", settings.stage, settings.host, settings.port, settings.workers)
-        return _watch(children, board, settings, started)
-    finally:
-        children.kill_all()
+    with published(settings, page, lambda: sum(1 for pid in board.cells[1:] if pid)):
+        try:
+            children.start("gunicorn", _gunicorn_command(settings, run_dir, behind_nginx=bool(nginx)), env, keep=keep)
+            if nginx:
+                config = write_config(settings, run_dir)
+                children.start("nginx", [nginx, "-p", str(run_dir), "-e", "stderr", "-c", str(config)], env, relay=True)
+            log.info("serving %s on %s:%s, %s workers", settings.stage, settings.host, settings.port, settings.workers)
+            return _watch(children, board, settings, started)
+        finally:
+            children.kill_all()
+
+
+def _healthy(board: Scoreboard, settings: Settings) -> bool:
+    return board.ready(settings.workers) and board.able(read_timeout(settings))
 
 
 def _watch(children: Children, board: Scoreboard, settings: Settings, started: float) -> int:
@@ -96,8 +114,11 @@ def _drain(children: Children, board: Scoreboard, patience: float) -> None:
 
 
 def _gunicorn_command(settings: Settings, run_dir: Path, *, behind_nginx: bool) -> list[str]:
-    bind = f"unix:{run_dir}/gunicorn.sock" if behind_nginx else f"{settings.host}:{settings.port}"
-    return [sys.executable, "-m", "gunicorn", "--config", "python:serving.gunicorn_conf", "--bind", bind]
+    command = [sys.executable, "-m", "gunicorn", "--config", "python:serving.gunicorn_conf", "--bind"]
+    if not behind_nginx:
+        return [*command, f"{settings.host}:{settings.port}"]
+    # A worker that hangs is ended when nginx has answered for it; then there is a new one when the platform gives up.
+    return [*command, f"unix:{run_dir}/gunicorn.sock", "--timeout", str(read_timeout(settings))]
 
 
 @contextlib.contextmanager

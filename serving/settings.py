@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 BATCH_ROWS = 4_000_000  # what the slowest stage answers within its time; 100 MiB of rows of 26 bytes
 OUTPUTS = ("score", "label", "probabilities")
 ENGINES = ("auto", "compiled", "sklearn")
+METRICS = ("off", "emf")
 WORKER_CLASSES = ("sync", "gthread", "gevent")
 
 
@@ -36,6 +38,7 @@ class Settings:
     worker_class: str = "sync"
     threads: int = 8  # of a gthread worker
     timeout: int = 60  # seconds a request may take
+    queue: int = 256  # requests that wait for a worker or are computed; more are refused
     nginx: bool = True
     default_accept: str = ""
     output: str = "score"  # of a predictor
@@ -45,6 +48,10 @@ class Settings:
     max_rows: int = 200_000  # of a request; 0: no limit
     max_response: int = 0  # bytes; 0: no limit
     log_level: str = "INFO"
+    metrics: str = "off"
+    metrics_port: int = 0  # of the loopback; 0: none
+    endpoint: str = ""  # what CloudWatch's metrics are told apart by
+    user: int = 0  # whom root becomes before it listens; 0: nobody
     run_dir: Path | None = None  # sockets, pid files, nginx's spool; None: a fresh temporary directory
 
     @classmethod
@@ -64,6 +71,7 @@ class Settings:
             worker_class=_choice(env, "MODEL_SERVER_WORKER_CLASS", WORKER_CLASSES, cls.worker_class),
             threads=_number(env, "MODEL_SERVER_THREADS", default=cls.threads),
             timeout=_number(env, "MODEL_SERVER_TIMEOUT", "SAGEMAKER_MODEL_SERVER_TIMEOUT", default=60, most=3600),
+            queue=_number(env, "MODEL_SERVER_QUEUE", default=cls.queue, most=2048),
             nginx=_choice(env, "MODEL_SERVER_NGINX", ("on", "off"), "on") == "on",
             # Batch Transform puts answers together line by line.
             default_accept=env.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT") or ("text/csv" if batch else ""),
@@ -76,6 +84,10 @@ class Settings:
             ),
             max_response=_number(env, "MODEL_SERVER_MAX_RESPONSE", default=limit, least=0, most=1024 * MIB),
             log_level=_log_level(env),
+            metrics=_choice(env, "MODEL_SERVER_METRICS", METRICS, cls.metrics),
+            metrics_port=_metrics_port(env),
+            endpoint=_endpoint(env),
+            user=_user(env),
             run_dir=Path(env["MODEL_SERVER_RUN_DIR"]) if env.get("MODEL_SERVER_RUN_DIR") else None,
         )
 
@@ -115,6 +127,13 @@ def _choice(env: Mapping[str, str], name: str, choices: tuple[str, ...], default
     return text
 
 
+def _user(env: Mapping[str, str]) -> int:
+    """The number of an unprivileged user; 0 for `root`."""
+    if env.get("MODEL_SERVER_USER") == "root":
+        return 0
+    return _number(env, "MODEL_SERVER_USER", default=0, most=2**31 - 1)
+
+
 def _port_range(text: str) -> tuple[int, int] | None:
     if not text:
         return None
@@ -122,6 +141,24 @@ def _port_range(text: str) -> tuple[int, int] | None:
     if not (first.isascii() and first.isdigit() and last.isascii() and last.isdigit() and int(first) <= int(last)):
         raise BadSetting(f"SAGEMAKER_SAFE_PORT_RANGE: expected FIRST-LAST, got {text!r}")
     return int(first), int(last)
+
+
+def _metrics_port(env: Mapping[str, str]) -> int:
+    """A second port, which SageMaker wants in the range that it gives."""
+    port = _number(env, "MODEL_SERVER_METRICS_PORT", default=0, most=65535)
+    safe = _port_range(env.get("SAGEMAKER_SAFE_PORT_RANGE", ""))
+    if port and safe and not safe[0] <= port <= safe[1]:
+        expected = f"a port of SAGEMAKER_SAFE_PORT_RANGE, {safe[0]}-{safe[1]}"
+        raise BadSetting(f"MODEL_SERVER_METRICS_PORT: expected {expected}, got {port}")
+    return port
+
+
+def _endpoint(env: Mapping[str, str]) -> str:
+    """Who serves, as far as the environment says: SageMaker does not tell a container."""
+    name = env.get("ENDPOINT_NAME") or env.get("AWS_LAMBDA_FUNCTION_NAME") or ""
+    if not re.fullmatch(r"[\w.-]{0,128}", name, re.ASCII):
+        raise BadSetting(f"ENDPOINT_NAME: expected at most 128 letters, digits, dots and hyphens, got {name!r}")
+    return name
 
 
 def _max_body(env: Mapping[str, str], default: int) -> int:

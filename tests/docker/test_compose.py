@@ -218,6 +218,20 @@ def test_the_stages_share_a_network_and_read_their_models_only(chain: Chain) -> 
     assert listening.strip() == "[8081, 8082]"
 
 
+@pytest.mark.parametrize("service", ["featurizer", "predictor", "router"])
+def test_a_service_has_no_right_and_is_reached_from_this_machine_only(chain: Chain, service: str) -> None:
+    found = json.loads(docker("inspect", chain.compose("ps", "--quiet", service).stdout.strip()))[0]
+    host, bindings = found["HostConfig"], found["HostConfig"]["PortBindings"] or {}
+
+    assert found["Config"]["User"] == "10001:10001"
+    assert (host["ReadonlyRootfs"], host["CapDrop"], host["CapAdd"]) == (True, ["ALL"], None)
+    assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert list(host["Tmpfs"]) == ["/tmp"]  # noqa: S108 - the container's own
+    assert 0 < host["PidsLimit"] <= 1024
+    assert 0 < host["Memory"] <= 2 * 1024**3
+    assert {binding["HostIp"] for bound in bindings.values() for binding in bound} <= {"127.0.0.1"}
+
+
 def test_what_it_trained_belongs_to_the_owner_of_the_directory(chain: Chain) -> None:
     directory = chain.checkout / "artifacts"
 
