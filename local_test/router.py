@@ -12,9 +12,11 @@ from local_test.connection import Oversize
 from local_test.container import NoAnswer
 from local_test.endpoint import CUSTOM_ATTRIBUTES, Endpoint, Invocation
 from local_test.errors import RequestTooLarge, RuntimeApiError, ValidationError
+from local_test.origin import check_origin
 from serving import logs
 from serving.app import new_app
 from serving.errors import PayloadTooLarge, cut
+from serving.exchange import error_body
 from serving.invocations import read_payload
 from serving.payload import JSON
 
@@ -41,6 +43,7 @@ Find = Callable[[str], Endpoint | None]
 def create_app(endpoint: Endpoint) -> Flask:
     """The router of one endpoint: the runtime API, and the paths that a container has."""
     app = new_app()
+    app.before_request(lambda: check_origin(request.environ))
     add_runtime_api(app, lambda name: endpoint if name == endpoint.name else None)
 
     @app.post("/invocations", provide_automatic_options=False)
@@ -143,12 +146,13 @@ def _json(status: int, body: Mapping[str, str | int]) -> Response:
 
 
 def _not_ready(message: str) -> Response:
-    return _json(503, {"code": "not_ready", "message": message})
+    g.exchange.refusal = "not_ready"
+    return Response(error_body({"code": "not_ready", "message": message}), status=503, mimetype=JSON)
 
 
 def _stamped(response: Response) -> Response:
     response.headers["x-amzn-RequestId"] = logs.request_id.get()
     if invocation := g.get("invocation"):
-        times = (f"{name};dur={milliseconds:.3f}" for name, milliseconds in invocation.times.items())
-        response.headers["Server-Timing"] = ", ".join(times)
+        g.exchange.times = invocation.times
+        logs.note(containers={name: round(milliseconds, 3) for name, milliseconds in invocation.times.items()})
     return response

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import select
 import signal
 import subprocess
@@ -15,9 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
+from serving import nginx_log
+
 log = logging.getLogger("serving.serve")
 
-_LEVEL = re.compile(r"\[(warn|error|crit|alert|emerg)\] ")
+_LINES = 100  # of a child's own that are logged each second
 
 
 @dataclass
@@ -84,7 +85,9 @@ class Children:
         with contextlib.suppress(ChildProcessError):
             while (reaped := os.waitpid(-1, os.WNOHANG))[0]:
                 if name := names.get(reaped[0]):
-                    log.info("%s ended, exit code %s", name, os.waitstatus_to_exitcode(reaped[1]))
+                    code = os.waitstatus_to_exitcode(reaped[1])
+                    killed = ": killed; is the memory limit too small?" if code == -signal.SIGKILL else ""
+                    log.info("%s ended, exit code %s%s", name, code, killed)
                     del self.running[name]
                     ended.append(name)
                     # Its own children, if it was killed, would otherwise go on listening.
@@ -94,8 +97,13 @@ class Children:
 
 
 def _relay(name: str, stream: IO[str]) -> None:
-    levels = {"warn": logging.WARNING, "error": logging.ERROR}
+    """Log a child's lines, and of a flood no more than their number: under overload each refusal is one."""
     logger = logging.getLogger(name)
+    second, seen = 0, 0
     for line in stream:
-        found = _LEVEL.search(line)
-        logger.log(levels.get(found[1], logging.CRITICAL) if found else logging.INFO, "%s", line.rstrip())
+        if (now := int(time.monotonic())) != second:
+            if seen > _LINES:
+                logger.warning("%s more lines of %s were not logged", seen - _LINES, name)
+            second, seen = now, 0
+        seen += 1
+        nginx_log.relay(logger, line, tell=seen <= _LINES)

@@ -6,6 +6,7 @@ import gc
 import importlib
 import importlib.util
 import json
+import logging
 import os
 import socket
 import sys
@@ -15,15 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from gunicorn import glogging, util
+from gunicorn.errors import HaltServer
 
-from serving import logs
+from serving import logs, metrics
 from serving.errors import code_of, cut
 from serving.scoreboard import VARIABLE, Scoreboard
 from serving.settings import Settings
 
 settings = Settings.from_env(os.environ)
 board = Scoreboard.attach(int(os.environ[VARIABLE]))
+page = metrics.Page.attach(int(os.environ[metrics.VARIABLE])) if metrics.VARIABLE in os.environ else None
 slots: dict[int, int] = {}  # worker's age, its name in gunicorn -> its slot
+never_loaded: list[int] = []  # process ids
+GIVE_UP_AFTER = 5  # workers lost before the first start is through
 
 
 class Logger(glogging.Logger):  # type: ignore[misc] # gunicorn is untyped
@@ -38,11 +43,18 @@ class Logger(glogging.Logger):  # type: ignore[misc] # gunicorn is untyped
         self.error_log.setLevel(settings.log_level)
         self.cfg = cfg
 
+    def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """gunicorn repeats here what it could not read of a request; `write_error` logs the request without that."""
+        if not msg.startswith("Invalid request from "):
+            super().warning(msg, *args, **kwargs)
+
 
 def write_error(sock: socket.socket, status: int, _reason: str, message: str) -> None:
     """gunicorn's own refusals as our JSON; it has no setting for that."""
     phrase = HTTPStatus(status).phrase
     error = {"code": code_of(status), "message": cut(message, 256) or phrase, "request_id": uuid.uuid4().hex}
+    told = {"request_id": error["request_id"], "status": status, "code": error["code"]}
+    logging.getLogger("serving.app").info("request", extra={"fields": told})
     body = json.dumps(error)
     head = f"HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
     util.write_nonblock(sock, f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode("latin-1"))
@@ -74,6 +86,8 @@ def on_starting(_server: object) -> None:
 
 def pre_fork(_server: object, worker: Any) -> None:  # noqa: ANN401
     slots[worker.age] = board.assign(set(slots.values()))
+    if page:
+        page.slot(slots[worker.age]).add(metrics.STARTS)
 
 
 def post_worker_init(worker: Any) -> None:  # noqa: ANN401
@@ -83,8 +97,22 @@ def post_worker_init(worker: Any) -> None:  # noqa: ANN401
     """
     gc.collect()
     gc.freeze()
+    worker.since, worker.slot = board.since, slots[worker.age]
     board.mark_ready(slots[worker.age])
+    if page:
+        metrics.record_into(page.slot(slots[worker.age]))
 
 
 def child_exit(_server: object, worker: Any) -> None:  # noqa: ANN401
-    board.clear(slots.pop(worker.age))
+    """Give a worker's slot back. A start in which worker after worker is killed comes to an end."""
+    slot = slots.pop(worker.age)
+    if page and not board.draining:
+        page.slot(slot).add(metrics.ENDS)
+    if board.starting and not board.cells[slot]:
+        never_loaded.append(worker.pid)
+    board.clear(slot)
+    if len(never_loaded) >= GIVE_UP_AFTER and board.starting:
+        logging.getLogger("serving").critical(
+            "lost %s workers before every one had loaded: stopping; is the memory limit too small?", len(never_loaded)
+        )
+        raise HaltServer("Workers are lost while they load.")

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-_NOT_READY = {"code": "not_ready", "message": "the model server is starting or stopping"}
+_NOT_READY = {"code": "not_ready", "message": "the model server is starting or stopping, or no worker can answer"}
 _NOT_ALLOWED = {"code": "method_not_allowed", "message": "expected GET or HEAD"}
 
 

@@ -12,11 +12,12 @@ import sys
 import time
 from collections.abc import Mapping
 
-from serving import logs
+from serving import logs, metrics, output
 from serving.errors import PayloadTooLarge, ServingError
 from serving.exchange import error_body
 from serving.lambda_events import Wsgi, answer, envelope, read_event
 from serving.payload import JSON
+from serving.publish import CloudWatch
 from serving.settings import LAMBDA_LIMIT, BadSetting, Settings
 from serving.sizes import check_answer
 
@@ -62,19 +63,25 @@ def run(address: str, env: Mapping[str, str]) -> int:
     """Answer events until the platform ends the process. Returns 1 when the stage cannot be loaded."""
     started = time.monotonic()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # PID 1 has no default action
+    output.unblock()
     logs.configure(env.get("STAGE", ""), "INFO")
     api = RuntimeApi(address)
-    app = _load(api, env)
+    settings, app = _load(api, env)
     if app is None:
         return 1
+    cloudwatch = _metrics(settings)
     log.info("serving %s to Lambda, loaded in %.2f s", env.get("STAGE"), time.monotonic() - started)
     while True:
         given, event = api.next()
-        api.respond(given, respond(app, event, given["Lambda-Runtime-Aws-Request-Id"]))
+        document = respond(app, event, given["Lambda-Runtime-Aws-Request-Id"])
+        if cloudwatch:  # before the answer: after it the platform may stop this process for hours
+            cloudwatch.flush({})
+        api.respond(given, document)
 
 
-def _load(api: RuntimeApi, env: Mapping[str, str]) -> Wsgi | None:
+def _load(api: RuntimeApi, env: Mapping[str, str]) -> tuple[Settings, Wsgi | None]:
     """The stage's application; None when it must not be served, which the platform has then been told."""
+    settings = Settings()
     try:
         settings = Settings.from_env(env)
         logs.configure(settings.stage, settings.log_level)
@@ -82,13 +89,23 @@ def _load(api: RuntimeApi, env: Mapping[str, str]) -> Wsgi | None:
     except BadSetting as error:
         log.critical("%s", error)
         api.refuse_to_start(str(error))
-        return None
+        return settings, None
     except SystemExit:  # of `container_app`, which has logged the reason
         api.refuse_to_start("the model cannot be loaded; the log names the reason")
-        return None
+        return settings, None
     gc.collect()
     gc.freeze()  # as gunicorn_conf.py does
-    return app
+    return settings, app
+
+
+def _metrics(settings: Settings) -> CloudWatch | None:
+    """What writes metrics after each event: this process may not live long enough for an interval."""
+    if settings.metrics != "emf":
+        return None
+    page = metrics.Page.private()
+    page.slot(1).add(metrics.STARTS)
+    metrics.record_into(page.slot(1))
+    return CloudWatch(settings, page, output.Output(1))
 
 
 def respond(app: Wsgi, event: bytes, request_id: str) -> bytes:
@@ -101,7 +118,7 @@ def respond(app: Wsgi, event: bytes, request_id: str) -> bytes:
         return document
     except ServingError as error:
         logs.request_id.set(request_id)
-        log.info("%s: %s", error.code, error.message)
+        log.info("request", extra={"fields": {"status": error.status, "code": error.code, "bytes_in": len(event)}})
         body = error_body(error.as_dict())
         logs.request_id.set("")
         return envelope(error.status, {"Content-Type": JSON, "X-Request-Id": request_id}, body)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +14,7 @@ from gunicorn.workers.sync import SyncWorker
 from serving.plain import MOST, plain_environ
 
 _LARGE = 1 << 16  # bytes that are not worth another copy
+_LONG = 1.0  # seconds after which a caller may have gone
 
 
 class Connection(socket.socket):
@@ -55,21 +58,35 @@ class Connection(socket.socket):
 class Worker(SyncWorker):  # type: ignore[misc] # gunicorn is untyped
     """Takes TCP connections just as gunicorn does."""
 
+    since = memoryview(bytearray(8)).cast("d")  # gunicorn_conf.py puts the scoreboard here
+    slot = 0
+    _took = 0.0  # when the last request was begun; the next may have waited for it
+
     def accept(self, listener: Any) -> None:  # noqa: ANN401
         if listener.family != socket.AF_UNIX:
             super().accept(listener)
             return
         client, address = listener.accept()
+        now = time.monotonic()
         with contextlib.closing(client):
-            try:
-                data = client.recv(MOST)
-                if (environ := plain_environ(data)) is not None:
-                    self._answer(client, environ)
-                    return
-            except OSError as error:
-                self.log.debug("nginx closed the connection: %s", error)
+            if now - self._took > _LONG and _gone(client):
                 return
-            self.handle(listener, Connection.of(client, data), address)
+            self.since[self.slot] = self._took = now
+            try:
+                self._serve(listener, client, address)
+            finally:
+                self.since[self.slot] = 0.0
+
+    def _serve(self, listener: Any, client: socket.socket, address: Any) -> None:  # noqa: ANN401
+        try:
+            data = client.recv(MOST)
+            if (environ := plain_environ(data)) is not None:
+                self._answer(client, environ)
+                return
+        except OSError as error:
+            self.log.debug("nginx closed the connection: %s", error)
+            return
+        self.handle(listener, Connection.of(client, data), address)
 
     def _answer(self, client: socket.socket, environ: dict[str, Any]) -> None:
         """Nothing of the request is unread, so that the connection may be closed without waiting for nginx."""
@@ -91,3 +108,10 @@ class Worker(SyncWorker):  # type: ignore[misc] # gunicorn is untyped
         head = "\r\n".join([*lines, "", ""]).encode("latin-1")
         for part in [head + body] if len(body) < _LARGE else [head, body]:
             client.sendall(part)
+
+
+def _gone(client: socket.socket) -> bool:
+    """Whether nginx has given a request up that waited here: nobody would read its answer."""
+    poll = select.poll()
+    poll.register(client, select.POLLRDHUP)
+    return bool(poll.poll(0))

@@ -136,20 +136,13 @@ def free_ports(count: int) -> list[int]:
 def launched(stage: str, env: Mapping[str, str] | None = None, *, port: int | None = None) -> Iterator[Server]:
     """Start `python -m serving serve`, ready or not. `env` adds to the environment, and wins."""
     port = port or free_ports(1)[0]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-    ours = {
-        "STAGE": stage,
-        "SAGEMAKER_BIND_TO_PORT": str(port),
-        "MODEL_SERVER_HOST": "127.0.0.1",
-        "MODEL_SERVER_WORKERS": "2",
-    }
     with tempfile.TemporaryDirectory(prefix="server-") as directory:
         log = Path(directory) / "log"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "serving", "serve"],
                 cwd=ROOT,
-                env=clean | ours | (env or {}),
+                env=environment(stage, port, env or {}),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -161,7 +154,7 @@ def launched(stage: str, env: Mapping[str, str] | None = None, *, port: int | No
             print(f"--- {stage} on port {port} said:\n{server.output()[-8000:]}")
             raise
         finally:
-            _end(server)
+            end(server)
 
 
 @contextlib.contextmanager
@@ -173,6 +166,18 @@ def running(stage: str, env: Mapping[str, str] | None = None, *, port: int | Non
         yield server
 
 
+def environment(stage: str, port: int, env: Mapping[str, str]) -> dict[str, str]:
+    """What `serve` is started with: the machine's variables without those that it reads, ours, and `env`."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    ours = {
+        "STAGE": stage,
+        "SAGEMAKER_BIND_TO_PORT": str(port),
+        "MODEL_SERVER_HOST": "127.0.0.1",
+        "MODEL_SERVER_WORKERS": "2",
+    }
+    return clean | ours | dict(env)
+
+
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -181,7 +186,7 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 20) ->
         time.sleep(0.02)
 
 
-def _end(server: Server) -> None:
+def end(server: Server) -> None:
     if server.process.poll() is None:
         server.process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -160,7 +160,7 @@ def _foreign(environ: Environ) -> str:
     """Why a request is refused that a web page of another site made a browser send; empty for all others."""
     if not _LOOPBACK.fullmatch(environ.get("HTTP_HOST", HOST)):
         return "this control plane answers requests to this machine only\n"
-    if "HTTP_ORIGIN" in environ:
+    if "HTTP_ORIGIN" in environ or environ.get("HTTP_SEC_FETCH_SITE", "none") not in ("none", "same-origin"):
         return "this control plane does not answer web pages\n"
     return ""
 

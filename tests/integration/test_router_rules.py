@@ -132,6 +132,7 @@ def test_the_answer_names_the_variant_the_request_and_the_time_of_each_container
     assert [part.partition(";dur=")[0] for part in response.headers["Server-Timing"].split(", ")] == [
         "featurizer",
         "predictor",
+        "total",
     ]
 
 

@@ -358,6 +358,7 @@ def test_the_server_refuses_what_a_web_page_sends(listening: Plane) -> None:
     assert client.get(STATUS_PATH, headers={"Host": "127.0.0.1:1"}).status_code == 200
     assert client.get(STATUS_PATH, headers={"Host": "evil.example"}).status_code == 403
     assert client.get(STATUS_PATH, headers={"Host": "localhost", "Origin": "http://a.b"}).status_code == 403
+    assert client.get(STATUS_PATH, headers={"Host": "localhost", "Sec-Fetch-Site": "cross-site"}).status_code == 403
 
 
 @pytest.mark.parametrize(

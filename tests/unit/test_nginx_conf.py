@@ -34,7 +34,7 @@ def test_no_directive_that_had_memory_bugs_is_used(forbidden: str) -> None:
 def test_every_location_is_exact_internal_or_the_rest() -> None:
     locations = re.findall(r"location\s+([^{]+?)\s*\{", TEMPLATE.read_text())
 
-    assert [name for name in locations if not re.fullmatch(r"= /[a-z_.-]+|/_?", name)] == []
+    assert [name for name in locations if not re.fullmatch(r"= /[a-z_.-]+|/_?|/_[a-z_]+_", name)] == []
     assert {"= /ping", "= /invocations", "= /execution-parameters", "/"} <= set(locations)
 
 
@@ -59,9 +59,9 @@ def test_nothing_is_written_outside_the_run_directory(tmp_path: Path) -> None:
 def test_every_error_of_nginx_is_json_with_a_code_and_an_id(tmp_path: Path) -> None:
     bodies = re.findall(r"return \d+ '([^']*)'", write_config(SETTINGS, tmp_path).read_text())
 
-    assert len(bodies) == 10
+    assert len(bodies) == 11
     for body in bodies:
-        assert re.fullmatch(r'\{"code": "[a-z_]+", "message": "[^"]+", "request_id": "\$request_id"\}', body)
+        assert re.fullmatch(r'\{"code": "[a-z_]+", "message": "[^"]+"(, "retry_after": 1)?, "request_id": "\$request_id"\}', body)
 
 
 def test_nginx_accepts_the_configuration(tmp_path: Path) -> None:

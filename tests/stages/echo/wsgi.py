@@ -1,5 +1,6 @@
 """A stage that answers what it is sent, after doing what the body's first word says."""
 
+import hashlib
 import os
 import time
 
@@ -8,10 +9,18 @@ from serving.wsgi import container_app
 
 
 def obey(payload: Payload) -> Payload:
-    """`sleep SECONDS ...`, `die`, `fail`; anything else is answered at once."""
+    """`sleep SECONDS ...`, `spin SECONDS`, `grind`, `grow MIB`, `die`, `fail`; anything else is answered at once."""
     word, _, rest = payload.body[:64].partition(b" ")
     if word == b"sleep":
         time.sleep(float(rest.split()[0]))
+    elif word == b"spin":
+        until = time.monotonic() + float(rest.split()[0])
+        while time.monotonic() < until:
+            pass
+    elif word == b"grind":  # minutes in C, where no signal of Python's is heard
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 500_000_000)
+    elif word == b"grow":
+        bytearray(int(rest.split()[0]) << 20)
     elif word == b"die":
         os._exit(7)
     elif word == b"fail":
