@@ -3,6 +3,8 @@ PYTHON := .venv/bin/python
 STAMP := .venv/.installed
 # not artifacts/, which are the user's
 DEMO := .local_test/demo
+# what `train` and `up` are of, in the words of `python -m pipeline train`
+ROWS := $(if $(DATASET),--dataset '$(DATASET)') $(if $(DATA),--data '$(DATA)')
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-docker lint train up down clean
@@ -27,7 +29,7 @@ test-docker: setup ## build the images and run the tests that need Docker
 	@$(PYTHON) -m pytest -m docker
 
 .PHONY: fuzz
-fuzz: setup ## fuzz both containers and the router for 60 seconds (SECONDS=600 for longer, FUZZ_SEED=1 to repeat a run)
+fuzz: setup ## fuzz every container and the router for 60 seconds (SECONDS=600 for longer, FUZZ_SEED=1 to repeat a run)
 	@FUZZ_SECONDS=$(or $(SECONDS),60) $(PYTHON) -m pytest tests/fuzz
 
 lint: setup ## check style, types and shell scripts
@@ -36,11 +38,11 @@ lint: setup ## check style, types and shell scripts
 	@.venv/bin/mypy
 	@.venv/bin/shellcheck build_and_push.sh tools/*.sh requirements/*.sh serving/bin/* .ci/run
 
-train: setup ## train both stages anew
-	@$(PYTHON) -m pipeline train
+train: setup ## train both stages anew (DATASET=penguins, DATA=FILE.csv)
+	@$(PYTHON) -m pipeline train $(ROWS)
 
-up: setup ## start the chain in the background; trains first when there are no artifacts
-	@$(PYTHON) -m pipeline train --keep
+up: setup ## start the chain in the background; trains first when there are no artifacts, or of others than DATASET, DATA
+	@$(PYTHON) -m pipeline train --keep $(ROWS)
 	@$(PYTHON) -m local_test chain up
 
 down: ## stop what `make up` started
@@ -53,7 +55,28 @@ bench: setup ## measure speed, memory and start-up beside the floor and the AWS 
 	@$(PYTHON) -m tools.bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) \
 	  --json .local_test/bench.json --picture .local_test/bench.svg
 
+.PHONY: sbom audit
+sbom: setup ## build the images and write what each is made of, as CycloneDX, to .local_test/sbom (IMAGES="featurizer" for some)
+	@mkdir -p .local_test/sbom
+	@for image in $(or $(IMAGES),featurizer predictor local_test pipeline); do \
+	  docker build --quiet --file $$image/Dockerfile --tag serial-inference-sbom-$$image . >/dev/null \
+	  && $(PYTHON) -m tools.sbom $$image serial-inference-sbom-$$image >.local_test/sbom/$$image.cdx.json \
+	  && echo .local_test/sbom/$$image.cdx.json || exit 1; done
+
+audit: setup ## ask whether what is locked has known vulnerabilities (CI=1: pass when nobody can be asked)
+	@$(PYTHON) -m tools.audit $(if $(CI),--ci)
+
+.PHONY: chaos soak
+chaos: setup ## try every fault under load, and say which promise held (SCALE=0.05 for a short run, ONLY=NAME for one)
+	@$(PYTHON) -m pipeline train --keep --out .local_test/chaos
+	@$(PYTHON) -m tools.chaos --artifacts .local_test/chaos $(if $(SCALE),--scale $(SCALE)) $(if $(ONLY),--only $(ONLY)) \
+	  --json .local_test/chaos.json --markdown .local_test/chaos.md
+
+soak: setup ## serve for an hour with a fault a minute, and weigh what grows (SECONDS=600 for less)
+	@$(PYTHON) -m pipeline train --keep --out .local_test/chaos
+	@$(PYTHON) -m tools.chaos --artifacts .local_test/chaos --soak $(or $(SECONDS),3600) --json .local_test/soak.json
+
 clean: ## remove what was installed, trained and logged here
 	@[ ! -x $(PYTHON) ] || $(PYTHON) -m local_test chain down
 	@[ ! -x $(PYTHON) ] || $(PYTHON) -m local_test down
-	@rm -rf .venv .local_test .mypy_cache .pytest_cache .ruff_cache artifacts/*
+	@rm -rf .venv .venv-audit .local_test .mypy_cache .pytest_cache .ruff_cache artifacts/*

@@ -16,6 +16,8 @@
 # Needs docker, git, and the AWS CLI (1.29 or 2.13, or newer) that can sign in; AWS_ENDPOINT_URL is honoured.
 # Standard output has the result, one "IMAGE  URI@DIGEST" a line; everything else is on standard error.
 # A tag is never overwritten: a commit that is there already is left alone and shown.
+# BASE=IMAGE builds on another base image than the Dockerfile names. Its registry is asked for its digest; what is built
+# is built from that digest, which its labels name.
 #
 # exit codes: 0 done, 1 something was refused or failed, 2 wrong arguments
 set -euo pipefail
@@ -26,6 +28,7 @@ platform=linux/amd64 # the instances of ml.m5 and its like, whatever machine thi
 # The only manifest that CreateModel takes for one image; it refuses OCI's manifest and index.
 docker_manifest=application/vnd.docker.distribution.manifest.v2+json
 revision_label=org.opencontainers.image.revision
+base_label=org.opencontainers.image.base
 allowed="docs/iam/build.json is a policy that allows what this needs"
 
 region="" profile="" prefix=${REPOSITORY_PREFIX:-serial-inference} tag="" keep=30 json="" dry="" images=""
@@ -133,6 +136,8 @@ check_arguments() {
   matches "$prefix" '^[a-z0-9]+([._-][a-z0-9]+)*(/[a-z0-9]+([._-][a-z0-9]+)*)*$' ||
     wrong "--repository-prefix $(quoted "$prefix"): expected lower-case words with . _ - or / between them"
   matches "$keep" '^[1-9][0-9]{0,3}$' || wrong "--keep $(quoted "$keep"): expected a number from 1 to 9999"
+  matches "${BASE:-none}" '^[A-Za-z0-9][A-Za-z0-9._:/@-]*$' ||
+    wrong "BASE $(quoted "$BASE"): expected the name of an image"
   [[ $profile != -* ]] || wrong "--profile $(quoted "$profile"): expected the name of a profile"
   if [[ $tag ]]; then
     matches "$tag" '^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$' ||
@@ -271,12 +276,30 @@ login() {
       "a local control plane needs the program docker-registry (apt-get install docker-registry) when it starts"
 }
 
+find_base() { # IMAGE: sets `base`, with its digest where its registry says it
+  local digest=""
+  base=${BASE:-$(sed -n 's/^ARG BASE=//p' "$1/Dockerfile")}
+  if [[ -z $base || $base == *@* || $dry ]]; then return; fi
+  if [[ $builder == buildx ]]; then
+    digest=$(docker buildx imagetools inspect --format '{{.Manifest.Digest}}' "$base" 2>/dev/null) || digest=""
+  fi
+  if matches "$digest" '^sha256:[0-9a-f]{64}$'; then
+    base=$base@$digest
+  else
+    say "warning: no registry told the digest of $base: $1 is built from the one that is here"
+  fi
+}
+
 # Only these two ways end in one Docker manifest. buildx: without attestations, which would make an index, and with
 # Docker's media types, which BuildKit 0.31 and the containerd image store no longer choose by themselves. The builder
 # pushes, so that no image store converts what was built. Without buildx the classic store pushes Docker's manifest.
 build() { # IMAGE URI [true]: true pushes it as well
   local options=(--platform "$platform" --file "$1/Dockerfile")
   if [[ $revision ]]; then options=("${options[@]}" --label "$revision_label=$revision"); fi
+  if [[ ${bases[i]-} ]]; then
+    options=("${options[@]}" --build-arg "BASE=${bases[i]}" --label "$base_label.name=${bases[i]%@*}")
+    if [[ ${bases[i]} == *@* ]]; then options=("${options[@]}" --label "$base_label.digest=${bases[i]#*@}"); fi
+  fi
   if [[ $builder == buildx ]]; then
     change docker buildx build "${options[@]}" --provenance=false --sbom=false \
       --output "type=image,name=$2,push=${3:-false},oci-mediatypes=false" .
@@ -306,7 +329,9 @@ look_up() { # IMAGE
 
 build_missing() { # IMAGE
   if [[ ${digests[i]-} ]]; then return; fi
-  say "building $1"
+  find_base "$1"
+  bases[i]=$base
+  say "building $1${base:+ on $base}"
   build "$1" "$uri:$tag" || fail "the image of $1 was not built" \
     "see above; 'exec format error' means that this machine does not emulate $platform (install QEMU's binfmt)"
 }
@@ -389,8 +414,8 @@ show_json() { # IMAGE
 }
 
 main() {
-  local comma="" uris digests pushed
-  uris=() digests=() pushed=()
+  local comma="" base="" uris digests pushed bases
+  uris=() digests=() pushed=() bases=()
   read_arguments "$@"
   check_arguments
   find_programs

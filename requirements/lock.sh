@@ -10,4 +10,5 @@ compile() { # SOURCE [CONSTRAINT...]
 }
 
 compile dev
+compile audit # in an environment of its own
 for image in featurizer predictor local_test pipeline trainer; do compile "$image" --constraints dev.txt; done

@@ -60,7 +60,11 @@ case "$1 $2" in
   "build --platform") ;;
   "push "*) pushed "$2" ;;
   "buildx imagetools"|"image inspect")
-    case "$*" in *revision*) cat "$FAKE/revision" ;; *) cat "$FAKE/architecture" ;; esac ;;
+    case "$*" in
+      *Manifest.Digest*) cat "$FAKE/base" 2>/dev/null || exit 1 ;;
+      *revision*) cat "$FAKE/revision" ;;
+      *) cat "$FAKE/architecture" ;;
+    esac ;;
   *) echo "unexpected: $*" >&2; exit 3 ;;
 esac
 """
@@ -361,6 +365,74 @@ def test_without_buildx_docker_builds_and_pushes(world: World) -> None:
     assert done.called("docker", "build")[0][-3:] == ["--tag", uri, "."]
     assert "linux/amd64" in done.called("docker", "build")[0]
     assert done.called("docker", "push") == [["docker", "push", uri]]
+
+
+@pytest.fixture
+def based(world: World) -> World:
+    """A checkout whose Dockerfile has a base image."""
+    (world.checkout / "predictor" / "Dockerfile").write_text("ARG BASE=python:3.13-slim\nFROM ${BASE}\n")
+    world.git("commit", "--quiet", "--all", "--message", "second")
+    return world
+
+
+def base_of(build: list[str]) -> tuple[str, list[str]]:
+    """The base image that a build was told, and its labels about it."""
+    labels = [word for word in build if word.startswith("org.opencontainers.image.base")]
+    return next((word for word in build if word.startswith("BASE=")), ""), labels
+
+
+def test_the_base_image_is_pinned_to_the_digest_that_its_registry_tells(based: World) -> None:
+    based.answers("base", DIGEST)
+
+    done = based.run("predictor")
+
+    assert done.code == 0, done.err
+    for build in done.called("docker", "buildx", "build"):  # what is pushed is what was built
+        assert base_of(build) == (
+            f"BASE=python:3.13-slim@{DIGEST}",
+            [
+                "org.opencontainers.image.base.name=python:3.13-slim",
+                f"org.opencontainers.image.base.digest={DIGEST}",
+            ],
+        )
+    assert len(done.called("docker", "buildx", "imagetools", "inspect", "--format", "{{.Manifest.Digest}}")) == 1
+
+
+def test_a_base_of_ones_own_is_taken_and_one_with_a_digest_is_not_asked_about(based: World) -> None:
+    based.answers("base", "sha256:" + "00" * 32)
+
+    done = based.run("predictor", BASE=f"mirror.example/python:3.13@{DIGEST}")
+
+    assert base_of(done.called("docker", "buildx", "build")[0]) == (
+        f"BASE=mirror.example/python:3.13@{DIGEST}",
+        [
+            "org.opencontainers.image.base.name=mirror.example/python:3.13",
+            f"org.opencontainers.image.base.digest={DIGEST}",
+        ],
+    )
+    assert "Manifest.Digest" not in str(done.calls)
+
+
+@pytest.mark.parametrize("answer", [None, "", "<none>", "sha256:abc"])
+def test_a_base_whose_digest_nobody_tells_is_named_without_one_and_said(based: World, answer: str | None) -> None:
+    if answer is not None:
+        based.answers("base", answer)
+
+    done = based.run("predictor")
+
+    assert done.code == 0, done.err
+    assert "no registry told the digest of python:3.13-slim" in done.err
+    assert base_of(done.called("docker", "buildx", "build")[0]) == (
+        "BASE=python:3.13-slim", ["org.opencontainers.image.base.name=python:3.13-slim"]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("base", ["--push", "a b", "a;b", "$(id)", "a\nb"])
+def test_a_base_that_is_no_name_is_refused(based: World, base: str) -> None:
+    done = based.run("predictor", BASE=base)
+
+    assert done.code == 2
+    assert not done.called("docker")
 
 
 @pytest.mark.parametrize(
