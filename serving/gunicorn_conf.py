@@ -28,7 +28,7 @@ board = Scoreboard.attach(int(os.environ[VARIABLE]))
 page = metrics.Page.attach(int(os.environ[metrics.VARIABLE])) if metrics.VARIABLE in os.environ else None
 slots: dict[int, int] = {}  # worker's age, its name in gunicorn -> its slot
 never_loaded: list[int] = []  # process ids
-GIVE_UP_AFTER = 5  # workers lost before the first start is through
+GIVE_UP_AFTER = 3 + 2 * settings.workers  # lost before the first start is through; a reload costs all of them once
 
 
 class Logger(glogging.Logger):  # type: ignore[misc] # gunicorn is untyped

@@ -1,0 +1,1 @@
+"""Faults under load: each one's promise, tried on real processes with a client that knows the right answers."""

@@ -1,0 +1,167 @@
+"""Processes that are killed, reloaded or recycled."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+
+from tests.servers import ECHO
+from tools.chaos.client import Load
+from tools.chaos.container import Server, featurizer, running, wait_until
+from tools.chaos.oracle import echoes, unique_rows
+from tools.chaos.report import Given, Outcome, scenario
+
+EVERY = 0.3  # seconds
+LONGEST = 600.0  # seconds to wait for 100,000 requests on a busy machine
+
+
+def kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+@scenario("T1", "one of 4 workers is killed every 300 ms: no request is lost")
+def worker_killed(given: Given) -> Outcome:
+    outcome, kills, env = Outcome(), 0, {"MODEL_SERVER_WORKERS": "4"}
+    questions = unique_rows(given.artifacts, given.times(20_000))
+    with featurizer(given.artifacts, env) as server, Load(server.port, questions, clients=4) as load:
+        load.wait_for(50)
+        latest = time.monotonic() + LONGEST
+        while kills < given.times(1000) or (load.tally.requests < given.times(100_000) and time.monotonic() < latest):
+            if workers := server.workers():
+                kill(random.choice(workers))  # noqa: S311
+                kills += 1
+            time.sleep(EVERY)
+        load.wait_for(50)
+    outcome.figures["kills"] = kills
+    outcome.count(load.tally)
+    return outcome
+
+
+@scenario("T2", "all workers are killed at once: refused or answered, never wrong; ready again within 5 s")
+def all_workers_killed(given: Given) -> Outcome:
+    outcome, slowest = Outcome(), 0.0
+    questions = unique_rows(given.artifacts, 2000)
+    with featurizer(given.artifacts) as server, Load(server.port, questions, allowed=("not_ready",)) as load:
+        for _ in range(given.times(20)):
+            load.wait_for(50)
+            workers, begun = server.workers(), time.monotonic()
+            for worker in workers:
+                kill(worker)
+            wait_until(lambda old=workers: len(set(server.workers()) - set(old)) == len(old), "new workers")  # type: ignore[misc]
+            wait_until(lambda: server.pings() == 200, "/ping to answer 200")
+            slowest = max(slowest, time.monotonic() - begun)
+    outcome.figures |= {"faults": given.times(20), "refused": load.tally.refused}
+    outcome.count(load.tally)
+    outcome.within("recovery", slowest, 5)
+    return outcome
+
+
+@scenario("T3", "a request that kills its worker: 503 for its caller, nothing lost for others")
+def query_of_death(given: Given) -> Outcome:
+    outcome = Outcome()
+    with running(ECHO) as server, Load(server.port, echoes("sleep 0.005", 2000), clients=8) as load:
+        load.wait_for(20)
+        answers = []
+        for _ in range(given.times(30)):
+            answers.append(server.invoke(b"die"))
+            load.wait_for(20)
+    outcome.figures["faults"] = len(answers)
+    outcome.count(load.tally)
+    outcome.expect(
+        {(answer.status, answer.json["code"]) for answer in answers} == {(503, "not_ready")}, "another answer"
+    )
+    return outcome
+
+
+@scenario(
+    "T4", "gunicorn's master is killed: the container exits non-zero, /ping never says 200 while it cannot answer"
+)
+def gunicorn_killed(given: Given) -> Outcome:
+    return _master_killed(given, "gunicorn")
+
+
+@scenario("T5", "nginx's master is killed: the container exits non-zero")
+def nginx_killed(given: Given) -> Outcome:
+    return _master_killed(given, "nginx")
+
+
+def _master_killed(given: Given, name: str) -> Outcome:
+    outcome, slowest, healthy, wrong = Outcome(), 0.0, 0.0, 0
+    questions = unique_rows(given.artifacts, 1000)
+    for _ in range(given.times(5)):
+        with featurizer(given.artifacts) as server, Load(server.port, questions) as load:
+            load.wait_for(50)
+            begun = time.monotonic()
+            kill(server.master(name))
+            late = _healthy_for(server, begun)
+            code = server.process.wait(20)
+            slowest = max(slowest, time.monotonic() - begun)
+        wrong += load.tally.wrong
+        outcome.expect(code == 1, f"exit code {code}")
+        healthy = max(healthy, late)
+    outcome.figures |= {"faults": given.times(5), "wrong": wrong}
+    outcome.expect(not wrong, f"{wrong} wrong")
+    outcome.within("last_ping_200", healthy, 2)
+    outcome.within("exit", slowest, 10)
+    return outcome
+
+
+def _healthy_for(server: Server, begun: float) -> float:
+    """Seconds after `begun` at which /ping last said 200."""
+    last = 0.0
+    while server.process.poll() is None:
+        if server.pings(2) == 200:
+            last = time.monotonic() - begun
+        time.sleep(0.02)
+    return last
+
+
+@scenario("T5", "nginx's worker is killed: only the requests it held are lost; a new one within 1 s")
+def nginx_worker_killed(given: Given) -> Outcome:
+    outcome, clients, slowest = Outcome(), 16, 0.0
+    questions = unique_rows(given.artifacts, 2000)
+    with featurizer(given.artifacts) as server, Load(server.port, questions, clients=clients) as load:
+        for _ in range(given.times(20)):
+            load.wait_for(100)
+            begun = time.monotonic()
+            kill(server.children(server.master("nginx"))[0])
+            load.wait_for(100)
+            slowest = max(slowest, load.tally.recovery(begun))
+    faults, tally = given.times(20), load.tally
+    outcome.figures |= {"faults": faults, "requests": tally.requests, "lost": tally.lost, "wrong": tally.wrong}
+    outcome.expect(tally.lost <= clients * faults, f"{tally.lost} lost of {clients} clients x {faults} faults")
+    outcome.expect(not tally.wrong, f"{tally.wrong} wrong")
+    outcome.within("recovery", slowest, 1)
+    return outcome
+
+
+@scenario("T11", "50 reloads (SIGHUP) under load: no request is lost")
+def reloaded(given: Given) -> Outcome:
+    outcome = Outcome()
+    with featurizer(given.artifacts) as server, Load(server.port, unique_rows(given.artifacts, 5000)) as load:
+        load.wait_for(50)
+        for _ in range(given.times(50)):
+            old = set(server.workers())
+            server.process.send_signal(signal.SIGHUP)
+            wait_until(lambda old=old: len(new := set(server.workers())) == 2 and not new & old, "new workers")  # type: ignore[misc]
+            wait_until(lambda: server.pings() == 200, "/ping to answer 200")
+    outcome.figures["faults"] = given.times(50)
+    outcome.count(load.tally)
+    return outcome
+
+
+@scenario("T12", "workers that end after 100 requests: no request is lost")
+def recycled(given: Given) -> Outcome:
+    outcome = Outcome()
+    env = {"GUNICORN_CMD_ARGS": "--max-requests 100 --max-requests-jitter 20"}
+    with featurizer(given.artifacts, env) as server, Load(server.port, unique_rows(given.artifacts, 5000)) as load:
+        load.wait_for(given.times(10_000), 300)
+        recycled = server.output().count("Autorestarting worker")
+    outcome.figures["recycled"] = recycled
+    outcome.count(load.tally)
+    outcome.expect(recycled >= load.tally.requests / 150, f"only {recycled} recycled")
+    return outcome
