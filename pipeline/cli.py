@@ -22,22 +22,27 @@ Credentials, region and AWS_ENDPOINT_URL are found as the AWS CLI finds them. Wi
 """
 
 
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    whole = argparse.ArgumentParser(
+        prog="python -m pipeline",
+        description="Train a serial inference pipeline, ship it to SageMaker and operate it there.",
+        epilog="python -m pipeline VERB --help shows examples",
+    )
+    verbs = whole.add_subparsers(title="verbs", metavar="VERB", required=True)
+    for name in HERE:
+        _add_verb(verbs, name, f"pipeline.{name}")
+    for name in ON_SAGEMAKER:
+        _add_verb(verbs, name, f"pipeline.endpoint.{name.replace('-', '_')}", COMMON)
+    return whole
+
+
 def main(arguments: Sequence[str], env: Mapping[str, str] = MappingProxyType({})) -> int:
     """Run a verb; it finds `env` among its arguments.
 
     Returns its exit code; 2 for wrong arguments or data that do not fit, with one line that says why.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline",
-        description="Train a serial inference pipeline, ship it to SageMaker and operate it there.",
-        epilog="python -m pipeline VERB --help shows examples",
-    )
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for name in HERE:
-        _add_verb(verbs, name, f"pipeline.{name}")
-    for name in ON_SAGEMAKER:
-        _add_verb(verbs, name, f"pipeline.endpoint.{name.replace('-', '_')}", COMMON)
-    parsed = parser.parse_args(arguments, argparse.Namespace(env=env))
+    parsed = parser().parse_args(arguments, argparse.Namespace(env=env))
     try:
         code: int = parsed.run(parsed)
         return code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import csv
 import io
 import json
 import os
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.datasets import read_answers
 from tests.servers import ROOT
 
 EVENTS = {path.stem: path.read_bytes() for path in sorted((ROOT / "tests" / "events").glob("*.json"))}
@@ -28,15 +30,17 @@ OF_ROWS = ("direct_rows", "direct_instances", "direct_body", "http_stage")
 OF_CSV = ("direct_csv", "direct_base64", "url_csv", "url_npy", "http_csv", "rest_csv", "rest_base64", "rest_npy")
 OF_LINES = ("http_jsonlines",)
 OLDER = ("direct_older", "rest_mapping")
+SHAPES = (*OF_ROWS, *OF_CSV, *OF_LINES, *OLDER)
+AS_NPY = ("url_npy", "rest_npy")  # ask for an answer in which there is no text
 _VERSION = "/2018-06-01/runtime"
 _OURS = ("SAGEMAKER_", "SM_", "MODEL_SERVER_", "PORT", "STAGE", "MAX_CONTENT_LENGTH", "LOG_LEVEL", "AWS_")
 MOST = 6 * 1024 * 1024 + 100  # bytes that the platform takes
 
 
 def with_rows(name: str, rows: Sequence[Sequence[Any]]) -> bytes:
-    """The event with these rows instead of its own."""
+    """The event with these rows instead of its own; None is a missing cell."""
     event = json.loads(EVENTS[name])
-    text = "\n".join(",".join(map(str, row)) for row in rows)
+    text = _as_csv(rows)
     written = {
         "direct_rows": rows,
         "direct_instances": {"instances": rows},
@@ -54,18 +58,23 @@ def with_rows(name: str, rows: Sequence[Sequence[Any]]) -> bytes:
     return json.dumps(event | {"body": base64.b64encode(text.encode()).decode() if encoded else text}).encode()
 
 
-def predictions(envelope: Mapping[str, Any]) -> NDArray[np.float32]:
-    """What an envelope brings, in whatever format."""
+def _as_csv(rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().removesuffix("\n")
+
+
+def unpacked(envelope: Mapping[str, Any]) -> tuple[bytes, str]:
+    """The body that an envelope brings, and its media type."""
     assert envelope["statusCode"] == 200, envelope
-    media, body = envelope["headers"]["Content-Type"], envelope["body"]
-    if envelope["isBase64Encoded"]:
-        loaded: NDArray[np.float32] = np.load(io.BytesIO(base64.b64decode(body)), allow_pickle=False)
-        return loaded
-    if media.startswith("text/plain"):
-        return np.asarray(body.split("\n"), dtype=np.float32)
-    document = json.loads(body)
-    numbers = document["result"] if "result" in document else document["Predicted value"].split("\n")
-    return np.asarray(numbers, dtype=np.float32)
+    body = envelope["body"]
+    content = base64.b64decode(body) if envelope["isBase64Encoded"] else body.encode()
+    return content, envelope["headers"]["Content-Type"]
+
+
+def predictions(envelope: Mapping[str, Any], rows: int = 1) -> NDArray[np.float32]:
+    """The numbers that an envelope brings, in whatever format."""
+    return np.asarray(read_answers(*unpacked(envelope), rows), dtype=np.float32)
 
 
 @dataclass

@@ -6,23 +6,13 @@ import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from pipeline.demo import in_process
 from serving.settings import LAMBDA_LIMIT
-from tests.lambda_api import EVENTS, OF_CSV, OF_LINES, OF_ROWS, OLDER, Function, function, predictions, with_rows
+from tests.lambda_api import EVENTS, Function, function, predictions
 from tests.servers import ECHO, wait_until
-
-SHAPES = (*OF_ROWS, *OF_CSV, *OF_LINES, *OLDER)
-
-
-def golden(artifacts: Path) -> list[list[Any]]:
-    """The held-out rows without their label, with the numbers that their text says."""
-    lines = (artifacts / "test.csv").read_text(encoding="utf-8").splitlines()[1:]
-    return [[cells[0], *map(float, cells[1:-1])] for cells in (line.split(",") for line in lines)]
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +20,6 @@ def pipeline(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     log = tmp_path_factory.mktemp("lambda") / "log"
     with function(log, "pipeline", {"SM_MODEL_DIR": str(artifacts)}) as running:
         yield running
-
-
-@pytest.mark.parametrize("name", SHAPES)
-def test_the_rows_of_every_event_are_predicted_as_in_process(pipeline: Function, artifacts: Path, name: str) -> None:
-    expected = in_process(artifacts, (artifacts / "test.csv").read_text(encoding="utf-8"))
-
-    envelope = pipeline.invoke(with_rows(name, golden(artifacts)))
-
-    assert len(expected) == 418
-    assert predictions(envelope).tobytes() == expected.tobytes()
 
 
 REFUSED = {

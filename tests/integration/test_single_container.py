@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from pipeline.demo import in_process
 from serving import artifact
 from serving.contract import FILE, Contract
 from tests.servers import Server, launched, running
@@ -34,19 +30,6 @@ def server(model_dir: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
     env = {"SM_MODEL_DIR": str(model_dir), "MODEL_SERVER_WORKERS": "1", "MODEL_SERVER_NGINX": request.param}
     with running("pipeline", env) as started:
         yield started
-
-
-def test_its_predictions_are_the_libraries_to_the_bit(server: Server, artifacts: Path) -> None:
-    rows = (artifacts / "test.csv").read_text(encoding="utf-8")
-    expected = in_process(artifacts, rows)
-
-    as_json = server.invoke(rows.encode(), "text/csv").json["result"]
-    as_npy = np.load(io.BytesIO(server.invoke(rows.encode(), "text/csv", Accept="application/x-npy").body))
-    older = server.invoke(json.dumps({"pred_x_csv": rows}).encode(), "application/json").json["Predicted value"]
-
-    assert np.asarray(as_json, dtype=np.float32).tobytes() == expected.tobytes()
-    assert as_npy.tobytes() == expected.tobytes()
-    assert np.asarray(older.split("\n"), dtype=np.float32).tobytes() == expected.tobytes()
 
 
 def test_it_says_what_it_takes_and_gives(server: Server, artifacts: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import subprocess
 import urllib.error
 from dataclasses import replace
@@ -88,7 +90,7 @@ def test_without_network_and_file_the_next_step_is_told(
 
     error = capsys.readouterr().err
     assert "cannot be fetched here (<urlopen error Name or service not known>)" in error
-    assert "--data FILE.csv (make demo: DATA=FILE.csv)" in error
+    assert "--data FILE.csv (make and compose: DATA=FILE.csv)" in error
     assert "median_house_value,median_income,housing_median_age" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
@@ -233,3 +235,39 @@ def test_the_demo_is_of_the_data_set_that_make_is_given(variables, arguments):
     assert f"-m pipeline train --out .local_test/demo {arguments}".rstrip() in [
         line.strip().removeprefix(".venv/bin/python ") for line in shown.splitlines()
     ]
+
+
+@pytest.mark.parametrize(("target", "train"), [("train", ["train"]), ("up", ["train", "--keep"])])
+@pytest.mark.parametrize(
+    ("variables", "arguments"),
+    [
+        ([], []),
+        (["DATASET=penguins"], ["--dataset", "penguins"]),
+        (["DATASET=california_housing", "DATA=my houses.csv"],
+         ["--dataset", "california_housing", "--data", "my houses.csv"]),
+    ],
+)  # fmt: skip
+def test_make_trains_the_data_set_that_it_is_given(target, train, variables, arguments):
+    command = ["make", "--dry-run", "--no-print-directory", target, *variables]
+    shown = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+    assert [".venv/bin/python", "-m", "pipeline", *train, *arguments] in [
+        shlex.split(line) for line in shown.splitlines() if "pipeline train" in line
+    ]
+
+
+def test_a_demo_of_what_cannot_be_fetched_says_what_to_do(tmp_path):
+    nowhere = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", "no_proxy": ""}
+    env = os.environ | nowhere | {name.upper(): value for name, value in nowhere.items()}
+    command = ["make", "--no-print-directory", "--old-file", ".venv/.installed", "demo", "DATASET=california_housing"]
+
+    done = subprocess.run(
+        [*command, f"DEMO={tmp_path / 'demo'}"], cwd=ROOT, env=env | {"SCIKIT_LEARN_DATA": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    told = [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
+    assert (done.returncode, done.stdout, len(told)) == (2, "", 1), done.stderr
+    assert "DATA=FILE.csv" in told[0]
+    assert "median_house_value" in told[0]
+    assert not (tmp_path / "demo").exists()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from local_test.__main__ import parser as local_parser
+from pipeline.cli import parser as pipeline_parser
 from serving.errors import code_of
 from tests.corpus_cases import load_corpus
 
@@ -109,11 +112,30 @@ def test_the_table_of_errors_has_the_codes_and_statuses_of_the_corpus() -> None:
     assert {(code, status) for code, status in owed if documented.get(code) != status} == set()
 
 
-def test_the_readmes_commands_for_aws_stand_in_the_walk_that_is_run() -> None:
+def test_the_readmes_commands_stand_in_documents_whose_commands_are_tested() -> None:
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    walk = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    tested = ("deploy.md", "hosting.md", "own_model.md", "image_check.md")
+    walks = "\n".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in tested)
 
     lines = [line for block in blocks for line in block.splitlines()]
 
-    assert len(lines) >= 6
-    assert [line for line in lines if line not in walk] == []
+    assert len(lines) >= 10
+    assert [line for line in lines if line not in walks] == []
+
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PROGRAMS = {"pipeline": pipeline_parser, "local_test": local_parser}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_of_ours_that_a_document_shows_has_such_arguments(
+    document: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = document.read_text(encoding="utf-8").replace("\\\n", " ")
+    for block in re.findall(r"```(?:sh|console)\n(.*?)```", text, re.DOTALL):
+        for program, given in re.findall(r"python -m (pipeline|local_test) ([^\n|&;>)]*)", block):
+            if "VERB" in given or "--help" in given:
+                continue
+            PROGRAMS[program]().parse_args(shlex.split(given))  # SystemExit, and a message, for what is not there
+
+    assert capsys.readouterr().err == ""
