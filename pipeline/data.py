@@ -52,4 +52,5 @@ def _by_file(schema: Schema) -> str:
     """What to do without a loader or without the network."""
     header = ",".join(column.name for column in schema.columns)
     origin = f"; it is {schema.source['file']}" if "file" in schema.source else ""
-    return f"give its rows with --data FILE.csv (make demo: DATA=FILE.csv), a file with the header {header}{origin}"
+    given = "--data FILE.csv (make and compose: DATA=FILE.csv)"
+    return f"give its rows with {given}, a file with the header {header}{origin}"

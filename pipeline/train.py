@@ -15,13 +15,13 @@ from xgboost.core import XGBoostError
 
 from featurizer import train as featurizer
 from featurizer.schema import BadDataset, Schema, labels, typed_frame
+from pipeline import kept
 from pipeline.data import known_datasets, load_rows, load_schema
 from pipeline.evaluate import Reference, baselines, metrics
 from predictor import search
 from predictor import train as predictor
 from serving import artifact
 from serving.contract import Contract
-from serving.errors import BadArtifact
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +35,7 @@ EXAMPLES = """examples:
 """
 DATASET = "abalone"
 FEWEST_ROWS = 20
-STAGES = ("featurizer", "predictor")
+STAGES = kept.STAGES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("artifacts"), help="where the artifacts go (default artifacts)"
     )
     parser.add_argument("--seed", type=_seed, help="of the split and the booster (default the schema's, else 42)")
-    parser.add_argument("--keep", action="store_true", help="do nothing when there are sound artifacts already")
+    parser.add_argument(
+        "--keep", action="store_true", help="do nothing when there are sound artifacts of what was asked for"
+    )
 
 
 def _seed(text: str) -> int:
@@ -59,14 +61,12 @@ def _seed(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.keep and sound(arguments.out):
-        dataset = Contract.load(arguments.out / "featurizer" / "model").dataset
-        print(f"keeping the {dataset} artifacts in {arguments.out}/: they are whole and of one training run")
-        return 0
     if arguments.schema and not arguments.data:
         raise BadDataset("expected --data with --schema")
     if arguments.data and not (arguments.schema or arguments.dataset):
         raise BadDataset("expected --schema or --dataset with --data")
+    if arguments.keep and kept.sound(arguments.out) and _keep(arguments):
+        return 0
     schema = load_schema(arguments.dataset or DATASET, arguments.schema)
     rows = load_rows(schema, arguments.data)
     try:
@@ -82,15 +82,17 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def sound(out: Path) -> bool:
-    """Whether both artifacts are there, undamaged and of one training run."""
-    try:
-        for stage in STAGES:
-            artifact.verify(out / stage / "model")
-            (out / stage / "model.tar.gz").stat()
-        return len({Contract.load(out / stage / "model").hash for stage in STAGES}) == 1
-    except (BadArtifact, FileNotFoundError):
+def _keep(arguments: argparse.Namespace) -> bool:
+    """Whether sound artifacts are what was asked for; says so, or what they are and that they go."""
+    contract = Contract.load(arguments.out / "featurizer" / "model")
+    named = arguments.dataset or arguments.schema
+    schema = load_schema(arguments.dataset, arguments.schema) if named else None
+    rows = load_rows(schema, arguments.data) if schema and arguments.data else None
+    if found := kept.other(contract, schema, rows, arguments.seed):
+        print(f"{arguments.out}/ holds {contract.dataset} artifacts, not {found}: training anew")
         return False
+    print(f"keeping the {contract.dataset} artifacts in {arguments.out}/: they are whole and of one training run")
+    return True
 
 
 def train(schema: Schema, raw: pd.DataFrame, out: Path, seed: int) -> Contract:

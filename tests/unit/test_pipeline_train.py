@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 from featurizer.model import Featurizer
 from featurizer.schema import read_rows, typed_frame
+from pipeline import kept
 from pipeline.cli import main
 from pipeline.data import load_rows, load_schema
 from predictor.model import Predictor
@@ -174,6 +176,40 @@ def test_sound_artifacts_are_kept_when_asked(flowers, tmp_path, capsys):
 
     assert "keeping the flowers artifacts" in capsys.readouterr().out
     assert files(tmp_path / "out") == before
+
+
+def test_artifacts_of_something_else_are_not_kept_and_that_is_said(flowers, tmp_path, capsys):
+    asked = ["train", "--keep", "--data", str(flowers), "--out", str(tmp_path / "out"), "--schema"]
+    schema, trees = tmp_path / "regression.toml", tmp_path / "trees.toml"
+    train(flowers, tmp_path / "out")
+    trees.write_text(schema.read_text().replace("flowers", "trees"))
+    first = files(tmp_path / "out")
+    capsys.readouterr()
+
+    assert main([*asked, str(schema)]) == 0
+    same_rows = capsys.readouterr().out
+    flowers.write_text(flowers.read_text() + "0.5,clay,1,no,rose\n")
+    assert main([*asked, str(schema)]) == 0
+    other_rows = capsys.readouterr().out
+    assert main([*asked, str(trees)]) == 0
+    other_name = capsys.readouterr().out
+
+    assert "keeping the flowers artifacts" in same_rows
+    assert "holds flowers artifacts, not of the rows of --data: training anew" in other_rows
+    assert "holds flowers artifacts, not of trees: training anew" in other_name
+    assert Contract.load(tmp_path / "out/featurizer/model").dataset == "trees"
+    assert files(tmp_path / "out") != first
+
+
+@pytest.mark.parametrize(
+    ("dataset", "seed", "found"), [("flowers", "42", ""), ("flowers", "7", "with seed 7"), ("trees", "42", "of trees")]
+)
+def test_what_was_asked_for_is_told_from_what_is_there(dataset, seed, found):
+    columns = load_schema("abalone")
+    contract = Contract("flowers", columns.task, (), (), {"seed": 42})
+
+    assert kept.other(contract, replace(columns, name=dataset), None, int(seed)) == found
+    assert kept.other(contract, None, None, None) == ""
 
 
 def test_damaged_artifacts_are_not_kept_and_stale_files_go(flowers, tmp_path):
