@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 from hypothesis import configuration
 
+from tests.servers import Server, running
+
 SECONDS = 30.0  # of all tests together, as a part of `make test`
 SEED = os.environ.get("FUZZ_SEED") or str(secrets.randbelow(10**9))
 FIGURES = pytest.StashKey[list[str]]()
@@ -52,6 +54,14 @@ class Budget:
 def budget(request: pytest.FixtureRequest) -> Budget:
     config = request.config
     return Budget(config.stash[SHARE], request.node.name.removeprefix("test_"), config.stash[FIGURES])
+
+
+@pytest.fixture(scope="session")
+def single(artifacts: Path) -> Iterator[Server]:
+    """The single container behind nginx. It answers CSV unless asked otherwise, as a featurizer does."""
+    env = {"SM_MODEL_DIR": str(artifacts), "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": "text/csv"}
+    with running("pipeline", env) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

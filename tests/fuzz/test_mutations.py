@@ -1,4 +1,7 @@
-"""Mutated bodies against the whole application of each stage: answered as the libraries say, or refused in words."""
+"""Mutated bodies against the whole application of each stage, and against the single container behind nginx.
+
+They are answered as the libraries say, or refused in words.
+"""
 
 from __future__ import annotations
 
@@ -18,22 +21,24 @@ import pytest
 from flask import Flask, got_request_exception
 
 from featurizer.model import Featurizer
+from featurizer.records import ACCEPTED
 from predictor.model import Predictor
 from serving.app import create_app
 from serving.media import content_type
 from serving.payload import NPY, Payload
 from serving.settings import Settings
-from tests.corpus_cases import LONGEST_REFUSAL, Request, in_process, load_case
+from tests.corpus_cases import LONGEST_REFUSAL, Ask, Request, in_process, load_case, over_tcp
 from tests.fuzz.cases import as_case, bodies, with_body
 from tests.fuzz.conftest import SEED, Budget
 from tests.fuzz.mutate import LONGEST, Mutator, smallest
 from tests.fuzz.oracle import Oracle, Uncountable
-from tests.servers import Answer
+from tests.servers import Answer, Server
 from tests.unit.test_parity import matrix, vector
 
 PATIENCE = 2.0  # seconds of CPU for a body of 64 KiB
 ENOUGH = 5  # findings
 STAGES = {"featurizer": Featurizer, "predictor": Predictor}
+SINGLE = "pipeline"
 MEDIA = [
     *(
         "text/csv",
@@ -54,23 +59,19 @@ class TooSlow(BaseException):
 
 @dataclass
 class Target:
-    """An application, and what it owes."""
+    """An application or a server, and what it owes."""
 
     stage: str
-    app: Flask
     oracle: Oracle
     accepted: tuple[str, ...]
+    asked: Ask
     raised: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        got_request_exception.connect(self._remember, self.app)
-        self._ask = in_process(self.app.test_client())
 
     def ask(self, request: Request) -> Answer:
         """The answer, the same request id in each. Raises `TooSlow`."""
         named = replace(request, headers={**request.headers, "X-Request-Id": "fuzz"})
         with bounded(5 * PATIENCE):
-            return self._ask(named, 1).responses[0]
+            return (*self.asked(named, 1).responses, Answer(0, {}, b"no answer"))[0]
 
     def problem(self, request: Request) -> tuple[str, Answer | None]:
         """What is wrong with the answer; empty when nothing is."""
@@ -111,7 +112,7 @@ class Target:
             owed = owed.astype(np.float32)
         return "" if got.tobytes() == owed.tobytes() else f"other values than the libraries': {got[:3]}, {owed[:3]}"
 
-    def _remember(self, _app: Flask, exception: BaseException, **_others: object) -> None:
+    def remember(self, _app: Flask, exception: BaseException, **_others: object) -> None:
         last = traceback.extract_tb(exception.__traceback__)[-1]
         self.raised.append(
             f"{type(exception).__name__} in {Path(last.filename).name}:{last.name}: {str(exception)[:200]}"
@@ -134,10 +135,21 @@ def bounded(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGPROF, before)
 
 
-def target_of(stage: str, artifacts: Path) -> Target:
+def app_of(stage: str, artifacts: Path) -> Flask:
     loaded = STAGES[stage].load(artifacts / stage / "model")
-    app = create_app(loaded, Settings(stage=stage), interface=loaded.interface)
-    return Target(stage, app, Oracle(artifacts), tuple(loaded.interface.accepted))
+    return create_app(loaded, Settings(stage=stage), interface=loaded.interface)
+
+
+def target_of(stage: str, artifacts: Path) -> Target:
+    loaded, app = STAGES[stage].load(artifacts / stage / "model"), app_of(stage, artifacts)
+    target = Target(stage, Oracle(artifacts), tuple(loaded.interface.accepted), in_process(app.test_client()))
+    got_request_exception.connect(target.remember, app)
+    return target
+
+
+def single_of(server: Server, artifacts: Path) -> Target:
+    """The single container takes what a featurizer takes and owes what a predictor makes of that."""
+    return Target(SINGLE, Oracle(artifacts), tuple(ACCEPTED), over_tcp(server.port))
 
 
 def valid_requests(artifacts: Path) -> dict[str, list[Request]]:
@@ -206,13 +218,14 @@ def reduced(target: Target, request: Request, problem: str) -> str:
     return as_case(target.problem(kept)[0] or problem, target.stage, kept)
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", [*STAGES, SINGLE])
 def test_a_mutated_body_is_answered_as_the_libraries_say_or_refused(
-    stage: str, artifacts: Path, budget: Budget
+    stage: str, artifacts: Path, budget: Budget, single: Server
 ) -> None:
     budget.lasts()  # from here on
-    target = target_of(stage, artifacts)
-    begun = bodies(stage, LONGEST) + valid_requests(artifacts)[stage]
+    target = single_of(single, artifacts) if stage == SINGLE else target_of(stage, artifacts)
+    reads = "featurizer" if stage == SINGLE else stage
+    begun = bodies(reads, LONGEST) + valid_requests(artifacts)[reads]
     texts = [request.body for request in begun]
     mutate = Mutator(budget.random, texts)
     pools: dict[bool, list[Request]] = {True: [], False: []}  # by whether the answer is 200

@@ -1,4 +1,4 @@
-"""Mutated requests on raw sockets: gunicorn alone, nginx in front, the router in front of both.
+"""Mutated requests on raw sockets: gunicorn alone, nginx in front, the router in front of both, the single container.
 
 Whatever comes, the server answers or closes in time, one response a request, and goes on serving everybody else.
 """
@@ -23,7 +23,7 @@ from tests.fuzz.conftest import SEED, Budget
 from tests.fuzz.mutate import HTTP_TOKENS, Mutator
 from tests.servers import Answer, Server, launched, wait_until
 
-FRONTS = ("gunicorn", "nginx", "router")
+FRONTS = ("gunicorn", "nginx", "router", "single")
 AT_ONCE = 4  # connections
 LONGEST = 16 * 1024
 QUIET = 0.15  # seconds without a byte, after which the client says that nothing more comes
@@ -70,7 +70,7 @@ class Front:
 
 
 @pytest.fixture(scope="module")
-def fronts(artifacts: Path) -> Iterator[dict[str, Front]]:
+def fronts(artifacts: Path, single: Server) -> Iterator[dict[str, Front]]:
     model = {"SM_MODEL_DIR": str(artifacts / "featurizer" / "model")}
     with contextlib.ExitStack() as stack:
         start = lambda stage, env: stack.enter_context(launched(stage, env))  # noqa: E731
@@ -83,7 +83,8 @@ def fronts(artifacts: Path) -> Iterator[dict[str, Front]]:
         servers["router"] = start("local_test", router | {"CONTAINERS": behind})
         for name, server in servers.items():
             wait_until(lambda server=server: server.pings() == 200, f"{name} to answer", 60)  # type: ignore[misc]
-        yield {name: Front(name, server, server.workers()) for name, server in servers.items()}
+        every = servers | {"single": single}
+        yield {name: Front(name, server, server.workers()) for name, server in every.items()}
         for server in servers.values():
             server.process.terminate()
 

@@ -30,6 +30,7 @@ from serving.contract import ColumnType
 from serving.payload import CSV, JSON, JSONLINES, NPY, Payload, Stage, run_serially
 from tests.fuzz.conftest import SEED, Budget
 from tests.fuzz.oracle import Oracle
+from tests.servers import Server
 from tests.unit.test_parity import matrix, vector
 
 FORMATS = (CSV, JSON, JSONLINES, NPY)
@@ -303,6 +304,24 @@ def _not_aligned(body: bytes) -> bytes:
     """The same with a header of odd length."""
     end = 10 + int.from_bytes(body[8:10], "little")
     return body[:8] + (end - 9).to_bytes(2, "little") + body[10 : end - 1] + b" \n" + body[end:]
+
+
+def test_random_records_get_the_same_from_the_single_container(oracle: Oracle, budget: Budget, single: Server) -> None:
+    ways = ways_of_records(oracle)
+
+    def stage(payload: Payload) -> Payload:
+        answer = single.invoke(payload.body, payload.content_type, Accept=payload.accept or "*/*")
+        assert answer.status == 200, answer.body
+        return Payload(answer.body, answer.content_type)
+
+    def holds(table: Table, chance: Random) -> None:
+        body = as_csv(table).encode()
+        owed = oracle.answer("pipeline", body, CSV, "absent")
+        check_ways(stage, vector, ways.of(table, chance), owed, chance)
+        for media in FORMATS:
+            same(vector(stage(Payload(body, CSV, media))), owed, f"answered in {media}")
+
+    explore(budget, raw_columns(oracle, 1e30), holds)
 
 
 def test_random_records_get_the_predictions_of_both_libraries(artifacts: Path, oracle: Oracle, budget: Budget) -> None:

@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from serving.nginx import find_nginx
+from tools.bench import hosts
 from tools.bench.__main__ import main
 from tools.bench.check import WrongAnswer, check
-from tools.bench.contenders import FLOOR, OURS, STAGES, Contender, Setting, inherited
+from tools.bench.contenders import FLOOR, OURS, SINGLE, STAGES, Contender, Setting, inherited
 from tools.bench.load import Source, on_chain, on_container
 from tools.bench.processes import Container, Payload
 from tools.bench.results import MIB
@@ -94,6 +95,7 @@ def test_a_tiny_benchmark_measures_every_contender(artifacts: Path, tmp_path: Pa
     document = json.loads((tmp_path / "bench.json").read_text())
     measured = {result["contender"] for result in document["results"] if result["metric"] == "rows_per_second"}
     assert {"floor", "sample", "ours", "in-process"} <= measured
+    assert {result["part"] for result in document["results"]} == {"featurizer", "predictor", "chain", "single"}
     assert all(result["median"] > 0 for result in document["results"])
     assert all("met" in target or "PSS" in target["target"] for target in document["targets"])
     assert all(target["target"] in done.stdout for target in document["targets"])
@@ -102,6 +104,8 @@ def test_a_tiny_benchmark_measures_every_contender(artifacts: Path, tmp_path: Pa
 
 def test_our_containers_answer_as_the_libraries_do(setting: Setting) -> None:
     ask(OURS, setting)
+    with OURS.start(setting, SINGLE) as single:
+        check(OURS, [single], setting.truth, (10, 1000))
 
 
 def test_a_container_weighs_what_all_its_processes_weigh(setting: Setting) -> None:
@@ -151,3 +155,31 @@ def test_without_wrk_the_command_says_how_to_install_it(
     assert main([]) == 2
 
     assert "apt-get install wrk" in capsys.readouterr().err
+
+
+def test_without_docker_the_hosts_are_not_measured_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert hosts.main([]) == 2
+
+    assert "there is no docker on PATH" in capsys.readouterr().err
+
+
+def test_the_table_of_hosts_shows_medians_and_how_far_the_runs_lie_apart() -> None:
+    measured = {hosts.COLD: [3.0, 1.0, 1.5], "1 row, ms": [2.04, 2.06, 9.0], "1,000 rows, ms": [5.0, 5.0, 5.0]}
+
+    rows = hosts.table({"single container": measured}).splitlines()
+
+    assert rows[0] == "| host | cold start, s | 1 row, ms | 1,000 rows, ms |"
+    assert rows[2] == "| single container | 1.50 (1.00-3.00) | 2.1 (2.0-9.0) | 5.0 (5.0-5.0) |"
+
+
+def test_a_host_that_answers_wrongly_is_refused(artifacts: Path) -> None:
+    truth = Truth.load(artifacts)
+
+    with pytest.raises(WrongAnswer, match="single container: expected the predictions of 2 rows"):
+        hosts.check("single container", lambda _: b'{"result":[1.0,2.0]}', truth, 2)
+    with pytest.raises(WrongAnswer, match="refused"):
+        hosts.check("single container", lambda _: b'{"code":"refused"}', truth, 2)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.payload import JSON, NPY
-from tools.bench.contenders import Contender, constant_of
+from tools.bench.contenders import SINGLE, Contender, constant_of
 from tools.bench.processes import Container, Payload
 from tools.bench.truth import Truth
 
@@ -26,9 +26,8 @@ class WrongAnswer(Exception):
 
 
 def check(contender: Contender, containers: Sequence[Container], truth: Truth, sizes: Iterable[int]) -> None:
-    """Ask both containers and compare, rows one by one from several clients at once, and then bodies of these sizes.
-
-    Raises `WrongAnswer`.
+    """Ask both containers, or the single one, and compare: rows one by one from several clients at once, then bodies of
+    these sizes. Raises `WrongAnswer`.
     """
     bodies = [truth.body(1, first) for first in range(SINGLE_ROWS)]
     with ThreadPoolExecutor(CLIENTS) as pool:
@@ -40,9 +39,12 @@ def check(contender: Contender, containers: Sequence[Container], truth: Truth, s
 
 
 def _check_body(contender: Contender, containers: Sequence[Container], truth: Truth, body: bytes) -> None:
-    """The featurizer's answer, then what the predictor makes of that very answer."""
-    featurizer, predictor = containers
+    """The featurizer's answer, then what the predictor makes of that very answer; or what the single container does."""
     rows = body.count(b"\n")
+    if len(containers) == 1:
+        _check_single(contender, containers[0], truth, body)
+        return
+    featurizer, predictor = containers
     features = _ask(featurizer, Payload(body, "text/csv", contender.hop))
     accept = contender.accept_many if rows > 1 else contender.accept
     predictions = _ask(predictor, Payload(features.body, features.content_type, accept))
@@ -55,6 +57,15 @@ def _check_body(contender: Contender, containers: Sequence[Container], truth: Tr
     _must(_same(got, expected, exact=contender.exact), featurizer, f"the features of {rows} rows")
     found, scores = _numbers(predictions), truth.predictions(expected)
     _must(_same(found, scores, exact=contender.exact), predictor, f"the predictions of {rows} rows")
+
+
+def _check_single(contender: Contender, container: Container, truth: Truth, body: bytes) -> None:
+    predictions = _ask(container, contender.request(SINGLE, truth, body))
+    if contender.constant:
+        _must(predictions.body == constant_of(SINGLE, truth).body, container, "its constant")
+        return
+    scores = truth.predictions(truth.features(body))
+    _must(_same(_numbers(predictions), scores, exact=contender.exact), container, "the predictions")
 
 
 def _ask(container: Container, payload: Payload) -> Payload:

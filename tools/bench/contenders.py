@@ -1,4 +1,4 @@
-"""Who is compared: the floors, the AWS sample as it is published, and the two containers of this project."""
+"""Who is compared: the floors, the AWS sample as it is published, and the containers of this project."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from tools.bench.processes import HOST, Command, Container, Payload, free_ports,
 from tools.bench.truth import Truth
 
 STAGES = ("featurizer", "predictor")
+SINGLE = "single"  # both stages in one container
 # Of the shell that starts the benchmark, and not meant for the servers.
 _NOT_INHERITED = (
     *("SAGEMAKER_", "SM_", "MODEL_SERVER_", "PORT", "STAGE", "MAX_CONTENT_LENGTH", "LOG_LEVEL"),
@@ -67,13 +68,16 @@ class Contender:
     constant: bool = False
     exact: bool = True  # the answers are those of the libraries to the bit
     pings: bool = True
+    single: bool = False  # has a container of both stages too
 
     def request(self, stage: str, truth: Truth, body: bytes) -> Payload:
         """What the stage's container is sent for these raw rows."""
         if stage == "featurizer":
             return Payload(body, CSV, self.hop)
-        many = body.count(b"\n") > 1
-        return Payload(_features(truth, body, self.hop), self.hop_type, self.accept_many if many else self.accept)
+        accept = self.accept_many if body.count(b"\n") > 1 else self.accept
+        if stage == SINGLE:
+            return Payload(body, CSV, accept)
+        return Payload(_features(truth, body, self.hop), self.hop_type, accept)
 
     @contextlib.contextmanager
     def start(self, setting: Setting, stage: str) -> Iterator[Container]:
@@ -99,10 +103,11 @@ def constant_of(stage: str, truth: Truth) -> Payload:
 
 
 def _ours(setting: Setting, stage: str, port: int, _run_dir: Path) -> list[Command]:
-    """As `make up` starts them."""
+    """As `make up` starts them, and the single container."""
+    artifacts = setting.truth.artifacts
     env = {
-        "STAGE": stage,
-        "SM_MODEL_DIR": str(setting.truth.artifacts / stage / "model"),
+        "STAGE": "pipeline" if stage == SINGLE else stage,
+        "SM_MODEL_DIR": str(artifacts if stage == SINGLE else artifacts / stage / "model"),
         "SAGEMAKER_BIND_TO_PORT": str(port),
         "MODEL_SERVER_HOST": HOST,
         "MODEL_SERVER_WORKERS": str(setting.workers),
@@ -166,9 +171,9 @@ def _features(truth: Truth, body: bytes, media: str) -> bytes:
     return buffer.getvalue()
 
 
-FLOOR = Contender("floor", _floor(None), constant=True, pings=False)
+FLOOR = Contender("floor", _floor(None), constant=True, pings=False, single=True)
 SYNC_FLOOR = Contender("sync floor", _floor("sync"), constant=True, pings=False)
-OURS = Contender("ours", _ours)
+OURS = Contender("ours", _ours, single=True)
 SAMPLE = Contender(
     "sample", _sample, hop=CSV, hop_type="text/csv; charset=utf-8", accept_many=JSON, exact=False
 )  # fmt: skip

@@ -25,7 +25,7 @@ def draw(results: Results, large: Sequence[int], file: Path) -> None:
     mpl.rcParams["svg.fonttype"] = "none"
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
-    one = [(part, Key(part, "", "rows_per_second")) for part in ("featurizer", "predictor", "chain")]
+    one = [(part, Key(part, "", "rows_per_second")) for part in ("featurizer", "predictor", "chain", "single")]
     many = [(f"{rows:,} rows", Key("chain", "", "rows_per_second", rows, 1)) for rows in large]
     _bars(left, results, one, ("floor", "sample", "ours"), "one row, 8 clients: requests/s")
     _bars(right, results, many, ("in-process", "sample", "ours"), "chain, 1 client: rows/s")

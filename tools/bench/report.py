@@ -43,7 +43,7 @@ def _times(results: Results, key: Key) -> str:
 
 def _sizes(results: Results) -> Iterator[str]:
     yield f"{'':34}{'start s':>10}  {'(least-most)':>19}{'PSS MiB':>10}{'+ each worker':>15}"
-    for stage in ("featurizer", "predictor"):
+    for stage in ("featurizer", "predictor", "single"):
         for name in ORDER:
             start = results.spread(Key(stage, name, "start"))
             fixed, each = (results.spread(Key(stage, name, metric)) for metric in ("fixed", "per_worker"))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tools.bench.check import WrongAnswer, check
-from tools.bench.contenders import CONTENDERS, OURS, SAMPLE, STAGES, SYNC_FLOOR, Contender, Setting
+from tools.bench.contenders import CONTENDERS, OURS, SAMPLE, SINGLE, STAGES, SYNC_FLOOR, Contender, Setting
 from tools.bench.load import Load, Source, on_chain, on_container
 from tools.bench.processes import Container
 from tools.bench.results import Key, Results
@@ -55,6 +55,7 @@ def _round(setting: Setting, options: Options, contenders: Sequence[Contender], 
             results.add(Key("featurizer", contender.name, "start"), featurizer.started)
             results.add(Key("predictor", contender.name, "start"), predictor.started)
         _check_all(setting, contenders, pairs, options.large)
+        _singles(setting, options, contenders, results, f"{title} of {options.rounds}")
         for stage in STAGES:
             for clients in CLIENTS:
                 _say(f"{title} of {options.rounds}: {stage}, 1 row, {clients} clients")
@@ -70,6 +71,22 @@ def _round(setting: Setting, options: Options, contenders: Sequence[Contender], 
                 took = setting.truth.seconds(setting.truth.body(rows), options.seconds)
                 results.add(Key("chain", "in-process", "rows_per_second", rows, 1), rows * len(took) / sum(took))
         _check_all(setting, contenders, pairs, ())
+
+
+def _singles(setting: Setting, options: Options, contenders: Sequence[Contender], results: Results, title: str) -> None:
+    """The containers that hold both stages, one row and many; each is gone before the next one starts."""
+    for contender in contenders:
+        if not contender.single:
+            continue
+        _say(f"{title}: {SINGLE}, {contender.name}")
+        with contender.start(setting, SINGLE) as container:
+            results.add(Key(SINGLE, contender.name, "start"), container.started)
+            check(contender, [container], setting.truth, options.large)
+            for rows, clients in [*((1, clients) for clients in CLIENTS), *((rows, 1) for rows in options.large)]:
+                if rows == 1 or not contender.constant:
+                    source = _source(setting, contender, SINGLE, rows)
+                    load = on_container(container, source, clients, options.seconds)
+                    _note(results, Key(SINGLE, contender.name, "", rows, clients), load)
 
 
 def _check_all(
@@ -112,7 +129,7 @@ def _note(results: Results, key: Key, load: Load) -> None:
 
 def _weigh(setting: Setting, contender: Contender, results: Results) -> None:
     """What a container weighs after one-row requests to all its workers, split by starting it with few and more."""
-    for stage in STAGES:
+    for stage in (*STAGES, *([SINGLE] if contender.single else [])):
         weights = []
         for workers in WEIGHED_WITH:
             with contender.start(replace(setting, workers=workers), stage) as container:
