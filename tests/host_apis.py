@@ -16,7 +16,10 @@ Given = dict[str, Any]
 
 @dataclass
 class HostApis:
-    """`busy`: how often a thing is still on its way when it is asked for. `fails`: the next change ends in failure."""
+    """`busy`: how often a thing is still on its way when it is asked for. `fails`: the next change ends in failure.
+
+    `hidden`: the ARN of a service that is there and not shown.
+    """
 
     url: str = ""
     express: dict[str, Given] = field(default_factory=dict)
@@ -28,6 +31,7 @@ class HostApis:
     busy: int = 1
     fails: bool = False
     assumable: bool = True
+    hidden: str = ""
     waits: dict[str, int] = field(default_factory=dict)
 
     def answer(self, operation: str, given: Given) -> tuple[int, Given]:
@@ -46,13 +50,14 @@ class HostApis:
             if one["status"] == "DRAINING" and self._soon(f"gone {one['serviceArn']}"):
                 del self.express[name]
         found = [self.express[name] for name in given["services"] if name in self.express]
-        return {"services": [{**one, "tags": self.tags[one["serviceArn"]]} for one in found]}
+        missing = [{"arn": name, "reason": "MISSING"} for name in given["services"] if name not in self.express]
+        return {"services": found, "failures": [{"arn": self.hidden, "reason": "HIDDEN"}] if self.hidden else missing}
 
     def _CreateExpressGatewayService(self, given: Given) -> Given:
         if not self.assumable:
             self.assumable = True
             return {"__type": "InvalidParameterException", "message": "ECS was unable to assume the role"}
-        arn = f"arn:aws:ecs:{PLACE}:service/{given['cluster']}/{given['serviceName']}"
+        arn = f"arn:aws:ecs:{PLACE}:service/{given.get('cluster', 'default')}/{given['serviceName']}"
         self.express[given["serviceName"]] = {
             "serviceArn": arn, "serviceName": given["serviceName"], "status": "ACTIVE", "runningCount": 1,
             "desiredCount": 1, "given": given,
@@ -97,6 +102,11 @@ class HostApis:
         kept = [one for one in self.tags[arn] if one[key] not in [new[key] for new in added]]
         self.tags[arn] = [*kept, *added]
         return {}
+
+    def _ListTagsForResource(self, given: Given) -> Given:  # App Runner's too
+        if "resourceArn" in given:
+            return {"tags": self.tags[given["resourceArn"]]}
+        return {"Tags": self.tags[given["ResourceArn"]]}
 
     # App Runner
 
@@ -167,9 +177,6 @@ class HostApis:
         if arn in used:
             return {"__type": "InvalidRequestException", "message": "a service uses it"}
         return {"AutoScalingConfiguration": self.scalings.pop(arn)}
-
-    def _ListTagsForResource(self, given: Given) -> Given:
-        return {"Tags": self.tags[given["ResourceArn"]]}
 
 
 @contextlib.contextmanager

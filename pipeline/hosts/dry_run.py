@@ -70,7 +70,8 @@ class HostRecorder(Recorder):
         }
 
     def _of_ecs(self, asked: Mapping[str, Any]) -> Mapping[str, Answer]:
-        service = {"serviceArn": f"arn:aws:ecs:{self.region}:{self.account}:service/{asked.get('cluster')}/{NOWHERE}"}
+        cluster = asked.get("cluster", "default")
+        service = {"serviceArn": f"arn:aws:ecs:{self.region}:{self.account}:service/{cluster}/{NOWHERE}"}
         return {
             "DescribeServices": {"services": []},
             "CreateExpressGatewayService": {"service": service},

@@ -15,6 +15,7 @@ from pipeline.endpoint.release import ENDPOINT_TAG, Release
 from pipeline.endpoint.session import Clients, say
 from pipeline.endpoint.undo import Undo
 from pipeline.endpoint.waiting import POLL, POLL_LOCAL
+from pipeline.hosts import sizes
 from pipeline.hosts.release_image import ReleaseImage
 
 SAGEMAKER = "sagemaker"
@@ -47,7 +48,7 @@ class Wanted:
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> Wanted:
-        """Raises `PipelineError` for what the target does not have."""
+        """Raises `PipelineError` (code 2) for what the target does not have."""
         given = cls(**{each.name: getattr(arguments, each.name) for each in fields(cls)})
         has = {"role", "memory", *OWN[arguments.target]}
         for each in fields(cls):
@@ -57,6 +58,7 @@ class Wanted:
                 )
         if (given.least or 1) > (given.most or 100):
             raise PipelineError(f"--least {given.least} is more than --most {given.most}", "change one of them", WRONG)
+        sizes.refuse_others(arguments.target, given.cpu, given.memory)
         return given
 
 

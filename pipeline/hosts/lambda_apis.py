@@ -11,17 +11,27 @@ from pipeline.endpoint.made import Found
 from pipeline.endpoint.release import ENDPOINT_TAG
 from pipeline.endpoint.session import Clients, say
 from pipeline.endpoint.undo import Undo
-from pipeline.hosts.host import Answering, Ready, found_or_none
+from pipeline.hosts.host import Answering, Ready, Wanted, found_or_none
 from pipeline.hosts.roles import partition
 
 STAGE = "prod"  # of a REST API, which has one in its path
 ROUTE = "ANY /{proxy+}"
-HTTP_MOST_MS, REST_MOST_MS = 30_000, 29_000  # milliseconds that API Gateway waits for a function
+MOST = {"http": 30, "rest": 29}  # seconds that API Gateway waits for a function
 # A public URL needs both since October 2025.
 PUBLIC: dict[str, dict[str, Any]] = {
     "public-url": {"Action": "lambda:InvokeFunctionUrl", "FunctionUrlAuthType": "NONE"},
     "public-url-invoke": {"Action": "lambda:InvokeFunction", "InvokedViaFunctionUrl": True},
 }
+
+
+def note_timeout(wanted: Wanted) -> None:
+    """Say so when the API gives up before the function does."""
+    most = MOST.get(wanted.api or "url")
+    if most and (wanted.request_timeout or 0) > most:
+        say(
+            f"note: API Gateway waits {most} s for a function, whatever it may take: --request-timeout "
+            f"{wanted.request_timeout} holds only for calls that do not go through --api {wanted.api}"
+        )
 
 
 def ensure(ready: Ready, api: str, undo: Undo) -> Answering:
@@ -68,7 +78,7 @@ def _http_api(ready: Ready, undo: Undo) -> str:
     if not routes:
         made = client.create_integration(
             **which, IntegrationType="AWS_PROXY", IntegrationUri=_arn(ready), PayloadFormatVersion="2.0",
-            TimeoutInMillis=HTTP_MOST_MS,
+            TimeoutInMillis=MOST["http"] * 1000,
         )  # fmt: skip
         target = f"integrations/{made['IntegrationId']}"
         client.create_route(**which, RouteKey=ROUTE, Target=target, **authorization)
@@ -114,7 +124,7 @@ def _ensure_method(ready: Ready, client: Any, which: dict[str, str]) -> bool:  #
     client.put_method(**place, authorizationType=authorization)
     path = f"lambda:path/2015-03-31/functions/{_arn(ready)}/invocations"
     client.put_integration(
-        **place, type="AWS_PROXY", integrationHttpMethod="POST", timeoutInMillis=REST_MOST_MS,
+        **place, type="AWS_PROXY", integrationHttpMethod="POST", timeoutInMillis=MOST["rest"] * 1000,
         uri=f"arn:{partition(ready.clients)}:apigateway:{ready.clients.region}:{path}",
     )  # fmt: skip
     return True

@@ -23,9 +23,10 @@ from pipeline.hosts.host import (
     refuse_another,
     wait_for,
 )
+from pipeline.hosts.sizes import CPU, MEMORY
 
 CLOSED = "App Runner is closed to new customers since 2026-04-30; AWS recommends ECS Express Mode: --target ecs"
-CPU, MEMORY, LEAST, MOST, CONCURRENCY = 1024, 2048, 1, 4, 100
+LEAST, MOST, CONCURRENCY = 1, 4, 100
 NAMES = (4, 32)  # characters; of the scaling's name, and a service's may have 40
 PENDING, BUSY = ("PENDING", "IN_PROGRESS", "ROLLBACK_IN_PROGRESS"), "OPERATION_IN_PROGRESS"
 

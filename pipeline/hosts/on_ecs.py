@@ -24,9 +24,10 @@ from pipeline.hosts.host import (
     refuse_another,
     wait_for,
 )
+from pipeline.hosts.sizes import CPU, MEMORY
 
-CLUSTER = "default"  # ECS makes this one when it is missing
-CPU, MEMORY, LEAST, MOST = 1024, 2048, 1, 4
+CLUSTER = "default"  # what ECS takes, and makes when it is missing, where none is named
+LEAST, MOST = 1, 4
 BUSY = 60  # percent of the CPU at which ECS starts another task
 FAILED = ("STOPPED", "STOP_REQUESTED", "ROLLBACK_REQUESTED", "ROLLBACK_IN_PROGRESS", "ROLLBACK_SUCCESSFUL",
           "ROLLBACK_FAILED")  # fmt: skip
@@ -67,7 +68,7 @@ def creation(ready: Ready, execution_role: str, infrastructure_role: str) -> dic
     """CreateExpressGatewayService."""
     return {
         "serviceName": ready.name,
-        "cluster": ready.wanted.cluster or CLUSTER,
+        **({"cluster": ready.wanted.cluster} if ready.wanted.cluster else {}),
         "infrastructureRoleArn": infrastructure_role,
         "tags": _tags(ready),
         **configuration(ready, execution_role),
@@ -89,7 +90,7 @@ def deploy(ready: Ready, undo: Undo) -> Answering:
         _wait_until_gone(clients, name, cluster, ready.timeout)
         current = None
     if current:
-        refuse_another(f"service {name}", name, as_dict(current.get("tags", ())))
+        refuse_another(f"service {name}", name, _tags_of(clients, current))
     execution = roles.ensure(ready, roles.ECS_EXECUTION, ready.wanted.role, undo)
     if current:
         _update(ready, current["serviceArn"], configuration(ready, execution), undo)
@@ -172,7 +173,7 @@ def _wait(ready: Ready, cluster: str, revision: str | None) -> None:
 
 def find(clients: Clients, name: str, cluster: str, timeout: float) -> Iterator[Found]:
     current = _service(clients, name, cluster or CLUSTER)
-    if current and as_dict(current.get("tags", ())).get(ENDPOINT_TAG) == name:
+    if current and _tags_of(clients, current).get(ENDPOINT_TAG) == name:
         yield Found("service", name, partial(remove, clients, name, cluster or CLUSTER, timeout))
     yield from roles.find(clients, name, roles.ECS_EXECUTION, roles.ECS_INFRASTRUCTURE)
 
@@ -220,21 +221,31 @@ def look(clients: Clients, name: str, cluster: str) -> dict[str, Any] | None:
         "tasks": f"{current.get('runningCount', 0)} of {current.get('desiredCount', 0)}",
         "scaling": f"{scaling.get('minTaskCount')} to {scaling.get('maxTaskCount')}" if scaling else None,
         "urls": [_address(one["endpoint"]) for one in active.get("ingressPaths", ())],
-        "tags": as_dict(current.get("tags", ())),
+        "tags": _tags_of(clients, current),
     }
 
 
 def _service(clients: Clients, name: str, cluster: str) -> dict[str, Any] | None:
-    """The service while there is anything of it."""
+    """The service while there is anything of it. Raises `PipelineError` when it is there and not shown."""
     from botocore.exceptions import ClientError
 
     try:
-        found = clients.client("ecs").describe_services(cluster=cluster, services=[name], include=["TAGS"])
+        found = clients.client("ecs").describe_services(cluster=cluster, services=[name])
     except ClientError as error:
         if is_missing(error):
             return None
         raise
+    if kept := [one for one in found.get("failures", ()) if one.get("reason") != "MISSING"]:
+        raise PipelineError(
+            f"service {name} cannot be described: {kept[0].get('reason')} {kept[0].get('detail', '')}".rstrip(),
+            "let your identity do this: docs/iam/ecs-deployer.json",
+        )
     return next((one for one in found.get("services", ()) if one["status"] != "INACTIVE"), None)
+
+
+def _tags_of(clients: Clients, service: dict[str, Any]) -> dict[str, str]:
+    """Asked for by themselves: a refusal is an error then, and never a service without tags."""
+    return as_dict(clients.client("ecs").list_tags_for_resource(resourceArn=service["serviceArn"]).get("tags", ()))
 
 
 def _address(endpoint: str) -> str:

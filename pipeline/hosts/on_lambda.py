@@ -21,17 +21,19 @@ from pipeline.hosts.host import (
     refuse_another,
     wait_for,
 )
+from pipeline.hosts.sizes import LAMBDA_MEMORY
 
-MEMORY, REQUEST_TIMEOUT = 1024, 30
+REQUEST_TIMEOUT = 30
 
 
 def configuration(ready: Ready, role: str) -> dict[str, Any]:
     """What UpdateFunctionConfiguration can change; CreateFunction takes it too."""
     return {
         "Role": role,
-        "MemorySize": ready.wanted.memory or MEMORY,
+        "MemorySize": ready.wanted.memory or LAMBDA_MEMORY,
         "Timeout": ready.wanted.request_timeout or REQUEST_TIMEOUT,
-        # Lambda looks a command up as the image's environment says, or not: a path leaves no doubt.
+        # Lambda looks a command up as the image's environment says, or not: a path leaves no doubt. It ignores the
+        # word after it, which the image's own command would be if none were given.
         "ImageConfig": {"EntryPoint": list(COMMAND), "Command": ["serve"]},
     }
 
@@ -49,6 +51,7 @@ def creation(ready: Ready, role: str) -> dict[str, Any]:
 
 
 def deploy(ready: Ready, undo: Undo) -> Answering:
+    lambda_apis.note_timeout(ready.wanted)
     current = _function(ready.clients, ready.name)
     if current:
         refuse_another(f"function {ready.name}", ready.name, current.get("Tags", {}))
@@ -111,8 +114,8 @@ def _wait(ready: Ready, *, settled_is_enough: bool = False) -> None:
 
 
 def find(clients: Clients, name: str, cluster: str, timeout: float) -> Iterator[Found]:  # noqa: ARG001 - a Host
-    yield from lambda_apis.find(clients, name)
     current = _function(clients, name)
+    yield from lambda_apis.find(clients, name)
     if current and current.get("Tags", {}).get(ENDPOINT_TAG) == name:
         yield Found("function", name, partial(remove, clients, name))
     yield from roles.find(clients, name, roles.LAMBDA)
@@ -143,4 +146,11 @@ def look(clients: Clients, name: str, cluster: str) -> dict[str, Any] | None:  #
 
 
 def _function(clients: Clients, name: str) -> dict[str, Any] | None:
-    return found_or_none(clients.client("lambda").get_function, FunctionName=name)
+    """The function with its tags. Raises `PipelineError` when AWS keeps them back: nobody knows whose it is then."""
+    found = found_or_none(clients.client("lambda").get_function, FunctionName=name)
+    if found and (kept := found.get("TagsError")):
+        raise PipelineError(
+            f"the tags of function {name} cannot be read: {kept['Message']} ({kept['ErrorCode']})",
+            "let your identity do lambda:ListTags: docs/iam/lambda-deployer.json",
+        )
+    return found

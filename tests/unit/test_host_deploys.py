@@ -51,6 +51,7 @@ class Account:
     attached: dict[str, list[str]] = field(default_factory=dict)
     last: list[str] = field(default_factory=list)
     refused: str | None = None
+    tags_are_kept_back: bool = False
     said: Callable[[], tuple[str, str]] = lambda: ("", "")
 
     @property
@@ -166,7 +167,11 @@ def account(light: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
                 return {"authorizationData": [{"authorizationToken": TOKEN}]}
             if operation.endswith(("AttachRolePolicy", "DetachRolePolicy", "AttachedRolePolicies")):
                 return found.managed(operation, given)
-            return ask(self, operation, given)
+            answer = ask(self, operation, given)
+            if operation == "GetFunction" and found.tags_are_kept_back:
+                answer.pop("Tags")
+                answer["TagsError"] = {"ErrorCode": "AccessDeniedException", "Message": "no lambda:ListTags for you"}
+            return answer
 
         def tagged(name: str, tag: str, content: bytes) -> None:
             found.client("ecr").put_image(
@@ -361,6 +366,46 @@ def test_what_was_made_by_others_is_neither_changed_nor_deleted(account: Account
     assert iam.get_role(RoleName="houses-lambda")
 
 
+@pytest.mark.parametrize("verb", ["deploy", "status", "delete"])
+def test_a_function_whose_tags_cannot_be_read_is_not_taken_for_somebody_elses(account: Account, verb: str) -> None:
+    account.deploy(LAMBDA)
+    account.tags_are_kept_back = True
+
+    code = account.run(verb, LAMBDA, *["--yes"] * (verb == "delete"))
+
+    error = account.said()[1]
+    assert code == FAILED
+    assert "the tags of function houses cannot be read: no lambda:ListTags for you (AccessDeniedException)" in error
+    assert "docs/iam/lambda-deployer.json" in error
+    assert "functions" in account.everything()
+    assert [one for one in account.changes() if one.startswith("Delete")] == []
+
+
+@pytest.mark.parametrize("target", [ECS, RUNNER])
+@pytest.mark.parametrize("verb", ["deploy", "status", "delete"])
+def test_a_service_whose_tags_cannot_be_read_is_not_taken_for_somebody_elses(
+    account: Account, target: str, verb: str
+) -> None:
+    account.deploy(target)
+    account.refused = "ListTagsForResource"
+
+    code = account.run(verb, target, *["--yes"] * (verb == "delete"))
+
+    assert code == FAILED
+    assert "AWS refused ListTagsForResource: not for you (AccessDeniedException)" in account.said()[1]
+    assert target.removeprefix("--target=") in account.everything()
+
+
+def test_an_ecs_service_that_is_not_shown_is_not_taken_for_none(account: Account) -> None:
+    account.apis.hidden = "arn:aws:ecs:us-east-1:123456789012:service/default/houses"
+
+    code = account.run("deploy", ECS)
+
+    assert code == FAILED
+    assert "service houses cannot be described: HIDDEN" in account.said()[1]
+    assert "CreateExpressGatewayService" not in account.asked
+
+
 def test_a_role_that_is_not_yet_known_everywhere_is_waited_for(account: Account) -> None:
     account.apis.assumable = False
 
@@ -399,6 +444,25 @@ def test_who_may_call_an_api_can_be_changed(account: Account, api: str) -> None:
         (["--target=apprunner", "--api=url"], "--api is not for apprunner"),
         (["--target=ecs", "--least=3", "--most=2"], "--least 3 is more than --most 2"),
         (["--public"], "--public is not for sagemaker"),
+        (["--target=lambda", "--memory=20000"], "lambda has 128 to 10240 MB, not --memory 20000"),
+        (
+            ["--target=apprunner", "--cpu=777", "--memory=129"],
+            "apprunner has --cpu 256, 512, 1024, 2048 or 4096, not 777",
+        ),
+        (
+            ["--target=apprunner", "--memory=8192"],
+            "apprunner has, with --cpu 1024, --memory 2048, 3072 or 4096, not 8192",
+        ),
+        (["--target=apprunner", "--cpu=512"], "apprunner has, with --cpu 512, --memory 1024, not 2048"),
+        (["--target=ecs", "--cpu=300", "--memory=999"], "ecs has --cpu 256, 512, 1024, 2048 or 4096, not 300"),
+        (
+            ["--target=ecs", "--cpu=4096", "--memory=9000"],
+            "ecs has, with --cpu 4096, --memory 8192 to 30720 in steps of 1024, not 9000",
+        ),
+        (
+            ["--target=ecs", "--dry-run", "--memory=999"],
+            "ecs has, with --cpu 1024, --memory 2048 to 8192 in steps of 1024, not 999",
+        ),
     ],
 )
 def test_what_a_host_does_not_have_is_refused(account: Account, given: list[str], reason: str) -> None:

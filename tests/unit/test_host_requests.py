@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -17,7 +19,7 @@ from botocore import xform_name
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
 from pipeline.cli import main
-from pipeline.hosts import roles
+from pipeline.hosts import roles, sizes
 from tests.unit.test_iam_policies import allowed, operations, policy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -170,6 +172,57 @@ def test_ecs_is_told_everything_but_a_role_for_the_container(requests: Any) -> N
     assert "taskRoleArn" not in made
 
 
+def test_ecs_is_told_of_a_cluster_only_when_one_is_given(requests: Any) -> None:
+    made = of(requests(*WAYS["ecs"]), "CreateExpressGatewayService")
+
+    assert "cluster" not in made
+
+
+@pytest.mark.parametrize(("api", "seconds", "most"), [("http", 900, 30), ("rest", 60, 29)])
+def test_whoever_asks_for_more_time_than_an_api_gives_is_told_so(
+    requests: Any, capsys: pytest.CaptureFixture[str], api: str, seconds: int, most: int
+) -> None:
+    asked = requests("--target=lambda", f"--api={api}", f"--request-timeout={seconds}")
+
+    told = capsys.readouterr().err
+    assert of(asked, "CreateFunction")["Timeout"] == seconds
+    assert f"API Gateway waits {most} s for a function" in told
+    assert f"--request-timeout {seconds} holds only for calls that do not go through --api {api}" in told
+
+
+@pytest.mark.parametrize("given", [("--request-timeout=900",), ("--api=http", "--request-timeout=30")])
+def test_nothing_is_said_of_a_time_that_can_be_taken(
+    requests: Any, capsys: pytest.CaptureFixture[str], given: tuple[str, ...]
+) -> None:
+    requests("--target=lambda", *given)
+
+    assert "API Gateway waits" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("target", "pairs"), sizes.PAIRS.items())
+def test_no_size_is_allowed_that_the_service_does_not_describe(target: str, pairs: Any) -> None:
+    """App Runner's description lists all sizes; Fargate's does not."""
+    for cpu, memories in pairs.items():
+        for memory in memories:
+            sizes.refuse_others(target, cpu, memory)
+            if target == "apprunner":
+                model = botocore.session.get_session().get_service_model(target)
+                assert re.fullmatch(model.shape_for("Cpu").metadata["pattern"], str(cpu))
+                assert re.fullmatch(model.shape_for("Memory").metadata["pattern"], str(memory))
+
+
+def test_serve_takes_no_notice_of_the_word_that_lambda_gives_it(tmp_path: Path) -> None:
+    """An image's command stays an argument of the entry point when a host names only that."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.chmod(0o755)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+    said = subprocess.run([ROOT / "serving/bin/serve", "serve"], env=path, check=True, capture_output=True, text=True)
+
+    assert said.stdout == "-m serving serve\n"
+
+
 def test_app_runner_asks_ping_and_deploys_nothing_by_itself(requests: Any) -> None:
     asked = requests("--target=apprunner", "--concurrency=20", "--most=2")
 
@@ -246,6 +299,7 @@ def test_the_deployer_may_also_update_and_delete(target: str) -> None:
         called = {one or other for one, other in re.findall(r'\.(\w+)\b|"(\w+)"', text)}
         for service in SERVICES[module]:
             needed |= {f"{service}:{name}" for name in operations(service) if xform_name(name) in called}
+    needed.discard("logs:ListTagsForResource")  # of the same name as ECS's, which is called
 
     assert len(needed) > 8
     assert needed - allowed(f"{target}-deployer") == set()

@@ -145,6 +145,19 @@ def test_every_arn_is_of_the_owners_account_and_region(path: Path) -> None:
     assert all("sagemaker-REGION-ACCOUNT" in arn for arn in arns if arn.split(":")[4] == "")
 
 
+@pytest.mark.parametrize(
+    ("name", "action", "beside"),
+    [
+        ("lambda-deployer", "lambda:ListTags", "lambda:GetFunction"),  # which keeps the tags back without it
+        ("ecs-deployer", "ecs:ListTagsForResource", "ecs:DescribeServices"),
+        ("apprunner-deployer", "apprunner:ListTagsForResource", "apprunner:DescribeService"),
+    ],
+)
+def test_who_hosts_may_read_the_tags_of_what_is_hosted_and_of_nothing_else(name: str, action: str, beside: str) -> None:
+    assert resources(name, action) == resources(name, beside)
+    assert all("serial-inference-*" in arn for arn in resources(name, action))
+
+
 def test_the_role_can_be_passed_to_sagemaker_only() -> None:
     (passing,) = (one for one in policy("deployer") if "iam:PassRole" in one["Action"])
 
