@@ -66,7 +66,7 @@ def read_schema(text: str) -> Schema:
     """Read a schema's TOML. Raises `BadDataset`."""
     try:
         raw = tomllib.loads(text)
-        columns = tuple(_column(column) for column in raw["columns"])
+        columns = tuple(_column(column) for column in _tables(raw["columns"]))
         return Schema(
             name=str(raw["name"]),
             task=read_task(raw["task"]),
@@ -132,6 +132,12 @@ def read_task(text: str) -> Task:
     if text not in list(Task):
         raise BadDataset(f"task: expected one of {', '.join(Task)}, got {text!r}")
     return Task(text)
+
+
+def _tables(columns: object) -> Sequence[Mapping[str, Any]]:
+    if not isinstance(columns, list) or not all(isinstance(column, Mapping) for column in columns):
+        raise BadDataset("expected [[columns]] with name and type, one for each column, got columns otherwise")
+    return columns
 
 
 def _column(raw: Mapping[str, Any]) -> Column:

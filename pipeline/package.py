@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,9 +26,11 @@ A .joblib or .pkl file runs code of whoever wrote it when it is read. docs/own_m
 STAGES = ("featurizer", "predictor")
 MADE = Path("artifacts/own")
 SHOWN = 12  # columns and features that are printed
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 FILES = ("predictor", "featurizer", "pipeline")
 OF_A_BOOSTER = ("classes", "trees", "allow_pickle", "positional", "dense")
-OF_FILES = ("contract", "sample", "name", "out", *OF_A_BOOSTER)
+OF_A_TRANSFORMER = ("missing_categories",)
+OF_FILES = ("contract", "sample", "name", "out", *OF_A_BOOSTER, *OF_A_TRANSFORMER)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     models.add_argument("--trees", choices=("best", "all"), help="rounds that answer after early stopping")
     models.add_argument("--positional", action="store_true", help="features by order, whatever the booster calls them")
     models.add_argument("--dense", action="store_true", help="the booster learned from the dense matrix of features")
+    models.add_argument("--missing-categories", action="store_true", help="let serving take NA, None, ... as missing")
     models.add_argument("--allow-pickle", action="store_true", help="read a pickled booster, which runs its code")
     models.add_argument("--out", type=Path, help=f"where the artifacts go (default {MADE})")
     both = parser.add_argument_group("one archive")
@@ -76,13 +80,17 @@ def _adopt(arguments: argparse.Namespace) -> Path:
         raise BadJob("--pipeline: expected neither --predictor nor --featurizer beside it: it has both")
     if arguments.single and not (arguments.pipeline or (arguments.predictor and arguments.featurizer)):
         raise BadJob("--single: expected both models, or --pipeline")
-    if not (arguments.pipeline or arguments.predictor):
-        for name in OF_A_BOOSTER:
-            if getattr(arguments, name):
-                raise BadJob(f"--{name.replace('_', '-')}: expected --predictor or --pipeline beside it")
-    names = ("predictor", "featurizer", "pipeline", "contract", "sample", "allow_pickle", "positional", "dense")
+    _refuse_alone(arguments, OF_A_BOOSTER, "predictor")
+    _refuse_alone(arguments, OF_A_TRANSFORMER, "featurizer")
+    if arguments.name is not None and not NAME.fullmatch(arguments.name):
+        raise BadJob(
+            f"--name: expected up to 63 letters, digits, - _ and ., a letter or digit first; got {arguments.name!r}"
+        )
+    if arguments.classes == "":
+        raise BadJob("--classes: expected names with commas between them, got none")
+    flags = ("allow_pickle", "positional", "dense", "missing_categories")
     request = Request(
-        **{name: getattr(arguments, name) for name in names},
+        **{name: getattr(arguments, name) for name in (*FILES, "contract", "sample", *flags)},
         name=arguments.name or "",
         classes=tuple(arguments.classes.split(",")) if arguments.classes else (),
         trees=arguments.trees or "",
@@ -94,6 +102,12 @@ def _adopt(arguments: argparse.Namespace) -> Path:
         raise BadJob(f"--out {out}: expected a directory that can be written; {error}") from error
     _show(made, out)
     return out
+
+
+def _refuse_alone(arguments: argparse.Namespace, names: tuple[str, ...], file: str) -> None:
+    for name in names:
+        if getattr(arguments, name) and not (arguments.pipeline or getattr(arguments, file)):
+            raise BadJob(f"--{name.replace('_', '-')}: expected --{file} or --pipeline beside it")
 
 
 def _show(made: Made, out: Path) -> None:

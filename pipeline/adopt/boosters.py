@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import xgboost
 from numpy.typing import NDArray
-from xgboost.core import XGBoostError
 
+from pipeline.adopt.booster_files import loaded
 from pipeline.adopt.pickles import BEGINNINGS, read_bytes, unpickled
 from predictor.structure import OBJECTIVES
 from serving.contract import Task
@@ -22,7 +22,6 @@ from serving.training import BadJob
 TASKS = {objective: task for task, objectives in OBJECTIVES.items() for objective in objectives}
 # What answers something else than the outputs take it for, and what has the same trees and does not.
 INSTEAD = {"multi:softmax": "multi:softprob", "binary:logitraw": "binary:logistic", "binary:hinge": "binary:logistic"}
-BINARY_GIVEN_UP = (3, 1)  # the first version without it
 Matrix = NDArray[np.float32]
 
 
@@ -40,9 +39,9 @@ class Given:
         return tuple(self.booster.feature_names or ())
 
     @property
-    def in_place(self) -> bool:
-        """Whether XGBModel.predict, which predicts in place, gives the bits of `Booster.predict`: not so dart."""
-        return _kind(self.booster) == "gbtree"
+    def as_its_model(self) -> bool:
+        """Whether XGBModel.predict gives the bits of `Booster.predict`: not so dart, which it predicts in place."""
+        return _kind(self.booster) != "dart"
 
     def predict(self, features: Any) -> Matrix:  # noqa: ANN401 - an array or a sparse matrix
         """What XGBoost's Python package answers."""
@@ -82,27 +81,7 @@ def read_booster(path: Path, trees: str = "", *, allow_pickle: bool = False) -> 
                 "give --allow-pickle if you trust it, or save the model with save_model('model.json')"
             )
         return given(path, unpickled(path), trees)
-    return given(path, _loaded(path, content), trees)
-
-
-def _loaded(path: Path, content: bytes) -> Any:  # noqa: ANN401
-    expected = f"{path}: expected a model that XGBoost {xgboost.__version__} reads"
-    # of some other bytes XGBoost ends the process
-    if not content.startswith(b"{") and (not content or _version() >= BINARY_GIVEN_UP):
-        raise BadJob(
-            f"{expected}, JSON or UBJSON; got {'other bytes' if content else 'an empty file'}. If it is in the binary "
-            "format that XGBoost 3.1 gave up, load it with XGBoost 3.0 or older and save_model('model.json')"
-        )
-    booster = xgboost.Booster()
-    try:
-        booster.load_model(bytearray(content))
-    except XGBoostError as error:
-        raise BadJob(f"{expected}; {_reason(error)}") from error
-    return booster
-
-
-def _version() -> tuple[int, ...]:
-    return tuple(map(int, xgboost.__version__.split(".")[:2]))
+    return given(path, loaded(path, content), trees)
 
 
 def given(path: Path, model: Any, trees: str = "") -> Given:  # noqa: ANN401
@@ -123,8 +102,8 @@ def _rounds(path: Path, booster: Any, trees: str) -> int:  # noqa: ANN401
     best = booster.attr("best_iteration")
     if trees == "all" or best is None or _kind(booster) == "gblinear":
         return 0
-    if int(best) >= booster.num_boosted_rounds():
-        raise BadJob(f"{path}: expected a best_iteration among {booster.num_boosted_rounds()} rounds, got {best}")
+    if not best.isdecimal() or int(best) >= booster.num_boosted_rounds():
+        raise BadJob(f"{path}: expected a best_iteration among {booster.num_boosted_rounds()} rounds, got {cut(best)}")
     return int(best) + 1
 
 
@@ -167,8 +146,3 @@ def zeros_are_as_missing(trees: Sequence[Any]) -> bool:
         )
         if child != -1
     )
-
-
-def _reason(error: Exception) -> str:
-    """XGBoost's first line without the time and the place in its source."""
-    return cut(str(error).partition("\n")[0].rpartition("] ")[2].partition(": ")[2] or str(error), 160)

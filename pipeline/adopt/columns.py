@@ -22,10 +22,15 @@ NUMBERS = ("mean_", "center_", "data_min_", "data_max_", "statistics_")
 
 @dataclass(frozen=True)
 class Derived:
-    """A column, and numbers around which its values lie."""
+    """A column, and numbers around which its values lie.
+
+    `certain`: some step tells its type. `filled`: texts that an imputer puts in, and no raw row need have.
+    """
 
     column: Column
     around: tuple[float, ...] = ()
+    certain: bool = False
+    filled: tuple[str, ...] = ()
 
 
 @dataclass
@@ -92,11 +97,12 @@ def _derived(name: str, sights: Sequence[Sight]) -> Derived:
     if seen.is_text and seen.is_number:
         raise BadJob(
             f"column {name}: expected numbers or categories, got one that some steps take as the one and some as the "
-            "other: give its type with --contract"
+            "other"
         )
     if seen.is_text:
-        return Derived(Column(name, ColumnType.CATEGORICAL, tuple(sorted(seen.texts - seen.filled))))
-    return Derived(Column(name, ColumnType.NUMERIC), tuple(sorted(seen.around)))
+        known = tuple(sorted(seen.texts - seen.filled))
+        return Derived(Column(name, ColumnType.CATEGORICAL, known), certain=True, filled=tuple(sorted(seen.filled)))
+    return Derived(Column(name, ColumnType.NUMERIC), tuple(sorted(seen.around)), seen.is_number)
 
 
 def _look(name: str, index: int, step: Any, seen: _Seen) -> None:  # noqa: ANN401
@@ -126,7 +132,10 @@ def _look_at_categories(name: str, categories: Any, seen: _Seen) -> None:  # noq
         seen.around |= set(map(float, present))
     else:
         kinds = ", ".join(sorted({type(value).__name__ for value in present}))
-        raise BadJob(f"column {name}: expected categories that are all text or all numbers, got {kinds}")
+        raise BadJob(
+            f"column {name}: expected categories that are all text or all numbers, got {kinds}: convert the column "
+            "before fitting, with astype(str), or with astype(int) what is true or false"
+        )
 
 
 def _entry(step: Any, attribute: str, index: int) -> Any:  # noqa: ANN401

@@ -3,65 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from featurizer.schema import read_schema
 from pipeline.adopt.boosters import Given, Shape
-from pipeline.adopt.columns import Derived
+from pipeline.adopt.told import Told
 from serving.contract import Column, ColumnType, Contract, Task
-from serving.errors import BadArtifact
 from serving.training import BadJob
-
-
-@dataclass(frozen=True)
-class Told:
-    """What `--contract` says. `whole`: a contract.json, which is taken over with its hash."""
-
-    name: str
-    task: Task
-    columns: tuple[Column, ...]
-    whole: Contract | None = None
-
-    @property
-    def inputs(self) -> tuple[Column, ...]:
-        return tuple(column for column in self.columns if column.type is not ColumnType.LABEL)
-
-
-def read_told(path: Path) -> Told:
-    """A contract.json, or a schema in TOML. Raises `BadJob`."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        if text.lstrip().startswith("{"):
-            contract = Contract.from_json(text)
-            return Told(contract.dataset, contract.task, contract.columns, contract)
-    except (OSError, UnicodeDecodeError, BadArtifact) as error:
-        raise BadJob(f"{path}: {error}") from error
-    try:
-        schema = read_schema(text)
-    except BadJob as error:
-        raise BadJob(f"{path}: {error}") from error
-    return Told(schema.name, schema.task, schema.columns)
-
-
-def with_types(derived: Sequence[Derived], told: Told | None) -> tuple[Derived, ...]:
-    """The columns as `--contract` has them, with what was found out about them. Raises `BadJob`."""
-    if told is None:
-        return tuple(derived)
-    found = {one.column.name: one for one in derived}
-    given = {column.name: column for column in told.inputs}
-    if missing := [name for name in found if name not in given]:
-        raise BadJob(f"--contract: expected a column {missing[0]}, which the transformer takes; got {', '.join(given)}")
-    return tuple(_merged(column, found.get(column.name)) for column in told.inputs)
-
-
-def _merged(column: Column, found: Derived | None) -> Derived:
-    if found is None:
-        return Derived(column)
-    if column.type is ColumnType.CATEGORICAL and not column.categories:
-        column = replace(column, categories=found.column.categories)
-    return Derived(column, found.around)
 
 
 def fitting_features(made: Sequence[str], given: Given, shape: Shape, *, positional: bool) -> tuple[str, ...]:
@@ -74,11 +23,30 @@ def fitting_features(made: Sequence[str], given: Given, shape: Shape, *, positio
         return names
     if len(made) != shape.features:
         raise BadJob(f"{given.file}: expected a booster of {len(made)} features, got one of {shape.features}")
+    if given.names:
+        _refuse_another_order(given, made)
     if given.names and not positional:
         for number, (ours, theirs) in enumerate(zip(made, names, strict=True), 1):
             if ours != theirs:
                 raise BadJob(_differing(given.file, number, ours, theirs))
     return tuple(made)
+
+
+def _refuse_another_order(given: Given, made: Sequence[str]) -> None:
+    """The same names in another order are wrong answers, whatever is said of positions."""
+    for plain in (str, _without_prefix):
+        ours, theirs = [plain(name) for name in made], [plain(name) for name in given.names]
+        if ours != theirs and sorted(ours) == sorted(theirs):
+            number = next(index for index, name in enumerate(ours) if name != theirs[index])
+            raise BadJob(
+                f"{given.file}: expected feature {number + 1} to be {made[number]}, got {given.names[number]}: the "
+                "booster has the same features in another order, and would answer wrongly; train it on them in the "
+                "order of the transformer or of --contract"
+            )
+
+
+def _without_prefix(name: str) -> str:
+    return name.partition("__")[2] or name
 
 
 def _differing(file: Path, number: int, ours: str, theirs: str) -> str:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from featurizer import train as featurizer
-from pipeline.adopt import contracts
+from pipeline.adopt import contracts, missing
 from pipeline.adopt.boosters import Given, Shape, given, read_booster, shape_of, zeros_are_as_missing
-from pipeline.adopt.contracts import Told, read_told
+from pipeline.adopt.estimators import read_pipeline, read_transformer
 from pipeline.adopt.raw import Transform, read_raw
 from pipeline.adopt.request import Made, Request
-from pipeline.adopt.transformers import read_pipeline, read_transformer
+from pipeline.adopt.told import Told, read_told
 from pipeline.adopt.write import Parts, publish, write_and_check
 from serving.contract import Contract, Task
 from serving.training import BadJob
@@ -25,6 +25,8 @@ def adopt(request: Request, out: Path) -> Made:
     told = read_told(request.contract) if request.contract else None
     whole, original, model = _read(request)
     transform = read_raw(request, original, told) if original is not None else None
+    if transform and not request.missing_categories:
+        missing.refuse(transform.columns)
     shape = shape_of(model) if model else None
     if transform and model and shape:
         _refuse_sparse(request, transform, shape)

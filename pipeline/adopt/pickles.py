@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import pickle
+import sys
 import tarfile
 import warnings
 import zlib
@@ -24,6 +25,10 @@ UNREADABLE = (
     *(pickle.UnpicklingError, EOFError, OSError, ValueError, TypeError, KeyError, IndexError, ImportError),
     *(AttributeError, zlib.error, lzma.LZMAError, XGBoostError),
 )
+MAIN = (
+    "expected classes and functions of a package, got one of __main__, which is a notebook or a script: put it in a "
+    "package of its own, import it from there, fit and save again"
+)
 IN_THE_IMAGE = frozenset(["sklearn", "numpy", "scipy", "pandas", "joblib", "builtins"])
 
 
@@ -42,7 +47,7 @@ def read_bytes(path: Path) -> bytes:
 
 def unpickled(path: Path) -> Any:  # noqa: ANN401
     """The object that joblib or pickle wrote. Raises `BadJob`, also for one of another scikit-learn version."""
-    read_bytes(path)
+    content = read_bytes(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -54,11 +59,18 @@ def unpickled(path: Path) -> Any:  # noqa: ANN401
             f"got one of {other.original_sklearn_version}: fit and save it with {sklearn.__version__}"
         ) from other
     except UNREADABLE as error:
-        reason = str(error).partition("\n")[0]
-        raise BadJob(
-            f"{path}: expected a file of joblib.dump or pickle.dump that can be read here; "
-            f"{type(error).__name__}: {reason}"
-        ) from error
+        raise BadJob(f"{path}: {_why_unreadable(content, error)}") from error
+
+
+def _why_unreadable(content: bytes, error: Exception) -> str:
+    if isinstance(error, AttributeError) and repr(sys.modules["__main__"]) in str(error):
+        return MAIN
+    if content.startswith(b"{"):
+        return "is not a pickle; begins like a model of save_model: give it with --predictor"
+    if not content.startswith(BEGINNINGS):
+        return f"expected a file of joblib.dump or pickle.dump, got {'other bytes' if content else 'an empty file'}"
+    reason = str(error).partition("\n")[0]
+    return f"expected a file of joblib.dump or pickle.dump that can be read here; {type(error).__name__}: {reason}"
 
 
 def foreign_modules(transformer: Any) -> list[str]:  # noqa: ANN401

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,23 +10,28 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.adopt import rows
-from pipeline.adopt.columns import Derived, derive, input_names
-from pipeline.adopt.contracts import Told, with_types
+from pipeline.adopt import precision, rows
+from pipeline.adopt.columns import Derived, derive, first_steps, input_names
 from pipeline.adopt.request import Request
+from pipeline.adopt.told import Told, with_types
 from pipeline.adopt.transformers import as_column_transformer, feature_names, original_rows, transformed
+from serving.contract import ColumnType
 from serving.training import BadJob
 
 
 @dataclass(frozen=True)
 class Transform:
-    """A transformer as it was given, its columns, and rows of them that it takes."""
+    """A transformer as it was given, its columns, and rows of them that it takes.
+
+    `untold`: numeric columns of which it does not show whether they were of 64 bits.
+    """
 
     file: Path
     original: Any
     names: tuple[str, ...]
     columns: tuple[Derived, ...]
     frame: pd.DataFrame
+    untold: tuple[str, ...] = ()
 
     @cached_property
     def made(self) -> Any:  # noqa: ANN401 - an array or a sparse matrix
@@ -50,10 +56,16 @@ def read_raw(request: Request, original: Any, told: Told | None) -> Transform:  
         names = tuple(column.name for column in told.inputs)
         if len(names) != original.n_features_in_:
             raise BadJob(f"--contract: expected {original.n_features_in_} columns besides the label, got {len(names)}")
-    columns = with_types(derive(original, names), told)
+    columns = with_types(derive(original, names), names, told)
     plain = [derived.column for derived in columns]
     frame = rows.sample(request.sample, plain) if request.sample else rows.raw_rows(columns)
-    made = Transform(file, original, names, columns, frame)
+    made = Transform(file, original, names, columns, frame, _untold(file, original, names, columns))
     if (frame := rows.accepted(made.of, frame)).empty:
         raise BadJob(f"{file}: expected rows that it transforms, got none: give some with --sample FILE.csv")
     return replace(made, frame=frame.reset_index(drop=True))
+
+
+def _untold(file: Path, original: Any, names: Sequence[str], columns: Sequence[Derived]) -> tuple[str, ...]:  # noqa: ANN401
+    numeric = {derived.column.name for derived in columns if derived.column.type is ColumnType.NUMERIC}
+    steps = [(place, sight) for place, sight in first_steps(original, range(len(names))) if names[place] in numeric]
+    return precision.untold(file, names, steps)

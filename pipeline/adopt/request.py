@@ -22,6 +22,7 @@ class Request:
     trees: str = ""
     allow_pickle: bool = False
     positional: bool = False
+    missing_categories: bool = False  # what serving takes as a missing value may be a category of the model
     dense: bool = False  # the booster learned from a dense matrix, whatever the transformer gives
 
 

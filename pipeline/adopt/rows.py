@@ -22,22 +22,28 @@ COUNT = 96
 MOST_THRESHOLDS = 64  # of a feature
 
 
-def sample(path: Path, columns: Sequence[Column]) -> pd.DataFrame:
-    """These columns of a CSV file with a header, typed as serving reads them. Raises `BadJob`."""
+def sample(path: Path, columns: Sequence[Column], *, as_written: bool = False) -> pd.DataFrame:
+    """These columns of a CSV file with a header, typed as serving reads them. Raises `BadJob`.
+
+    `as_written`: a cell that is a category stays one, also where serving takes it as missing.
+    """
     table = read_table([path])
     for column in columns:
         if column.name not in table.names:
             raise BadJob(f"{path}: expected a column {column.name}, got {', '.join(table.names)}")
     try:
-        return pd.DataFrame({c.name: _typed(table.columns[table.names.index(c.name)], c) for c in columns})
+        return pd.DataFrame({c.name: _typed(table.columns[table.names.index(c.name)], c, as_written) for c in columns})
     except BadPayload as error:
         raise BadJob(f"{path}, row {error.row}, column {error.column}: {error.message}") from error
 
 
-def _typed(cells: list[str], column: Column) -> pd.Series[Any]:
+def _typed(cells: list[str], column: Column, as_written: bool) -> pd.Series[Any]:
     if column.type is ColumnType.NUMERIC:
         return pd.Series(number_column(cells, column.name), dtype="float64")
-    return pd.Series(categories(cells), dtype=object)
+    read = pd.Series(categories(cells), dtype=object)
+    if not as_written:
+        return read
+    return pd.Series([c if c in column.categories else r for c, r in zip(cells, read, strict=True)], dtype=object)
 
 
 def raw_rows(columns: Sequence[Derived]) -> pd.DataFrame:
@@ -66,7 +72,7 @@ def accepted(transform: Callable[[pd.DataFrame], Any], rows: pd.DataFrame) -> pd
     """The rows that a transformer does not refuse."""
     try:
         transform(rows)
-    except ValueError:
+    except (ValueError, TypeError):  # NumPy's functions raise a TypeError for text
         if len(rows) == 1:
             return rows[:0]
         half = len(rows) // 2

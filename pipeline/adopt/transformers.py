@@ -10,50 +10,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import xgboost
 from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
-from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import check_is_fitted
 
-from pipeline.adopt.pickles import unpickled
 from serving.training import BadJob
-
-
-def read_transformer(path: Path) -> Any:  # noqa: ANN401
-    """A fitted transformer of a pickle. Raises `BadJob`."""
-    found = unpickled(path)
-    if _is_whole(found):
-        raise BadJob(f"{path}: expected a transformer, got a Pipeline that ends in a model: give it with --pipeline")
-    return _checked(path, found)
-
-
-def read_pipeline(path: Path) -> tuple[Any, Any, Any]:
-    """A fitted Pipeline of transformers and, last, an XGBModel: the whole, the transformer and the model."""
-    found = unpickled(path)
-    if not (_is_whole(found) and isinstance(found.steps[-1][1], xgboost.XGBModel) and len(found.steps) > 1):
-        kind = type(found.steps[-1][1] if isinstance(found, Pipeline) else found).__name__
-        raise BadJob(f"{path}: expected a Pipeline of transformers and then an XGBModel, got {kind} in its place")
-    return found, _checked(path, found[:-1]), found.steps[-1][1]
-
-
-def _is_whole(found: Any) -> bool:  # noqa: ANN401
-    return isinstance(found, Pipeline) and hasattr(found.steps[-1][1], "predict")
-
-
-def _checked(path: Path, found: Any) -> Any:  # noqa: ANN401
-    if not hasattr(found, "transform") or not hasattr(found, "get_params"):
-        raise BadJob(
-            f"{path}: expected a scikit-learn transformer, got {type(found).__module__}.{type(found).__name__}"
-        )
-    try:
-        check_is_fitted(found)
-        _ = found.n_features_in_
-    except (NotFittedError, AttributeError) as error:
-        raise BadJob(f"{path}: expected a fitted {type(found).__name__}, got one that is not: {error}") from error
-    return found
 
 
 def as_column_transformer(transformer: Any, names: Sequence[str], rows: pd.DataFrame) -> Any:  # noqa: ANN401

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from featurizer import train as featurizer
 from featurizer.model import Featurizer
-from pipeline.adopt import check, rows
+from pipeline.adopt import check, missing, rows
 from pipeline.adopt.boosters import Given, Shape
 from pipeline.adopt.pickles import foreign_modules
 from pipeline.adopt.raw import Transform
@@ -23,7 +23,6 @@ from pipeline.adopt.transformers import dense, original_rows
 from predictor import train as predictor
 from predictor.model import Predictor
 from serving import artifact
-from serving.cells import MISSING
 from serving.contract import Contract, Task
 from serving.training import BadJob
 
@@ -54,6 +53,7 @@ def write_and_check(parts: Parts, scratch: Path) -> Made:
         _write_featurizer(parts.transform, compiled, contract, _directory(scratch, "featurizer"))
         featurizing = check.load_featurizer(scratch / "featurizer" / "model")
         told += _check_featurizer(parts.transform, contract, featurizing)
+        told += missing.notes(parts.transform, parts.request.sample)
     if parts.model and parts.shape:
         predictor.write(parts.model.served(contract.features), contract, _directory(scratch, "predictor"))
         predicting = check.load_predictor(scratch / "predictor" / "model")
@@ -86,9 +86,11 @@ def _check_featurizer(transform: Transform, contract: Contract, served: Featuriz
     yield f"features: equal to scikit-learn's to the bit in {len(frame)} rows"
     if lost := check.passes_missing_on(frame, features, contract):
         yield f"note: a row without {' or '.join(lost)} is refused, the transformer having no value for a missing one"
-    for column in contract.inputs:
-        if absent := sorted({text for text in column.categories if text in MISSING}):
-            yield f"note: column {column.name}: serving takes {', '.join(map(repr, absent))} as a missing value"
+    if transform.untold:
+        yield (
+            "note: serving computes in 64 bits, and may answer otherwise than a model fitted on float32 or int8, of "
+            f"which these show nothing: {', '.join(transform.untold)}"
+        )
     if foreign := foreign_modules(transform.served):
         yield f"note: the featurizer's image has no {', '.join(foreign)}: add it to requirements/featurizer.txt"
     if dropped := [name for name in transform.names if name not in frame]:
@@ -117,10 +119,9 @@ def _check_chain(parts: Parts, transform: Transform, model: Given, stages: tuple
     made = transform.of(frame)
     expected = model.predict(dense(made) if parts.request.dense else made)
     check.check_pipeline(*stages, frame, expected)
-    if parts.whole is None:
+    if parts.whole is None or not model.as_its_model:
         return f"both: equal to transform and Booster.predict to the bit in {len(frame)} rows"
-    if model.in_place:
-        check.check_pipeline(*stages, frame, _whole(parts, transform, frame, expected))
+    check.check_pipeline(*stages, frame, _whole(parts, transform, frame, expected))
     return f"both: equal to {type(parts.whole.steps[-1][1]).__name__} in the Pipeline to the bit in {len(frame)} rows"
 
 

@@ -17,27 +17,37 @@ import pytest
 import sklearn
 import xgboost
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor, make_column_selector
+from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.feature_selection import SelectKBest, f_regression
-from sklearn.impute import SimpleImputer
+from sklearn.impute import KNNImputer, SimpleImputer
 from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
     KBinsDiscretizer,
+    MaxAbsScaler,
+    MinMaxScaler,
     OneHotEncoder,
     OrdinalEncoder,
     PolynomialFeatures,
+    PowerTransformer,
+    QuantileTransformer,
+    RobustScaler,
     StandardScaler,
 )
 
 from featurizer.model import Featurizer
 from featurizer.transform import Transform
+from pipeline.adopt.columns import first_steps
+from pipeline.adopt.precision import untold
 from pipeline.cli import main
 from pipeline.model import Pipeline as Single
 from serving.contract import Contract, Task
 from serving.payload import CSV, NPY, Payload
 from serving.settings import Settings
+from serving.training import BadJob
 from tests.unit.test_parity import vector
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -220,12 +230,13 @@ def pipelines() -> dict[str, tuple[Any, Any, Task]]:
         "two classes": (xgboost.XGBClassifier(**few), CLASSES > 0, Task.BINARY),
         "classes": (xgboost.XGBClassifier(**few), CLASSES, Task.MULTICLASS),
         "forest": (xgboost.XGBRFRegressor(**few), PRICE, Task.REGRESSION),
+        "linear": (xgboost.XGBRegressor(**few, booster="gblinear"), PRICE, Task.REGRESSION),
         "dart": (xgboost.XGBRegressor(**few, booster="dart", rate_drop=0.3), PRICE, Task.REGRESSION),
     }
 
 
-@pytest.mark.parametrize("kind", ["numbers", "two classes", "classes", "forest", "dart"])
-def test_a_pipeline_that_ends_in_a_model_becomes_both_artifacts(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["numbers", "two classes", "classes", "forest", "linear", "dart"])
+def test_a_pipeline_that_ends_in_a_model_becomes_both_artifacts(tmp_path: Path, kind: str, capsys: Any) -> None:
     model, target, task = pipelines()[kind]
     whole = Pipeline([("columns", columns()), ("model", model)]).fit(FRAME, target)
 
@@ -238,7 +249,10 @@ def test_a_pipeline_that_ends_in_a_model_becomes_both_artifacts(tmp_path: Path, 
     booster = model.get_booster().predict(xgboost.DMatrix(whole[:-1].transform(ROWS)))
     assert single.predictor.contract.task is task
     assert np.array_equal(answered, booster)
+    compared = capsys.readouterr().out
+    assert ("both: equal to transform and Booster.predict to the bit" in compared) == (kind == "dart")
     if kind != "dart":  # which XGBModel predicts in place, with other bits than Booster.predict
+        assert f"both: equal to {type(model).__name__} in the Pipeline to the bit" in compared
         theirs = whole.predict(ROWS) if task is Task.REGRESSION else whole.predict_proba(ROWS)
         assert np.array_equal(answered, theirs[:, 1] if task is Task.BINARY else theirs)
 
@@ -275,6 +289,8 @@ PREFIXED = [*(f"num__{name}" for name in PLAIN[:2]), *(f"text__{name}" for name 
         (PREFIXED, [], ""),
         (PLAIN, ["--positional"], ""),
         (PLAIN, [], "expected feature 1 to be num__size, got size, which differs only in scikit-learn's prefix"),
+        (PREFIXED[::-1], ["--positional"], "got code__rooms: the booster has the same features in another order"),
+        (PLAIN[::-1], ["--positional"], "got rooms: the booster has the same features in another order"),
         ([*PREFIXED[:5], "red", "code__rooms"], [], "expected feature 6 to be text__colour_red, got red; if the order"),
     ],
 )
@@ -380,7 +396,32 @@ def unusable() -> dict[str, tuple[Any, str, str]]:
         ),
         "wrapped": (
             TransformedTargetRegressor(xgboost.XGBRegressor(n_estimators=1)).fit([[1.0], [2]], [1, 2]),
-            "--pipeline", "got TransformedTargetRegressor in its place",
+            "--pipeline", "got TransformedTargetRegressor in its place: it cannot be served",
+        ),
+        "a search": (
+            GridSearchCV(make_pipeline(StandardScaler(), xgboost.XGBRegressor(n_estimators=1)), {}, cv=2)
+            .fit([[1.0], [2], [3], [4]], [1, 2, 3, 4]),
+            "--pipeline", "got GridSearchCV in its place: give its best_estimator_",
+        ),
+        "a model only": (
+            xgboost.XGBClassifier(n_estimators=1).fit([[1.0], [2]], [0, 1]), "--pipeline", "give that with --predictor",
+        ),
+        "a model in a row": (
+            make_pipeline(xgboost.XGBRegressor(n_estimators=1)).fit([[1.0], [2]], [1, 2]),
+            "--pipeline", "expected a step that transforms before the model, got none: its rows are the features",
+        ),
+        "nothing done": (
+            make_pipeline("passthrough", xgboost.XGBRegressor(n_estimators=1)).fit([[1.0], [2]], [1, 2]),
+            "--pipeline", "give that with --predictor",
+        ),
+        "dates": (
+            OneHotEncoder().fit(pd.DataFrame({"sold": pd.date_range("2020-01-01", periods=3)})),
+            "--featurizer", "got datetime64: convert the column before fitting, with astype(str)",
+        ),
+        "32 bits": (
+            make_pipeline(SimpleImputer(), StandardScaler(), xgboost.XGBRegressor(n_estimators=1))
+            .fit(FRAME[["size", "age"]].astype("float32"), PRICE),
+            "--pipeline", "column size: expected a transformer that was fitted on float64",
         ),
         "no names": (
             ColumnTransformer([("shift", FunctionTransformer(shifted), ["age"])]).fit(FRAME),
@@ -388,17 +429,25 @@ def unusable() -> dict[str, tuple[Any, str, str]]:
         ),
         "neither text nor number": (
             OneHotEncoder().fit(pd.DataFrame({"rooms": [True, False]})),
-            "--featurizer", "column rooms: expected categories that are all text or all numbers, got bool",
+            "--featurizer", "column rooms: expected categories that are all text or all numbers, got bool: convert",
         ),
     }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def refused() -> dict[str, tuple[Any, str, str]]:
+    return unusable()
+
+
 @pytest.mark.parametrize(
     "kind",
-    ["not fitted", "a model", "anything", "whole", "another model", "wrapped", "no names", "neither text nor number"],
+    [
+        *("not fitted", "a model", "anything", "whole", "another model", "wrapped", "a search", "a model only"),
+        *("a model in a row", "nothing done", "no names", "neither text nor number", "dates", "32 bits"),
+    ],
 )
-def test_what_cannot_be_served_is_refused_with_the_reason(tmp_path: Path, kind: str, capsys: Any) -> None:
-    model, option, reason = unusable()[kind]
+def test_what_cannot_be_served_is_refused_with_the_reason(tmp_path: Path, refused: Any, kind: str, capsys: Any) -> None:
+    model, option, reason = refused[kind]
 
     assert package(tmp_path, option, dumped(tmp_path, model)) == 2
 
@@ -418,6 +467,160 @@ def test_a_file_of_another_scikit_learn_is_refused(tmp_path: Path, capsys: Any, 
     error = capsys.readouterr().err
     assert f"expected StandardScaler of scikit-learn {sklearn.__version__}" in error
     assert "got one of 1.2.0" in error
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "got an empty file"),
+        (b"hello", "expected a file of joblib.dump or pickle.dump, got other bytes"),
+        (b'{"learner": {}}', "begins like a model of save_model: give it with --predictor"),
+        (b"{L" + bytes(9), "begins like a model of save_model: give it with --predictor"),
+    ],
+)
+@pytest.mark.parametrize("option", ["--featurizer", "--pipeline"])
+def test_a_file_that_is_no_pickle_is_refused(tmp_path: Path, option: str, content: bytes, reason: str, capsys: Any):
+    (tmp_path / "model.joblib").write_bytes(content)
+
+    assert package(tmp_path, option, str(tmp_path / "model.joblib")) == 2
+
+    error = capsys.readouterr().err
+    assert reason in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_class_of_a_notebook_is_refused(tmp_path: Path, there: bool, capsys: Any, monkeypatch: Any) -> None:
+    class Scaler(StandardScaler):
+        __module__ = "__main__"
+        __qualname__ = "Scaler"
+
+    with monkeypatch.context() as notebook:
+        notebook.setattr(sys.modules["__main__"], "Scaler", Scaler, raising=False)
+        path = dumped(tmp_path, make_pipeline(SimpleImputer(), Scaler()).fit(FRAME[["size"]]))
+    if there:  # as where `package` is called from that notebook
+        monkeypatch.setattr(sys.modules["__main__"], "Scaler", Scaler, raising=False)
+
+    assert package(tmp_path, "--featurizer", path) == 2
+
+    assert "one of __main__, which is a notebook or a script: put it in a package of its own" in capsys.readouterr().err
+
+
+def untold_of(transformer: Any, kind: str = "float64") -> tuple[str, ...]:
+    rows = FRAME[["size", "age"]].fillna(0).astype(kind)
+    return untold(Path("model.joblib"), tuple(rows), first_steps(transformer.fit(rows), range(2)))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        *(SimpleImputer(), SimpleImputer(strategy="median"), KNNImputer(), MinMaxScaler(), MaxAbsScaler()),
+        *(RobustScaler(), PowerTransformer(), PCA(2), OneHotEncoder(), OrdinalEncoder()),
+    ],
+)
+def test_a_step_shows_that_it_was_fitted_on_32_bits(step: Any) -> None:
+    assert untold_of(step) == ()
+    assert untold_of(step, "int8") == ()
+    for transformer in (step, make_pipeline("passthrough", step), FeatureUnion([("one", step)])):
+        with pytest.raises(BadJob, match=f"column size: .* fitted on float64.* got {type(step).__name__} of float32"):
+            untold_of(transformer, "float32")
+
+
+@pytest.mark.parametrize("step", [StandardScaler(), PolynomialFeatures(2), QuantileTransformer(n_quantiles=9)])
+def test_a_step_that_does_not_show_its_bits_is_told_of(step: Any) -> None:
+    assert untold_of(step, "float32") == ("size", "age")
+    assert untold_of(make_pipeline(SimpleImputer(), step)) == ()
+    assert untold_of(ColumnTransformer([("s", step, ["age"])], remainder="passthrough")) == ("age",)
+
+
+def test_what_the_transformer_itself_makes_narrow_is_not_refused() -> None:
+    narrowing = FunctionTransformer(np.float32, feature_names_out="one-to-one")
+
+    assert untold_of(make_pipeline(narrowing, MinMaxScaler())) == ("size", "age")
+
+
+def test_a_category_that_serving_takes_as_missing_is_refused_unless_that_may_be(tmp_path: Path, capsys: Any) -> None:
+    frame = pd.DataFrame({"land": pd.Series(["NA", "US", "None", "DE"] * 5, dtype=object), "size": np.arange(20.0)})
+    encode = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    transformer = ColumnTransformer([("land", encode, ["land"]), ("size", SimpleImputer(), ["size"])]).fit(frame)
+    path = dumped(tmp_path, transformer)
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+
+    refused = package(tmp_path, "--featurizer", path)
+    error = capsys.readouterr().err
+    taken = package(tmp_path, "--featurizer", path, "--missing-categories", "--sample", str(tmp_path / "rows.csv"))
+
+    assert refused == 2
+    assert "none of serving's words for a missing value, got 'NA', 'None'" in error
+    assert taken == 0
+    assert "10 rows of rows.csv have it, 10 of them have other features" in capsys.readouterr().out
+
+
+def test_steps_that_do_nothing_do_not_matter(tmp_path: Path) -> None:
+    inner = make_pipeline("passthrough", SimpleImputer())
+    model = xgboost.XGBRegressor(n_estimators=3, n_jobs=1)
+    whole = make_pipeline("passthrough", inner, None, StandardScaler(), model).fit(FRAME[["size", "age"]], PRICE)
+
+    assert package(tmp_path, "--pipeline", dumped(tmp_path, whole)) == 0
+
+    answered = vector(Single.load(Settings(model_dir=tmp_path / "out"))(Payload(b"0.5,17\n,3\n", CSV, NPY)))
+    rows = pd.DataFrame({"size": [0.5, np.nan], "age": [17.0, 3]})
+    assert np.array_equal(answered, whole.predict(rows))
+
+
+def schema_of(**columns: str) -> str:
+    tables = [f'[[columns]]\nname = "{name}"\n{more}\n' for name, more in columns.items()]
+    return 'name = "houses"\ntask = "regression"\n' + "".join(tables) + '[[columns]]\nname = "price"\ntype = "label"\n'
+
+
+NUMERIC, TEXT = 'type = "numeric"', 'type = "categorical"'
+USED = {"size": NUMERIC, "colour": TEXT, "rooms": NUMERIC, "age": NUMERIC}
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"colour": NUMERIC}, "column colour: expected categorical, as it was fitted; got numeric"),
+        ({"size": TEXT}, "column size: expected numeric, as it was fitted; got categorical"),
+        ({"extra": NUMERIC}, "that the transformer was fitted on, id, size, colour, rooms, age; got extra"),
+        ({"colour": TEXT + '\ncategories = ["red"]'}, "column colour: expected the categories that it was fitted on"),
+        ({"colour": TEXT + "\ncategories = [3]"}, "column colour: expected categories to be a list of texts"),
+        ({"age": NUMERIC + '\ncategories = ["3"]'}, "column age: expected categories of a categorical column"),
+    ],
+)
+def test_a_contract_that_contradicts_the_transformer_is_refused(
+    tmp_path: Path, changed: dict[str, str], reason: str, capsys: Any
+) -> None:
+    (tmp_path / "schema.toml").write_text(schema_of(**{**USED, **changed}))
+    path = dumped(tmp_path, columns().fit(FRAME))
+
+    assert package(tmp_path, "--featurizer", path, "--contract", str(tmp_path / "schema.toml")) == 2
+
+    error = capsys.readouterr().err
+    assert reason in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("more", ["", ', "none given"'])
+def test_categories_that_a_contract_tells_may_have_what_an_imputer_fills_in(tmp_path: Path, more: str) -> None:
+    told = TEXT + f'\ncategories = ["red", "green", "blue, dark"{more}]'
+    (tmp_path / "schema.toml").write_text(schema_of(**{**USED, "colour": told}))
+    path = dumped(tmp_path, columns().fit(FRAME))
+
+    assert package(tmp_path, "--featurizer", path, "--contract", str(tmp_path / "schema.toml")) == 0
+
+    assert served(tmp_path).contract.columns[1].categories[:3] == ("red", "green", "blue, dark")
+
+
+def test_a_type_that_no_row_can_have_is_refused(tmp_path: Path, capsys: Any) -> None:
+    """NumPy raises a TypeError for text."""
+    logarithm = FunctionTransformer(np.log1p, feature_names_out="one-to-one")
+    (tmp_path / "schema.toml").write_text(schema_of(age=TEXT))
+    path = dumped(tmp_path, ColumnTransformer([("log", logarithm, ["age"])]).fit(FRAME))
+
+    assert package(tmp_path, "--featurizer", path, "--contract", str(tmp_path / "schema.toml")) == 2
+
+    assert "expected rows that it transforms, got none" in capsys.readouterr().err
 
 
 def test_a_contract_without_a_column_that_is_taken_is_refused(tmp_path: Path, capsys: Any) -> None:

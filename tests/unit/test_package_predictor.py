@@ -195,8 +195,11 @@ def test_what_serving_cannot_answer_is_refused_with_the_reason(
         (b"", [], "got an empty file"),
         (b"\n" * 200, [], "reads, JSON or UBJSON; got other bytes"),
         (b"binf" + bytes(200), [], "in the binary format that XGBoost 3.1 gave up, load it with XGBoost 3.0 or older"),
-        (b"{}", [], "expected a model that XGBoost"),
-        (b'{"learner": {}', [], "expected a model that XGBoost"),
+        (b"hello", [], "got other bytes: damaged, or no XGBoost model"),
+        (b'[{"nodeid": 0}]', [], "got a list, as dump_model writes it"),
+        (b"{}", [], "got one that is damaged, or no XGBoost model"),
+        (b'{"learner": {}', [], "got one that is damaged, or no XGBoost model"),
+        (b"{L" + bytes(9), [], "got one that is damaged, or no XGBoost model"),
         (pickle.dumps([1]), [], "give --allow-pickle if you trust it"),
         (pickle.dumps([1]), ["--allow-pickle"], "expected a Booster or an XGBModel, got builtins.list"),
         (pickle.dumps([1])[:-3], ["--allow-pickle"], "joblib.dump or pickle.dump that can be read here"),
@@ -216,6 +219,16 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes, more
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("best", ["abc", "-1", "6"])
+def test_a_best_round_that_is_none_of_the_rounds_is_refused(tmp_path: Path, best: str, capsys: Any) -> None:
+    booster = trained("reg:squarederror", NUMBERS)
+    booster.set_attr(best_iteration=best)
+
+    assert package(saved(tmp_path, booster), "--trees", "best") == 2
+
+    assert f"expected a best_iteration among 6 rounds, got {best}" in capsys.readouterr().err
+
+
 def test_an_archive_is_to_be_unpacked_first(tmp_path: Path, capsys: Any) -> None:
     with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as archive:
         archive.add(saved(tmp_path, trained("reg:squarederror", NUMBERS)), "xgboost-model")
@@ -233,6 +246,10 @@ def test_an_archive_is_to_be_unpacked_first(tmp_path: Path, capsys: Any) -> None
         (["--predictor", "no-such-file"], "no-such-file: No such file or directory"),
         (["--predictor", "MODEL", "--classes", "a,b"], "--classes: expected 3 different classes, got a, b"),
         (["--predictor", "MODEL", "--classes", "a,b,a"], "--classes: expected 3 different classes"),
+        (["--predictor", "MODEL", "--classes", ""], "--classes: expected names with commas between them"),
+        (["--predictor", "MODEL", "--name", "we ird/../x"], "--name: expected up to 63 letters, digits"),
+        (["--predictor", "MODEL", "--name", ""], "a letter or digit first; got ''"),
+        (["--predictor", "MODEL", "--missing-categories"], "expected --featurizer or --pipeline beside it"),
         (["--predictor", "MODEL", "--single", "x.tar.gz"], "--single: expected both models"),
         (["--featurizer", "x", "--trees", "all"], "--trees: expected --predictor or --pipeline beside it"),
         (["--predictor", "MODEL", "--artifacts", "x"], "--artifacts: expected --out"),

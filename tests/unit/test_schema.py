@@ -44,6 +44,7 @@ def rows(**columns: list[object]) -> pd.DataFrame:
         (SCHEMA.format(task="binary", type="numeric", label="label").replace("sex", "rings"), "each column once"),
         (SCHEMA.format(task="binary", type="numeric", label="label") + "[split]\ntest_size = 2", "between 0 and 1"),
         ("name = 'x'\ntask = 'binary'\ncolumns = 3", "schema"),
+        ("name = 'x'\ntask = 'binary'\n[columns]\nsize = 'numeric'", r"expected \[\[columns\]\] with name and type"),
     ],
 )
 def test_a_schema_that_says_too_little_is_refused_with_the_reason(text, reason):
