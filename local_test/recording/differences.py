@@ -52,6 +52,8 @@ class Comparison:
             return [self._whole("refusal", was, now)]
         if before.status != 200:
             return []
+        if (was := _media(before)) != (now := _media(after)):
+            return [self._whole("type", was or "no type", now or "no type")]
         first, second = _read(before), _read(after)
         if first is None or second is None:
             same = before.body == after.body
@@ -67,15 +69,23 @@ class Comparison:
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
         return Difference(0, before, after)
 
-    def _row(self, row: int, before: object, after: object) -> Iterator[Difference]:
-        if isinstance(before, float) and isinstance(after, float):
-            self.numbers += 1
-            if before == after or (math.isnan(before) and math.isnan(after)):
-                return
+    def _number(self, row: int, before: float, after: float) -> Iterator[Difference]:
+        """Whole numbers stay whole: as floats, two large ones would be the same."""
+        self.numbers += 1
+        if before == after or (before != before and after != after):
+            return
+        try:
             by = after - before
-            self.largest, self.sum = max(self.largest, abs(by)), self.sum + abs(by)
-            if not abs(by) <= self.tolerance * max(1.0, abs(before)):
-                yield Difference(row, f"{before:.9g}", f"{after:.9g}", by)
+            far = not abs(by) <= self.tolerance * max(1, abs(before))
+            self.largest, self.sum = max(self.largest, float(abs(by))), self.sum + float(abs(by))
+        except OverflowError:  # beyond every float
+            by, far = math.nan, True
+        if far:
+            yield Difference(row, _written(before), _written(after), float(by))
+
+    def _row(self, row: int, before: Any, after: Any) -> Iterator[Difference]:  # noqa: ANN401 - whatever JSON holds
+        if _is_number(before) and _is_number(after):
+            yield from self._number(row, before, after)
         elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
             for one, other in zip(before, after, strict=True):
                 yield from self._row(row, one, other)
@@ -86,13 +96,21 @@ class Comparison:
             yield Difference(row, cut(str(before), LONGEST), cut(str(after), LONGEST))
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _written(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:.9g}"
+
+
 def outcome(answered: Answered) -> str:
     """`200`, or a refusal by its status, code, row and column: the container's own where the platform passes it on."""
     if answered.status == 200:
         return "200"
     said = _fields(answered.body)
     status = answered.status
-    if "OriginalStatusCode" in said:
+    if isinstance(said.get("OriginalStatusCode"), int):
         status, said = int(said["OriginalStatusCode"]), _fields(str(said.get("OriginalMessage", "")).encode())
     parts = [str(status), str(said.get("code", ""))]
     parts += [f"{name} {said[name]}" for name in ("row", "column") if said.get(name) is not None]
@@ -103,30 +121,38 @@ def shown(body: bytes) -> str:
     return cut(body.decode("utf-8", "backslashreplace"), LONGEST)
 
 
+def _media(answered: Answered) -> str:
+    return answered.content_type.partition(";")[0].strip().lower()
+
+
 def _fields(body: bytes) -> Mapping[str, Any]:
     try:
         said = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}
 
 
+# Whatever an answer that is not what its type says makes its reader raise.
+_UNREADABLE = (ValueError, TypeError, EOFError, OverflowError, RecursionError, csv.Error)
+
+
 def _read(answered: Answered) -> Sequence[object] | None:
-    """The rows of an answer, its numbers as floats. None for a body that is not of a type we can read."""
-    media = answered.content_type.partition(";")[0].strip().lower()
+    """The rows of an answer. None for a body that cannot be read as its type, or is of a type we cannot read."""
+    media = _media(answered)
     try:
         if media == NPY:
             array = np.atleast_1d(np.load(io.BytesIO(answered.body), allow_pickle=False))
-            return list(_plain(array.astype(np.float64).tolist()))
+            return list(array.tolist()) if array.dtype.kind in "fiub" else None
         text = answered.body.decode()
         if media == JSON:
             return _document(json.loads(text))
         if media == JSONLINES:
-            return [_plain(json.loads(line)) for line in text.split("\n") if line.strip()]
+            return [json.loads(line) for line in text.split("\n") if line.strip()]
         if media == CSV:
             rows = ([_cell(cell) for cell in row] for row in csv.reader(io.StringIO(text, newline="")) if row)
             return [row if len(row) > 1 else row[0] for row in rows]
-    except ValueError:
+    except _UNREADABLE:
         return None
     return None
 
@@ -135,22 +161,11 @@ def _document(document: object) -> Sequence[object]:
     """The list of rows that an answer has under its only key, or the document as one row."""
     if isinstance(document, dict) and len(document) == 1:
         document = next(iter(document.values()))
-    plain = _plain(document)
-    return plain if isinstance(plain, list) else [plain]
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
-    if isinstance(value, bool) or value is None or isinstance(value, str):
-        return value
-    if isinstance(value, int | float):
-        return float(value)
-    if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
-    return [_plain(one) for one in value]
+    return document if isinstance(document, list) else [document]
 
 
 def _cell(cell: str) -> float | str:
     try:
-        return float(cell)
+        return int(cell) if cell.isascii() and cell.lstrip("-").isdigit() else float(cell)
     except ValueError:
         return cell

@@ -20,6 +20,14 @@ class BadRecording(Exception):
     """A file that is no recording. The message names the line, what was expected and what came."""
 
 
+class CutOff(BadRecording):
+    """The last line is not whole: the recorder was killed while it wrote it. All before it was read."""
+
+
+class Unwritable(Exception):
+    """Nothing more can be recorded. The message says why, and how much was."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """A request as a container sees it."""
@@ -27,7 +35,7 @@ class Asked:
     content_type: str
     accept: str
     body: bytes
-    attributes: str = ""  # of X-Amzn-SageMaker-Custom-Attributes
+    headers: Mapping[str, str] = field(default_factory=dict)  # others of InvokeEndpoint, in small letters
 
 
 @dataclass(frozen=True)
@@ -49,37 +57,60 @@ class Exchange:
 
 
 class Recording:
-    """A recording that is written: each exchange is in the file before `add` returns."""
+    """A recording that is written: each exchange is in the file, whole, before `add` returns."""
 
     def __init__(self, path: Path, source: str) -> None:
-        """Raises `FileExistsError`: what was recorded once is never written over."""
-        self.path, self.count = path, 0
-        self._lock = threading.Lock()
-        self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8")
+        """Raises `FileExistsError`: what was recorded once is never written over. And other `OSError`s."""
+        self.path, self.count, self.failed = path, 0, ""
+        self._lock, self._end = threading.Lock(), 0
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._write({"recording": VERSION, "of": source})
 
     def add(self, exchange: Exchange) -> None:
+        """Raises `Unwritable`, then and for every exchange that follows."""
         asked, answered = exchange.asked, exchange.answered
-        request = {"content_type": asked.content_type, "accept": asked.accept, **_packed(asked.body)}
-        if asked.attributes:
-            request["attributes"] = asked.attributes
+        request: dict[str, Any] = {"content_type": asked.content_type, "accept": asked.accept, **_packed(asked.body)}
+        if asked.headers:
+            request["headers"] = dict(asked.headers)
         answer = {"status": answered.status, "content_type": answered.content_type, **_packed(answered.body)}
         if answered.ms is not None:
             answer["ms"] = round(answered.ms, 3)
         with self._lock:
-            self._write({"id": exchange.id, "request": request, "answer": answer})
-            self.count += 1
+            if not self.failed:
+                try:
+                    self._write({"id": exchange.id, "request": request, "answer": answer})
+                    self.count += 1
+                    return
+                except OSError as error:
+                    self.failed = f"{self.path}: {error.strerror}; {counted(self.count)} are recorded in it"
+            raise Unwritable(self.failed)
 
     def close(self) -> None:
-        self._file.close()
+        """A recording of nothing is removed."""
+        os.close(self._file)
+        if not self.count:
+            self.path.unlink(missing_ok=True)
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        self._file.flush()
+        """All of the line or, on a full disk, nothing of it."""
+        data = json.dumps(line, ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\n"
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._file, data[written:])
+        except OSError:
+            os.ftruncate(self._file, self._end)
+            os.lseek(self._file, self._end, os.SEEK_SET)
+            raise
+        self._end += written
+
+
+def counted(requests: int) -> str:
+    return f"{requests} request{'' if requests == 1 else 's'}"
 
 
 def read(path: Path) -> Iterator[Exchange]:
-    """The exchanges of a recording, in their order. Raises `BadRecording` and `OSError`."""
+    """The exchanges of a recording, in their order. Raises `BadRecording`, `CutOff` at the end, and `OSError`."""
     with path.open("rb") as file:
         head = _object(path, 1, file.readline())
         if head.get("recording") != VERSION:
@@ -88,6 +119,8 @@ def read(path: Path) -> Iterator[Exchange]:
                 f"got {cut(str(head), 64)}"
             )
         for number, line in enumerate(file, 2):
+            if not line.endswith(b"\n"):
+                raise CutOff(f"{path}, line {number}: cut off, and left out")
             whole = _object(path, number, line)
             try:
                 request, answer = whole["request"], whole["answer"]
@@ -95,7 +128,7 @@ def read(path: Path) -> Iterator[Exchange]:
                     str(request["content_type"]),
                     str(request["accept"]),
                     _unpacked(request),
-                    str(request.get("attributes", "")),
+                    {str(name): str(value) for name, value in request.get("headers", {}).items()},
                 )
                 ms = None if answer.get("ms") is None else float(answer["ms"])
                 answered = Answered(int(answer["status"]), str(answer["content_type"]), _unpacked(answer), ms)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import socket
 import sys
 import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from local_test import predict
 from local_test.plan import HOST
 from local_test.recording.capture import read_capture
-from local_test.recording.exchanges import Asked, BadRecording, Exchange, Recording
+from local_test.recording.exchanges import Asked, BadRecording, Exchange, Recording, Unwritable, counted
 from local_test.recording.targets import Endpoint, Target, Unanswered, Url
 from local_test.state import ChainError
 from serving.payload import CSV, JSON, JSONLINES
+
+if TYPE_CHECKING:
+    from werkzeug.serving import BaseWSGIServer
 
 DESCRIPTION = """\
 Keep the requests and answers of a running endpoint in a file, for `replay` to send to another one. With FILEs, these
@@ -80,8 +85,10 @@ def run(arguments: argparse.Namespace, env: Mapping[str, str]) -> int:
         return _listen(arguments, target)
     except FileExistsError as error:
         raise ChainError(f"{arguments.recording} is there already: give another name, or remove it") from error
-    except (OSError, BadRecording, Unanswered) as error:
+    except (BadRecording, Unwritable) as error:
         raise ChainError(str(error)) from error
+    except OSError as error:
+        raise ChainError(f"{error.filename or arguments.recording}: {error.strerror}") from error
 
 
 def _keep(arguments: argparse.Namespace, source: str, exchanges: Iterable[Exchange]) -> int:
@@ -91,10 +98,10 @@ def _keep(arguments: argparse.Namespace, source: str, exchanges: Iterable[Exchan
             recording.add(exchange)
             if recording.count == arguments.limit:
                 break
+    except Unanswered as error:
+        raise ChainError(f"{error}; {counted(recording.count)} recorded") from error
     finally:
         recording.close()
-        if not recording.count:
-            recording.path.unlink()
     print(f"Recorded {counted(recording.count)} of {source} in {recording.path}")
     return 0
 
@@ -107,14 +114,24 @@ def _sent(target: Target, payloads: Iterable[Asked]) -> Iterator[Exchange]:
 def _listen(arguments: argparse.Namespace, target: Target) -> int:
     from local_test.recording import proxy
 
-    recording = Recording(arguments.recording, target.name)
-    server = proxy.make(target, recording, arguments.listen)
+    try:
+        listening = socket.create_server((HOST, arguments.listen))
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ChainError(f"--listen {arguments.listen}: {reason}; give another port") from error
+    with listening:
+        recording = Recording(arguments.recording, target.name)
+        return _serve(arguments, target, recording, proxy.make(target, recording, listening))
+
+
+def _serve(arguments: argparse.Namespace, target: Target, recording: Recording, server: BaseWSGIServer) -> int:
+    """Until Ctrl-C, the limit, or a disk that is full."""
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     print(f"Recording what {target.name} is asked through http://{HOST}:{server.port}/invocations", file=sys.stderr)
     print(f"or AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME=http://{HOST}:{server.port}, until Ctrl-C", file=sys.stderr)
     try:
-        while thread.is_alive() and not (arguments.limit and recording.count >= arguments.limit):
+        while thread.is_alive() and not recording.failed and not 0 < (arguments.limit or 0) <= recording.count:
             thread.join(0.1)
     except KeyboardInterrupt:
         print(file=sys.stderr)
@@ -122,6 +139,8 @@ def _listen(arguments: argparse.Namespace, target: Target) -> int:
         server.shutdown()
         server.server_close()
         recording.close()
+    if recording.failed:
+        raise ChainError(recording.failed)
     print(f"Recorded {counted(recording.count)} of {target.name} in {recording.path}")
     return 0
 
@@ -146,7 +165,3 @@ def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text}")
     return int(text)
-
-
-def counted(requests: int) -> str:
-    return f"{requests} request{'' if requests == 1 else 's'}"

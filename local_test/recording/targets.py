@@ -13,8 +13,19 @@ from local_test.state import ChainError
 
 PATIENCE = 70  # seconds; the platform gives up after 60, and then says why
 CONNECTIONS = 64
-ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
-KEPT = ("x-amzn-errortype", "x-amzn-invoked-production-variant", ATTRIBUTES.lower(), "x-request-id")
+ATTRIBUTES, ID = "x-amzn-sagemaker-custom-attributes", "x-amzn-sagemaker-inference-id"
+# The headers of InvokeEndpoint that travel besides Content-Type and Accept, with boto3's words for them.
+PASSED = {
+    ATTRIBUTES: "CustomAttributes",
+    ID: "InferenceId",
+    "x-amzn-sagemaker-target-variant": "TargetVariant",
+    "x-amzn-sagemaker-target-model": "TargetModel",
+    "x-amzn-sagemaker-target-container-hostname": "TargetContainerHostname",
+    "x-amzn-sagemaker-inference-component": "InferenceComponentName",
+    "x-amzn-sagemaker-enable-explanations": "EnableExplanations",
+    "x-amzn-sagemaker-session-id": "SessionId",
+}
+KEPT = ("x-amzn-errortype", "x-amzn-invoked-production-variant", ATTRIBUTES, "x-request-id")
 
 
 class Unanswered(Exception):
@@ -37,7 +48,11 @@ class Url:
         import urllib3
 
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # a port that is none
+            sound = False
+        if not sound:
             raise ChainError(f"--url: expected http://HOST:PORT or https://HOST, got {url}")
         whole = url.rstrip("/")
         self.name = whole if whole.endswith("/invocations") else f"{whole}/invocations"
@@ -47,7 +62,7 @@ class Url:
     def __call__(self, asked: Asked) -> Answered:
         from urllib3.exceptions import HTTPError
 
-        headers = {"Content-Type": asked.content_type, "Accept": asked.accept, ATTRIBUTES: asked.attributes}
+        headers = {"Content-Type": asked.content_type, "Accept": asked.accept, **asked.headers}
         given = {name: value for name, value in headers.items() if value}
         began = time.perf_counter()
         try:
@@ -83,7 +98,8 @@ class Endpoint:
     def __call__(self, asked: Asked) -> Answered:
         from botocore.exceptions import BotoCoreError, ClientError
 
-        given = {"ContentType": asked.content_type, "Accept": asked.accept, "CustomAttributes": asked.attributes}
+        given = {"ContentType": asked.content_type, "Accept": asked.accept}
+        given |= {PASSED[name]: value for name, value in asked.headers.items()}
         request = {name: value for name, value in given.items() if value}
         began = time.perf_counter()
         try:

@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
@@ -163,6 +164,65 @@ def test_nothing_to_compare_is_said_with_its_own_exit_code(recording: Path, tmp_
     assert "expected a recording" in foreign.stderr
 
 
+def test_a_recording_that_was_cut_off_is_compared_up_to_there(before: Server, recording: Path, tmp_path: Path) -> None:
+    whole = recording.read_bytes()
+    cut, bad = tmp_path / "cut.jsonl", tmp_path / "bad.jsonl"
+    cut.write_bytes(whole[:-40])
+    bad.write_bytes(whole + b"{}\n")
+
+    shorter = local_test("replay", cut, "--url", url(before), "--tolerance", "0")
+    damaged = local_test("replay", bad, "--url", url(before), "--tolerance", "0", code=2)
+
+    assert "line 12: cut off, and left out" in shorter.stderr
+    assert "10 requests to" in shorter.stdout
+    assert "line 13: expected a request with its answer" in damaged.stderr
+    assert "11 requests to" in damaged.stdout
+
+
+def test_a_full_disk_keeps_whole_lines_and_no_client_without_an_answer(before: Server, tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    file = tmp_path / "full.jsonl"
+    command = [sys.executable, "-m", "local_test", "record", file, "--url", url(before), "--listen", str(port)]
+    limited = ["bash", "-c", 'ulimit -f 2; exec "$@"', "bash", *map(str, command)]  # blocks of 1,024 bytes
+    process = subprocess.Popen(limited, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: pings(f"http://127.0.0.1:{port}"), "the recorder answers")
+
+    row = b"M,0.605,0.455,0.16,1.1035,0.421,0.3015,0.325\n" * 8
+    answers = 0
+    with contextlib.suppress(OSError):  # it ends once it can record no more
+        for _ in range(20):
+            request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", row, {"Content-Type": "text/csv"})
+            with urllib.request.urlopen(request, timeout=10) as response:
+                answers += len(json.loads(response.read())["result"]) == 8
+    _, said = process.communicate(timeout=30)
+
+    lines = file.read_text(encoding="utf-8").splitlines()
+    recorded = len(lines) - 1
+    assert process.returncode == 1
+    assert f"File too large; {recorded} requests are recorded in it" in said
+    assert answers > recorded >= 1
+    assert all(json.loads(line) for line in lines)
+
+
+def test_a_recorder_that_cannot_begin_leaves_no_file(before: Server, tmp_path: Path) -> None:
+    file = tmp_path / "none.jsonl"
+
+    taken = local_test("record", file, "--url", url(before), "--listen", str(before.port), code=1)
+    nowhere = local_test("record", tmp_path / "no/file.jsonl", "--url", url(before), "--limit", "1", code=1)
+    wrong = local_test("record", file, "--url", "http://127.0.0.1:99999", code=1)
+
+    assert "Address already in use" in taken.stderr
+    assert "no/file.jsonl: No such file or directory" in nowhere.stderr
+    assert "expected http://HOST:PORT" in wrong.stderr
+    assert not file.exists()
+
+
+def pings(address: str) -> bool:
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/ping", timeout=5):
+        return True
+    return False
+
+
 @contextlib.contextmanager
 def recorder(target: str, file: Path) -> Iterator[str]:
     """A recording proxy; its address."""
@@ -171,13 +231,8 @@ def recorder(target: str, file: Path) -> Iterator[str]:
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     address = f"http://127.0.0.1:{port}"
 
-    def pings() -> bool:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/ping", timeout=5):
-            return True
-        return False
-
     try:
-        wait_until(pings, "the recorder answers")
+        wait_until(lambda: pings(address), "the recorder answers")
         yield address
     finally:
         process.send_signal(signal.SIGINT)
@@ -207,6 +262,9 @@ def test_clients_of_every_kind_are_recorded_and_get_the_endpoints_own_answers(
         request = urllib.request.Request(f"{address}/invocations", row, {"Content-Type": "text/csv"})
         with urllib.request.urlopen(request, timeout=10) as response:
             plain = response.read()
+        request.add_header("Origin", "http://elsewhere.example")
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(request, timeout=10)
 
     expected = in_process(artifacts, f"{header}\n{row.decode()}\n")
     assert np.asarray(json.loads(said)["result"], np.float32).tobytes() == expected.tobytes() == npy[-4:]
