@@ -68,13 +68,21 @@ class Asking:
     body: bytes = b""
     content_type: str = ""
 
+    @property
+    def media(self) -> str:
+        return self.content_type.partition(";")[0].strip().lower()
+
+    @property
+    def repeats(self) -> bool:
+        """Whether its rows can be sent again and again."""
+        return bool(self.body) and self.media in (CSV, JSONLINES, NPY)
+
     def repeated(self, size: int) -> bytes:
         """The rows again and again, of CSV, JSON Lines and NPY; else zeros. Exactly or just below `size` bytes."""
-        media = self.content_type.partition(";")[0].strip().lower()
-        if self.body and media in (CSV, JSONLINES):
+        if self.body and self.media in (CSV, JSONLINES):
             rows = self.body if self.body.endswith(b"\n") else self.body + b"\n"
             return rows * (size // len(rows))
-        if self.body and media == NPY:
+        if self.body and self.media == NPY:
             array = read_npy(self.body)
             return write_npy(np.tile(array, (max(1, (size - 256) // array.nbytes), 1)))
         return b"0" * size
@@ -89,6 +97,7 @@ class Case:
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _hosted: Running | Exception | None = None
     started_after: float = 0.0  # seconds until the first good ping
+    told: bool = False  # whether people have read why it does not start
 
     def __enter__(self) -> Case:
         return self

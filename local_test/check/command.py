@@ -91,7 +91,7 @@ def examine(case: Case, name: str) -> Seen:
     except NotHere as error:
         return skipped(str(error))
     except CannotStart as error:
-        return skipped(f"it does not start: {error}") if name != "sigterm" else wrong(str(error))
+        return skipped("it does not start: see serve" if case.told else f"it does not start: {error}")
     except NoReply as error:
         return wrong(str(error))
 
@@ -100,7 +100,9 @@ def shown(rule: Rule, seen: Seen) -> Iterator[str]:
     """A rule's lines in the table; what is fine has one."""
     width = min(shutil.get_terminal_size((120, 24)).columns, 120)
     room = max(20, width - 36)
-    lines = textwrap.wrap(seen.text, room) or [""]
+    # what a server answers may be anything
+    text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in seen.text)
+    lines = textwrap.wrap(text, room) or [""]
     yield f"{SIGNS[seen.verdict]:<9}{rule.name:<25}{lines[0]}"
     yield from (" " * 34 + line for line in lines[1:])
     if seen.verdict in (Verdict.FAILED, Verdict.WARNING):

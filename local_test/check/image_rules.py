@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from local_test.check.case import Case, Seen, doubtful, fine, wrong
 from local_test.check.subject import LABEL, NotHere
 
 _DOCKERS = "application/vnd.docker.distribution.manifest."
-_SHELL = ["/bin/sh", "-c"]
+_SHELL = re.compile(r"(.*/)?(ba|da|z|k|a)?sh")
 _INIT = ("tini", "dumb-init", "catatonit")
 
 
@@ -33,7 +35,7 @@ def exec_form(case: Case) -> Seen:
     if not entrypoint:
         return fine("no ENTRYPOINT: `serve` itself is executed")
     shown = " ".join(entrypoint)[:120]
-    if entrypoint[:2] == _SHELL:
+    if _SHELL.fullmatch(entrypoint[0]) and entrypoint[1:2] == ["-c"]:
         return wrong(f"ENTRYPOINT is a shell's: {shown}")
     if entrypoint[0].rpartition("/")[2] in _INIT and len(entrypoint) < 2:
         return wrong(f"{shown}: takes `serve` for its own argument")

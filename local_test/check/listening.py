@@ -27,14 +27,10 @@ def reachable(tables: str, inodes: set[str] | None = None) -> set[int]:
 
 
 def of_session(session: int) -> set[int]:
-    """The ports, loopback's too, that the processes of a session listen on."""
+    """The ports that the processes of a session listen on, but for those on loopback."""
     inodes = {inode for pid in members(session) for inode in _sockets(pid)}
     tables = "".join(path.read_text() for path in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")) if path.exists())
-    return {
-        int(fields[1].rpartition(":")[2], 16)
-        for fields in (line.split() for line in tables.splitlines())
-        if len(fields) > 9 and fields[3] == LISTEN and fields[9] in inodes
-    }
+    return reachable(tables, inodes)
 
 
 def members(session: int) -> Iterator[int]:

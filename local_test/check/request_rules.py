@@ -6,15 +6,17 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from typing import Any
 
 from local_test.check.calls import NoReply, Reply, call, ping
-from local_test.check.case import LARGEST, MIB, Case, Seen, doubtful, fine, wrong
+from local_test.check.case import LARGEST, MIB, Case, Seen, Verdict, doubtful, fine, wrong
 from local_test.check.subject import NotHere, Running
 
 SLOWEST_PING = 2.0  # seconds
 LONGEST_MESSAGE = 2048  # bytes
 AT_ONCE = 8
+FEW = 5  # pings
 JUNK = b"\x00\xff\xfe not a row \x01" * 8
 HEADERS = {
     "X-Amzn-SageMaker-Custom-Attributes": "trace=1",
@@ -36,6 +38,12 @@ def ping_rule(case: Case) -> Seen:
 
 
 def ping_under_load(case: Case) -> Seen:
+    """Once more before it fails: a single late ping may be this machine's doing."""
+    first = _pings_under_load(case)
+    return first if first.verdict is Verdict.OK else _pings_under_load(case)
+
+
+def _pings_under_load(case: Case) -> Seen:
     running = case.hosted()
     body = case.asking.repeated(MIB)
     times: list[float] = []
@@ -49,6 +57,8 @@ def ping_under_load(case: Case) -> Seen:
             time.sleep(0.02)
     slowest = max(times, default=0.0)
     said = f"{len(times)} pings beside {AT_ONCE} requests of 1 MiB at once, the slowest in {slowest * 1000:.0f} ms"
+    if len(times) < FEW:
+        said += "; the requests were over too soon to tell more"
     return fine(said) if slowest < SLOWEST_PING else wrong(said)
 
 
@@ -107,12 +117,15 @@ def empty_body(case: Case) -> Seen:
 
 
 def payload_limit(case: Case) -> Seen:
+    """The good rows again and again must be answered as they are once."""
+    headers = {"Content-Type": case.asking.content_type or "text/csv"}
+    usual = case.good().status if case.asking.body else 0
     try:
-        reply = case.ask(case.hosted(), {"Content-Type": case.asking.content_type or "text/csv"},
-                         case.asking.repeated(LARGEST))  # fmt: skip
+        reply = case.ask(case.hosted(), headers, case.asking.repeated(LARGEST))
     except NoReply as error:
         return wrong(f"a body of 6 MiB: {error}")
-    if reply.status == 413 or (reply.status >= 500 and case.asking.body):
+    refused = reply.status != usual if case.asking.repeats else reply.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    if refused:
         return wrong(f"a body of 6 MiB: {reply}")
     return fine(f"6 MiB: {reply.status}, in {reply.seconds:.1f} s")
 
@@ -152,20 +165,24 @@ def _answered(case: Case) -> Reply:
 def _same(case: Case, ways: list[dict[str, str]]) -> Seen:
     """The good request in other words, which must change nothing; Accept may change how it is written."""
     usual = _answered(case)
+    steady = _answered(case).body == usual.body  # else there is an id or a time in it
     for headers in ways:
         said = ", ".join(f"{name}: {value}" for name, value in headers.items()) or "no Accept"
         reply = case.ask(case.hosted(), headers)
         if reply.status != 200:
             return wrong(f"{said} is answered with {reply}")
-        if "Accept" not in headers and reply.body != usual.body:
+        same = reply.body == usual.body if steady else _type(reply) == _type(usual)
+        if "Accept" not in headers and not same:
             return wrong(f"{said} is answered with something else: {reply}")
-    return fine("the same answer")
+    return fine("the same answer" if steady else "200 and the same type; the answers differ each time")
 
 
 def _refused(reply: Reply) -> Seen:
-    if 400 <= reply.status < 500:
-        return fine(str(reply))
-    return wrong(str(reply)) if reply.status == 200 else doubtful(str(reply))
+    return fine(str(reply)) if 400 <= reply.status < 500 else doubtful(str(reply))
+
+
+def _type(reply: Reply) -> str:
+    return reply.headers.get("content-type", "")
 
 
 def _outcome(case: Case, running: Running, body: bytes) -> int:

@@ -119,7 +119,7 @@ RULES = {
         ),
         Rule(
             "answer",
-            "a good request is answered with 200 and what it was asked for",
+            "a good request is answered with 200 and something in it",
             "InvokeEndpoint answers ModelError, 424",
             "see the message and the log",
             f"{_API}/API_runtime_InvokeEndpoint.html",
@@ -166,14 +166,14 @@ RULES = {
             "an unknown Content-Type is refused with 415, or another 4xx",
             "a body that is read as something else gives wrong predictions",
             "answer 415",
-            _OWN_CODE,
+            "https://www.rfc-editor.org/rfc/rfc9110#status.415",
         ),
         Rule(
             "empty-body",
             "a request without a body is answered at once, and not with 5xx",
             "a client's mistake counts as the model's, or holds a worker",
             "answer 400",
-            _OWN_CODE,
+            "https://www.rfc-editor.org/rfc/rfc9110#status.400",
         ),
         Rule(
             "payload-limit",

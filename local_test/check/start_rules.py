@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from local_test.check.calls import NoReply, ping
 from local_test.check.case import Case, Seen, doubtful, fine, last_line, wrong
 from local_test.check.subject import CannotStart, NotHere, Running, Situation
 
-WITHOUT_MODEL = 10.0  # seconds in which something without a model is watched
+WITHOUT_MODEL = 10.0  # seconds for which something without a model is watched, at least
 UNPRIVILEGED = "10001:10001"
 
 
 def serve(case: Case) -> Seen:
     try:
-        case.hosted()
+        running = case.hosted()
     except CannotStart as error:
+        case.told = True
         return wrong(f"with SAGEMAKER_BIND_TO_PORT={case.port}: {error}")
+    with contextlib.suppress(NotHere):
+        if case.port not in running.listening():
+            return wrong(f"listens on port {case.port} of the loopback only, where nobody outside of it can ask")
     return fine(f"healthy after {case.started_after:.1f} s on port {case.port}")
 
 
@@ -44,8 +49,10 @@ def neighbours(case: Case) -> Seen:
 
 
 def ping_means_ready(case: Case) -> Seen:
+    case.hosted()
+    watched = max(WITHOUT_MODEL, 1.5 * case.started_after)
     with case.subject.start(Situation(case.port + 2, model=False)) as running:
-        deadline = time.monotonic() + WITHOUT_MODEL
+        deadline = time.monotonic() + watched
         while time.monotonic() < deadline:
             if (code := running.exit_code()) is not None:
                 said = f"without a model it ends with exit code {code}"
@@ -53,7 +60,7 @@ def ping_means_ready(case: Case) -> Seen:
             if _is_healthy(running):
                 return doubtful("without a model /ping is 200; right only where the model is in the image")
             time.sleep(0.1)
-    return fine(f"not 200 within {WITHOUT_MODEL:.0f} s without a model")
+    return fine(f"not 200 within {watched:.0f} s without a model")
 
 
 def read_only_model(case: Case) -> Seen:

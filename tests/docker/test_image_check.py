@@ -34,6 +34,7 @@ BROKEN = {
     "other-user": ("RUN chmod 700 /usr/local/bin/serve", "ermission denied"),
     "read-only-root": ("ENV BREAK=read-only-root", "Read-only file system: '/var/lib/cache'"),
     "one-port": ("ENV BREAK=one-port", "also listens on"),
+    "default-port": ("ENV BREAK=default-port", "it ended with exit code 1: KeyError"),
     "neighbours": ("ENV BREAK=neighbours", "Address already in use"),
 }
 MILD = {"user", "other-user", "read-only-root"}
@@ -130,6 +131,7 @@ def test_a_pushed_oci_manifest_is_found(build: Callable[[str], str], tmp_path: P
 )
 def test_our_own_images_keep_every_rule(images: dict[str, str], artifacts: Path, stage: str, payload: str) -> None:
     model = artifacts if stage == "pipeline" else artifacts / stage / "model"
+    artifacts.chmod(0o755)  # pytest's own directories are for their owner alone
 
     found = check(images[stage], "--model", model, "--payload", PAYLOADS / payload, "--strict", code=0)
 
