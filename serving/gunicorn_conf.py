@@ -21,7 +21,7 @@ from gunicorn.errors import HaltServer
 from serving import logs, metrics
 from serving.errors import code_of, cut
 from serving.scoreboard import VARIABLE, Scoreboard
-from serving.settings import Settings
+from serving.settings import MOST_HEADERS, Settings
 
 settings = Settings.from_env(os.environ)
 board = Scoreboard.attach(int(os.environ[VARIABLE]))
@@ -74,7 +74,7 @@ preload_app = False
 control_socket_disable = True
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - heartbeats must not touch a disk
 umask = 0o077
-limit_request_line, limit_request_fields, limit_request_field_size = 4094, 100, 8190
+limit_request_line, limit_request_fields, limit_request_field_size = 4094, MOST_HEADERS, 8190
 pidfile = str(Path(os.environ["MODEL_SERVER_RUN_DIR"]) / "gunicorn.pid")
 
 

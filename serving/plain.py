@@ -10,8 +10,10 @@ import re
 import sys
 from typing import Any
 
+from serving.settings import MOST_HEADERS
+
 MOST = 1 << 16  # bytes of a request that is read at once
-_LONGEST_HEAD, _MOST_FIELDS = 8190, 100  # within gunicorn_conf.py's limits of one field, and of how many
+_LONGEST_HEAD, _MOST_FIELDS = 8190, MOST_HEADERS  # within gunicorn_conf.py's limits of one field, and of how many
 # Narrower than RFC 9112: printable ASCII, no folded line, and no underscore, which WSGI would take for a hyphen.
 _HEAD = re.compile(rb"POST /invocations HTTP/1\.1\r\n((?:[!#$%&'*+.^`|~0-9A-Za-z-]+:[\t\x20-\x7e]*\r\n)+)\r\n")
 # What changes how a request is framed, answered or called.

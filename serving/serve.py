@@ -21,7 +21,7 @@ from serving.nginx import find_nginx, read_timeout, write_config
 from serving.privileges import Refused, give_up
 from serving.publish import published
 from serving.scoreboard import VARIABLE, Scoreboard
-from serving.settings import ONE_THREAD, BadSetting, Settings
+from serving.settings import MOST_HEADERS, ONE_THREAD, BadSetting, Settings
 
 log = logging.getLogger("serving.serve")
 
@@ -118,7 +118,9 @@ def _gunicorn_command(settings: Settings, run_dir: Path, *, behind_nginx: bool) 
     if not behind_nginx:
         return [*command, f"{settings.host}:{settings.port}"]
     # A worker that hangs is ended when nginx has answered for it; then there is a new one when the platform gives up.
-    return [*command, f"unix:{run_dir}/gunicorn.sock", "--timeout", str(read_timeout(settings))]
+    # nginx adds a header of its own to the client's
+    limits = ["--timeout", str(read_timeout(settings)), "--limit-request-fields", str(MOST_HEADERS + 1)]
+    return [*command, f"unix:{run_dir}/gunicorn.sock", *limits]
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MIB = 1024 * 1024
+MOST_HEADERS = 100  # of a request
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LAMBDA_LIMIT = 6 * MIB  # of an event, and of its answer: a body with what is around it, in base64 if it is no text
 # The workers share the cores already. xgboost and numpy read these when they are imported.
