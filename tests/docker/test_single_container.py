@@ -20,6 +20,7 @@ from tests.datasets import golden
 from tests.docker.conftest import Container, Run, ask, docker
 from tests.docker.test_images import HARDENED, LISTENING
 from tests.lambda_api import EVENTS, Function, function, predictions, with_rows
+from tests.servers import wait_until
 
 pytestmark = pytest.mark.docker
 
@@ -132,7 +133,12 @@ def test_a_cold_start_ends_within_lambdas_ten_seconds(hosted: tuple[Function, st
     started = time.monotonic()
     answer = hosted[0].invoke(EVENTS["direct_rows"])
     elapsed = time.monotonic() - started
-    loaded = next(line["message"] for line in hosted[0].lines() if "serving pipeline to Lambda" in line["message"])
+
+    def told() -> list[str]:  # docker passes the log on when it comes to it
+        return [line["message"] for line in hosted[0].lines() if "serving pipeline to Lambda" in line["message"]]
+
+    wait_until(lambda: bool(told()), "the line in the log")
+    loaded = told()[0]
     with capsys.disabled():
         print(f" {elapsed:.2f} s from `docker run` to the first answer, {loaded.rpartition(',')[2]} ", end="")
 
