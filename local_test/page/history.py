@@ -96,6 +96,7 @@ class History:
         self._lock = threading.Lock()
         self._records: deque[tuple[Record, int]] = deque()
         self._size = 0
+        self._turned_away = 0
         self._numbers = itertools.count(1)
 
     def add(
@@ -122,6 +123,16 @@ class History:
             self._size += size
             while len(self._records) > self.most or self._size > KEPT_IN_ALL:
                 self._size -= self._records.pop()[1]
+
+    def turn_away(self) -> None:
+        """Count a request of another site's page and keep nothing of it: it must not push out anybody's own."""
+        with self._lock:
+            self._turned_away += 1
+
+    @property
+    def turned_away(self) -> int:
+        with self._lock:
+            return self._turned_away
 
     def records(self) -> list[Record]:
         with self._lock:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 MINUTES = 15
+FEW = 20  # of fewer durations no percentile means much
 _STEPS = 16  # buckets to a doubling: a percentile is within 2.2 % of the truth
 _LEAST = 0.001  # milliseconds
 _MOST = 28 * _STEPS  # 2**28 microseconds, more than four minutes

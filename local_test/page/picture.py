@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from local_test.endpoint import Endpoint
 from local_test.page.history import ROUTER, WHOLE, Body, Record
-from local_test.page.latency import Histogram
+from local_test.page.latency import FEW, Histogram
 from local_test.page.probe import Health, Interface, Seen
 
 COLOURS = 6
@@ -31,6 +31,10 @@ class Timing(Part):
     p50: float
     p90: float
     p99: float
+
+    @property
+    def few(self) -> bool:
+        return self.count < FEW
 
 
 @dataclass(frozen=True)

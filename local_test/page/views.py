@@ -17,6 +17,7 @@ from local_test.page import guard, wording
 from local_test.page.files import PICTURES, Files, log_command
 from local_test.page.form import filled, invoke, read_form
 from local_test.page.history import History, Record
+from local_test.page.latency import FEW
 from local_test.page.picture import addresses, overview, parts_of
 from local_test.page.probe import Probe
 from local_test.page.shown import failure_of, marked_line, shown
@@ -74,6 +75,8 @@ class Page:
             records=records if "all" in request.args else records[:LISTED],
             total=len(records),
             most=self.history.most,
+            turned_away=self.history.turned_away,
+            few=FEW,
             address=addresses(records),
             failure_of=failure_of,
             pictures={name: PICTURES[name] for name in self.files.pictures()},

@@ -6,6 +6,7 @@ import time
 
 from flask import Response, g, request
 
+from local_test.origin import Forbidden
 from local_test.page.history import Body, History
 from serving import logs
 
@@ -16,6 +17,9 @@ _UNPREFIXED = ("CONTENT_TYPE", "CONTENT_LENGTH")
 def remember(history: History, response: Response) -> Response:
     """To be called after each request: an invocation is kept once its response has been sent."""
     if request.endpoint not in WATCHED:
+        return response
+    if g.exchange.refusal == Forbidden.code:
+        history.turn_away()
         return response
     took = (time.perf_counter() - g.exchange.started) * 1000
     request_id, line = logs.request_id.get(), f"{request.method} {request.path[:200]}"

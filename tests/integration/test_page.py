@@ -21,7 +21,7 @@ from local_test.container import Container
 from local_test.endpoint import Call, Endpoint, Limits
 from local_test.page.files import Files, log_command
 from local_test.page.history import KEPT_HEADER, KEPT_IN_ALL, KEPT_PAYLOAD, ROUTER, WHOLE, Body, History
-from local_test.page.latency import MINUTES, Latencies
+from local_test.page.latency import FEW, MINUTES, Latencies
 from local_test.page.npy import NotNpy, read_npy
 from local_test.page.views import Page
 from local_test.plan import Ports, plan
@@ -335,6 +335,42 @@ def test_an_id_that_came_twice_has_a_page_for_each(client):
     assert "first" in page(client, address.replace("&amp;", "&"))
 
 
+@pytest.mark.parametrize("headers", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}])
+def test_requests_of_other_sites_pages_are_counted_and_push_nobody_out(client_of, containers, headers):
+    client = client_of(2)
+    send(client, request_id="mine")
+
+    for number in range(3):
+        send(client, b"secret\n", f"foreign-{number}", **headers)
+
+    assert [asked.body for asked in containers[0].asked] == [b"M,0.4\n"]
+    shown = page(client)
+    assert re.findall(r"<a class=\"mono\".*>(.*)</a>", shown) == ["mine"]
+    assert "Refused with 403 and not kept: 3 that" in shown
+
+
+def test_a_containers_own_403_is_kept(client, containers):
+    containers[0].reply = answer(b'{"code": "forbidden"}', "application/json", 403)
+    send(client)
+
+    shown = page(client)
+
+    assert "featurizer forbidden" in shown
+    assert "not kept" not in shown
+
+
+def test_percentiles_are_muted_until_there_are_enough_requests(client):
+    for number in range(FEW - 1):
+        send(client, request_id=f"request-{number}")
+    muted = page(client)
+    send(client)
+    enough = page(client)
+
+    assert (muted.count('<td class="num few">'), enough.count('<td class="num few">')) == (4 * 3, 0)
+    assert f"of fewer than {FEW} requests" in muted
+    assert f"of fewer than {FEW} requests" not in enough
+
+
 def test_an_unknown_request_is_a_page_that_says_so(client):
     response = client.get("/requests?id=none", headers=HTML)
 
@@ -583,6 +619,64 @@ def test_without_javascript_all_of_it_works(at: Browser, router: Server) -> None
 
     assert at.text("h1").startswith("200")
     at.devtools("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_the_contract_says_what_the_endpoint_lets_through(at: Browser) -> None:
+    featurizer, predictor = at.run("return [...document.querySelectorAll('.card')].map((card) => card.innerText)")
+
+    assert "body\nat most 25.0 MiB\nthrough the endpoint\nat most 6,291,456 bytes" in featurizer
+    assert "body\nat most 25.0 MiB\nthrough the endpoint\nat most 5,242,880 bytes" in predictor
+
+
+HIDDEN = """
+const scrollers = [...document.querySelectorAll(arguments[0])].map((found) => found.closest(".scroll"));
+return scrollers.map((one) => [one.getAttribute("aria-labelledby") || one.getAttribute("aria-label"),
+  one.scrollWidth - one.clientWidth]);
+"""
+
+
+@pytest.mark.parametrize("width", [320, 390, 800, 801])
+def test_on_a_phone_no_table_of_requests_times_and_logs_is_scrolled_sideways(
+    at: Browser, router: Server, width: int
+) -> None:
+    router.invoke(b"M,short,0.365,0.095,0.514,0.2245,0.101,0.15", "text/csv", X_Request_Id="wrong")
+    router.invoke(b"M,0.4", "text/csv", X_Request_Id="x" * 100)
+    at.screen(width, 800, phone=True)
+
+    at.open(f"http://127.0.0.1:{router.port}/")
+    tables = at.run(HIDDEN, ".requests, .timings")
+    at.open(f"http://127.0.0.1:{router.port}/requests?id=wrong")
+    tables += at.run(HIDDEN, ".log, .lines")
+
+    names = {"requests-title", "time-title", "log-title", "The client's payload", "featurizer got"}
+    assert {name for name, _ in tables} >= names
+    assert [(name, hidden) for name, hidden in tables if hidden > 0] == []
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_every_cell_of_a_request_is_on_the_screen(at: Browser, width: int) -> None:
+    at.screen(width, 800, phone=width < 600)
+    at.follow("form button")
+    at.follow(".crumb a")
+
+    edges = "return [...document.querySelectorAll('.requests tbody tr:first-child td')]"
+    edges += ".map((cell) => cell.getBoundingClientRect()).map((box) => [box.left, box.right, box.height])"
+    cells = at.run(edges)
+    assert len(cells) == 7
+    assert all(0 <= left < right <= width and height > 0 for left, right, height in cells)
+
+
+def test_a_header_and_a_dump_are_whole_on_a_desk(at: Browser, router: Server) -> None:
+    router.invoke(b"sex,length,diameter,height,whole_weight,shucked_weight,viscera_weight,shell_weight\n", "text/csv",
+                  X_Request_Id="header")  # fmt: skip
+    router.invoke(bytes(range(256)), "text/csv", X_Request_Id="dump")
+
+    hidden = []
+    for request_id in ("header", "dump"):
+        at.open(f"http://127.0.0.1:{router.port}/requests?id={request_id}")
+        hidden += at.run(HIDDEN, 'pre[aria-label="The client\'s payload"]')
+
+    assert [width for _, width in hidden] == [0, 0]
 
 
 CONTRASTS = """
