@@ -6,6 +6,7 @@ import functools
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,19 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory that `python -m pipeline train` wrote for abalone."""
     out = tmp_path_factory.mktemp("artifacts")
     subprocess.run([sys.executable, "-m", "pipeline", "train", "--out", out], cwd=ROOT, check=True)
+    return out
+
+
+@pytest.fixture(scope="session")
+def retrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of another training run of abalone: a shorter search, and other rows left out."""
+    from pipeline.data import load_rows, load_schema
+    from pipeline.train import train
+
+    schema = load_schema("abalone")
+    quick = {"repeats": 1, "folds": 2, "rounds": 40, "grid": {"max_depth": [4], "eta": [0.1]}}
+    out = tmp_path_factory.mktemp("retrained")
+    train(replace(schema, search=quick, references=()), load_rows(schema, None), out, 7)
     return out
 
 

@@ -11,7 +11,6 @@ from local_test.control_plane import registry
 from local_test.control_plane.plane import LABEL
 from tests.conftest import ROOT
 from tests.docker.conftest import docker
-from tests.integration.test_rehearsal import other_artifacts  # noqa: F401 - a fixture
 from tests.rehearsal import life, owner
 
 pytestmark = [
@@ -28,14 +27,14 @@ def label(directory: Path) -> str:
 def test_an_endpoint_of_pushed_images_lives_and_leaves_nothing(
     tmp_path: Path,
     artifacts: Path,
-    other_artifacts: Path,  # noqa: F811
+    retrained: Path,
 ) -> None:
     with owner("docker", tmp_path) as who:
         pushed = who.runs(ROOT / "build_and_push.sh", "--tag", "rehearsal").stdout
         try:
             assert pushed.count("@sha256:") >= 2, pushed
 
-            checked = life(who, artifacts, other_artifacts, ["--tag", "rehearsal"])
+            checked = life(who, artifacts, retrained, ["--tag", "rehearsal"])
 
             running = docker("ps", "--all", "--quiet", "--filter", label(tmp_path))
         finally:

@@ -12,7 +12,6 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import boto3
@@ -20,9 +19,7 @@ import numpy as np
 import pytest
 from botocore.exceptions import ClientError
 
-from pipeline.data import load_rows, load_schema
 from pipeline.demo import in_process
-from pipeline.train import train
 from tests.conftest import ROOT
 from tests.servers import Server, free_ports, running, wait_until
 
@@ -33,16 +30,6 @@ ROWS = 40
 def before(artifacts: Path) -> Iterator[Server]:
     with running("pipeline", {"SM_MODEL_DIR": str(artifacts), "MODEL_SERVER_WORKERS": "1"}) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def retrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another training run: other parameters, and other rows left out."""
-    schema = load_schema("abalone")
-    quick = {"repeats": 1, "folds": 2, "rounds": 40, "grid": {"max_depth": [4], "eta": [0.1]}}
-    out = tmp_path_factory.mktemp("retrained")
-    train(replace(schema, search=quick, references=()), load_rows(schema, None), out, 7)
-    return out
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,14 +9,6 @@ import pytest
 from local_test.state import State
 from tests.conftest import ROOT
 from tests.rehearsal import Owner, life, owner
-
-
-@pytest.fixture(scope="session")
-def other_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of another training run."""
-    out = tmp_path_factory.mktemp("other")
-    subprocess.run([sys.executable, "-m", "pipeline", "train", "--seed", "7", "--out", out], cwd=ROOT, check=True)
-    return out
 
 
 def name_images(who: Owner) -> None:
@@ -34,11 +24,11 @@ def name_images(who: Owner) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_an_endpoint_lives_and_leaves_nothing(tmp_path: Path, artifacts: Path, other_artifacts: Path) -> None:
+def test_an_endpoint_lives_and_leaves_nothing(tmp_path: Path, artifacts: Path, retrained: Path) -> None:
     with owner("processes", tmp_path) as who:
         name_images(who)
 
-        checked = life(who, artifacts, other_artifacts, ["--tag", "rehearsal"])
+        checked = life(who, artifacts, retrained, ["--tag", "rehearsal"])
 
         started = [
             p for file in tmp_path.rglob("chain.json") for p in State(file.parent).load()[1] if p.name != "plane"
