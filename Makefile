@@ -21,8 +21,8 @@ demo: setup ## train on real data, start the chain, check its predictions, stop 
 	@$(PYTHON) -m pipeline train --out $(DEMO) --dataset $(or $(DATASET),abalone) $(if $(DATA),--data '$(DATA)')
 	@$(PYTHON) -m local_test chain run --state $(DEMO)/run --artifacts $(DEMO) -- $(PYTHON) -m pipeline demo --artifacts $(DEMO)
 
-test: setup ## run the tests that need no Docker
-	@$(PYTHON) -m pytest -m "not docker"
+test: setup ## run the tests that need no Docker (TESTS=tests/unit for some of them)
+	@$(PYTHON) -m pytest -m "not docker" $(TESTS)
 
 test-docker: setup ## build the images and run the tests that need Docker
 	@tools/setup.sh registry

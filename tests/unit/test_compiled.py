@@ -161,7 +161,7 @@ def transformers(draw: st.DrawFn) -> tuple[list[tuple[str, Any, Any]], dict[str,
 
 
 @settings(
-    derandomize=True, max_examples=30, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck)
+    derandomize=True, max_examples=15, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck)
 )
 @given(drawn=transformers(), seed=st.integers(0, 3))
 @pytest.mark.filterwarnings("ignore")

@@ -266,7 +266,7 @@ def test_a_demo_of_what_cannot_be_fetched_says_what_to_do(tmp_path):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
 
-    told = [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
+    told = [line for line in done.stderr.splitlines() if not line.startswith("make")]
     assert (done.returncode, done.stdout, len(told)) == (2, "", 1), done.stderr
     assert "DATA=FILE.csv" in told[0]
     assert "median_house_value" in told[0]
