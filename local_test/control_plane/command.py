@@ -17,6 +17,7 @@ from typing import Any
 from local_test.control_plane.docker_host import find_docker, remove_containers
 from local_test.control_plane.plane import HOSTS, REGION, STATUS_PATH, label_of
 from local_test.plan import HOST
+from local_test.ports import free_ports
 from local_test.process import CHECKOUT, Process, stop, uninterrupted
 from local_test.state import FILE, ChainError, State
 
@@ -207,6 +208,8 @@ def _port(asked: int) -> int:
     """A port that can be listened on. Raises `ChainError`."""
     if not 0 <= asked <= 65535:
         raise ChainError(f"--port: expected a port from 0 to 65535, got {asked}")
+    if asked == 0:
+        return free_ports(1)[0]
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -215,4 +218,4 @@ def _port(asked: int) -> int:
             raise ChainError(
                 f"port {asked} of {HOST} is in use ({error.strerror}): stop what listens there, or give --port another"
             ) from error
-        return int(probe.getsockname()[1])
+    return asked

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ from local_test.control_plane.errors import ApiError
 from local_test.control_plane.hosting import ContainerSpec, Hosted, HostingError, wait_until_healthy
 from local_test.endpoint import Endpoint
 from local_test.plan import COMMAND, HOST
+from local_test.ports import free_ports
 from local_test.process import CHECKOUT, Process, stop
 from local_test.state import State
 
@@ -87,7 +87,7 @@ class ProcessHost:
             ).returncode
 
     def _start(self, name: str, specs: Sequence[ContainerSpec], directory: Path) -> HostedProcesses:
-        ports = _free_ports(len(specs))
+        ports = free_ports(len(specs))
         state = State(directory)
         started: list[Process] = []
         for spec, port in zip(specs, ports, strict=True):
@@ -125,15 +125,3 @@ def stage_of(image: str) -> str:
         f"Image {image} cannot be run without Docker: this control plane runs processes of its checkout, for images "
         f"whose repository name ends in {' or '.join(known)}."
     )
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind((HOST, 0))
-        return sorted(one.getsockname()[1] for one in sockets)
-    finally:
-        for one in sockets:
-            one.close()
