@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = sorted(path for path in (ROOT / "requirements").glob("*.txt") if path.name != "audit.txt")
 HOME = ROOT / ".venv-audit"
-DATABASE = "https://pypi.org/pypi/pip/23.2/json"  # a version with known vulnerabilities: a database names them
+DATABASE = "https://api.osv.dev/v1/vulns/PYSEC-2023-228"  # of pip before 23.3: what knows it, knows more
 PATIENCE = 5  # seconds
 MOST_NAMED = 5
 
@@ -64,8 +64,8 @@ def reach(database: str) -> None:
     """Raises `NotChecked` where there is no database, as behind a mirror that has packages only."""
     try:
         with urllib.request.urlopen(database, timeout=PATIENCE) as answer:  # noqa: S310 - ours, or the caller's
-            if not json.load(answer).get("vulnerabilities"):
-                raise NotChecked(f"{database} names no vulnerability, though there are some")
+            if not json.load(answer).get("affected"):
+                raise NotChecked(f"{database} names no package, though there is one")
     except (OSError, ValueError) as error:
         raise NotChecked(f"{database} does not answer ({error})") from error
 
@@ -85,7 +85,16 @@ def installed() -> Path:
 def ask(program: Path, locks: Sequence[Path]) -> str:
     """pip-audit's JSON. It exits 1 when it found something, and when it failed."""
     files = [part for lock in locks for part in ("--requirement", str(lock))]
-    options = ["--disable-pip", "--require-hashes", "--progress-spinner", "off", "--format", "json"]
+    options = [
+        "--vulnerability-service",
+        "osv",
+        "--disable-pip",
+        "--require-hashes",
+        "--progress-spinner",
+        "off",
+        "--format",
+        "json",
+    ]
     done = subprocess.run([program, *options, *files], capture_output=True, text=True, check=False)
     if not done.stdout.strip():
         raise NotChecked(f"pip-audit failed: {done.stderr.strip()[-500:]}")

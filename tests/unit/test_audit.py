@@ -19,10 +19,10 @@ UNKNOWN = {"name": "numpy", "skip_reason": "Dependency not found on PyPI and cou
 
 
 class Database(BaseHTTPRequestHandler):
-    """Answers by its path: as PyPI does, as a mirror of packages does, or with no JSON."""
+    """Answers by its path: as a database does, as one that knows nothing does, or with no JSON."""
 
     def do_GET(self) -> None:
-        body = {"/known": b'{"vulnerabilities": [{"id": "PYSEC-0"}]}', "/mirror": b'{"vulnerabilities": []}'}
+        body = {"/known": b'{"affected": [{"package": {}}]}', "/mirror": b'{"affected": []}'}
         self.send_response(404 if self.path == "/absent" else 200)
         self.end_headers()
         self.wfile.write(body.get(self.path, b"<html>"))

@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
     if unknown := set(given.only) - {scenario.name for scenario in SCENARIOS}:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     if given.list:
-        print("\n".join(f"{scenario.number:4} {scenario.name:24} {scenario.promise}" for scenario in SCENARIOS))
+        print("\n".join(f"{scenario.name:30} {scenario.promise}" for scenario in SCENARIOS))
         return 0
     with tempfile.TemporaryDirectory(prefix="chaos-") as scratch:
         setting = Given(given.artifacts.resolve(), Path(scratch), given.scale, given.image)
@@ -45,7 +45,7 @@ def _write(results: list[Result], as_json: Path | None, as_table: Path | None) -
 
 
 def _try(scenario: Scenario, setting: Given) -> Result:
-    print(f"{scenario.number} {scenario.name} ...", file=sys.stderr, flush=True)
+    print(f"{scenario.name} ...", file=sys.stderr, flush=True)
     begun, skipped = time.monotonic(), ""
     broken: list[str] = []
     figures = {}
@@ -58,7 +58,7 @@ def _try(scenario: Scenario, setting: Given) -> Result:
         broken = [f"{type(error).__name__}: {error}"]
     held = not broken and not skipped
     seconds = round(time.monotonic() - begun, 1)
-    result = Result(scenario.number, scenario.name, scenario.promise, held, seconds, figures, broken, skipped)
+    result = Result(scenario.name, scenario.promise, held, seconds, figures, broken, skipped)
     print(f"  {result.verdict} in {result.seconds:.0f} s {dict(figures)} {broken or ''}", file=sys.stderr, flush=True)
     return result
 

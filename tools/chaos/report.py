@@ -64,9 +64,8 @@ def counts(tally: Tally) -> dict[str, Figure]:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A fault: its number in the fault model, its name, what is promised, and how it is tried."""
+    """A fault: its name, what is promised, and how it is tried."""
 
-    number: str
     name: str
     promise: str
     run: Callable[[Given], Outcome]
@@ -75,11 +74,11 @@ class Scenario:
 SCENARIOS: list[Scenario] = []
 
 
-def scenario(number: str, promise: str) -> Callable[[Callable[[Given], Outcome]], Callable[[Given], Outcome]]:
+def scenario(promise: str) -> Callable[[Callable[[Given], Outcome]], Callable[[Given], Outcome]]:
     """Enter a function as the scenario of its name."""
 
     def enter(run: Callable[[Given], Outcome]) -> Callable[[Given], Outcome]:
-        SCENARIOS.append(Scenario(number, run.__name__.replace("_", "-"), promise, run))
+        SCENARIOS.append(Scenario(run.__name__.replace("_", "-"), promise, run))
         return run
 
     return enter
@@ -89,7 +88,6 @@ def scenario(number: str, promise: str) -> Callable[[Callable[[Given], Outcome]]
 class Result:
     """A scenario that was tried, or why it was not."""
 
-    number: str
     name: str
     promise: str
     held: bool
@@ -107,7 +105,7 @@ def markdown(results: list[Result]) -> str:
     lines = ["| fault | promise | held | measured |", "|---|---|---|---|"]
     for result in results:
         figures = ", ".join(f"{name.replace('_', ' ')} {_written(value)}" for name, value in result.figures.items())
-        lines.append(f"| {result.number} `{result.name}` | {result.promise} | {result.verdict} | {figures} |")
+        lines.append(f"| `{result.name}` | {result.promise} | {result.verdict} | {figures} |")
     return "\n".join(lines) + "\n"
 
 

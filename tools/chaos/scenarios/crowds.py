@@ -23,7 +23,7 @@ TIMES = 10  # of the capacity
 QUEUE = 256  # the default of MODEL_SERVER_QUEUE
 
 
-@scenario("T8", "ten times the load that it can take: goodput 90 % of the peak, the rest 503 `overloaded` at once")
+@scenario("ten times the load that it can take: goodput 90 % of the peak, the rest 503 `overloaded` at once")
 def overload(given: Given) -> Outcome:
     outcome, seconds = Outcome(), given.times(20)
     with running(ECHO, {"LOG_LEVEL": "INFO"}) as server:
@@ -59,7 +59,7 @@ def _rate(tally: Tally, seconds: float) -> float:
     return (tally.right - before) / (time.monotonic() - begun)
 
 
-@scenario("N4", "thousands of slow and silent clients: /ping and requests unmoved")
+@scenario("thousands of slow and silent clients: /ping and requests unmoved")
 def slow_clients(given: Given) -> Outcome:
     outcome, count = Outcome(), given.times(SLOW)
     with featurizer(given.artifacts) as server:
@@ -76,7 +76,7 @@ def slow_clients(given: Given) -> Outcome:
     return outcome
 
 
-@scenario("N4", "clients that read large answers slowly hold no worker")
+@scenario("clients that read large answers slowly hold no worker")
 def slow_readers(given: Given) -> Outcome:
     outcome = Outcome()
     large = ask(stage_of(given.artifacts), b"".join(raw_rows(40_000)))
@@ -144,7 +144,7 @@ async def _drip(server: Server, number: int) -> None:
         writer.close()
 
 
-@scenario("T28", "100,000 pipelined requests with rows of their own: every answer is that of its request")
+@scenario("100,000 pipelined requests with rows of their own: every answer is that of its request")
 def pipelined(given: Given) -> Outcome:
     outcome, tally = Outcome(), Tally()
     questions, count = unique_rows(given.artifacts, given.times(20_000)), given.times(100_000)

@@ -24,9 +24,7 @@ def send(server: Server, number: int) -> None:
             os.kill(pid, number)
 
 
-@scenario(
-    "T6", "workers hang in Python, in C, and stopped: 504 and new workers within 60 s, /ping 200 while one is left"
-)
+@scenario("workers hang in Python, in C, and stopped: 504 and new workers within 60 s, /ping 200 while one is left")
 def hung_workers(given: Given) -> Outcome:
     outcome, timeout = Outcome(), 60 if given.scale >= 1 else 6
     env = {"MODEL_SERVER_WORKERS": "4", "MODEL_SERVER_TIMEOUT": str(timeout)}
@@ -59,7 +57,7 @@ def _pings_until(server: Server, done: object, deadline: float) -> Iterator[tupl
         time.sleep(0.1)
 
 
-@scenario("T6", "all workers are stopped: /ping is not 200 within 5 s, and 200 again once they go on")
+@scenario("all workers are stopped: /ping is not 200 within 5 s, and 200 again once they go on")
 def all_workers_stopped(given: Given) -> Outcome:
     outcome = Outcome()
     with featurizer(given.artifacts) as server:
@@ -75,7 +73,7 @@ def all_workers_stopped(given: Given) -> Outcome:
     return outcome
 
 
-@scenario("T6", "all workers hang: /ping is not 200 within 5 s of the time they had, and 200 with new workers")
+@scenario("all workers hang: /ping is not 200 within 5 s of the time they had, and 200 with new workers")
 def all_workers_hang(given: Given) -> Outcome:
     outcome, timeout = Outcome(), 60 if given.scale >= 1 else 6
     with running(ECHO, {"MODEL_SERVER_TIMEOUT": str(timeout)}) as server, ThreadPoolExecutor(2) as pool:
@@ -95,7 +93,7 @@ def all_workers_hang(given: Given) -> Outcome:
     return outcome
 
 
-@scenario("T7", "all workers busy for 5 s, more waiting: /ping 200 in less than 500 ms, every time")
+@scenario("all workers busy for 5 s, more waiting: /ping 200 in less than 500 ms, every time")
 def ping_while_busy(given: Given) -> Outcome:
     outcome = Outcome()
     with running(ECHO) as server, ThreadPoolExecutor(6) as pool:
@@ -114,7 +112,7 @@ def ping_while_busy(given: Given) -> Outcome:
     return outcome
 
 
-@scenario("T21", "the whole container stands still for 10 s: nothing lost, no worker replaced")
+@scenario("the whole container stands still for 10 s: nothing lost, no worker replaced")
 def container_stopped(given: Given) -> Outcome:
     outcome = Outcome()
     with featurizer(given.artifacts) as server, Load(server.port, unique_rows(given.artifacts, 2000)) as load:

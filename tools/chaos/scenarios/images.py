@@ -29,7 +29,7 @@ def _answers(given: Given, options: Sequence[str], count: int = 2000) -> Outcome
     return outcome
 
 
-@scenario("T13", "the kernel kills a worker that takes too much memory: 503 for its caller, nothing lost for others")
+@scenario("the kernel kills a worker that takes too much memory: 503 for its caller, nothing lost for others")
 def out_of_memory(given: Given) -> Outcome:
     outcome = Outcome()
     limits = ("--memory", "400m", "--memory-swap", "400m", "--env", "MODEL_SERVER_WORKERS=3")
@@ -63,27 +63,27 @@ def _ends(given: Given, options: Sequence[str], within: float, words: str) -> Ou
     return outcome
 
 
-@scenario("T14", "a memory limit far too small: exits non-zero and says so, /ping never 200")
+@scenario("a memory limit far too small: exits non-zero and says so, /ping never 200")
 def memory_far_too_small(given: Given) -> Outcome:
     return _ends(given, ("--memory", "40m", "--memory-swap", "40m"), 60, "memory")
 
 
-@scenario("T16", "a limit of processes that is too small: exits non-zero and says so, /ping never 200")
+@scenario("a limit of processes that is too small: exits non-zero and says so, /ping never 200")
 def too_few_processes(given: Given) -> Outcome:
     return _ends(given, ("--pids-limit", "4"), 30, "CRITICAL")
 
 
-@scenario("T17", "a /tmp of 64 KiB: requests are answered, bodies never touch it")
+@scenario("a /tmp of 64 KiB: requests are answered, bodies never touch it")
 def tiny_tmp(given: Given) -> Outcome:
     return _answers(given, ("--read-only", "--tmpfs", "/tmp:size=64k"))  # noqa: S108
 
 
-@scenario("T18", "a read-only root without any /tmp: starts and answers")
+@scenario("a read-only root without any /tmp: starts and answers")
 def read_only(given: Given) -> Outcome:
     return _answers(given, ("--read-only",))
 
 
-@scenario("T21", "the container is paused for 10 s: nothing lost")
+@scenario("the container is paused for 10 s: nothing lost")
 def paused(given: Given) -> Outcome:
     outcome = Outcome()
     with container(given) as tried, Load(tried.port, unique_rows(given.artifacts, 2000), clients=8) as load:
@@ -101,7 +101,7 @@ def paused(given: Given) -> Outcome:
     return outcome
 
 
-@scenario("T22", "a tenth of a CPU and one client: /ping in less than 2 s")
+@scenario("a tenth of a CPU and one client: /ping in less than 2 s")
 def starved(given: Given) -> Outcome:
     outcome, pings = Outcome(), []
     questions, limits = unique_rows(given.artifacts, 500), ("--cpus", "0.1", "--env", "MODEL_SERVER_WORKERS=1")
@@ -133,7 +133,7 @@ print(states.count('Z'))
 """
 
 
-@scenario("T23", "1,000 orphans under PID 1: no zombie is left")
+@scenario("1,000 orphans under PID 1: no zombie is left")
 def zombies(given: Given) -> Outcome:
     outcome, count = Outcome(), given.times(1000)
     with container(given) as tried:

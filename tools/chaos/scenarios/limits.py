@@ -22,7 +22,7 @@ def model(given: Given) -> dict[str, str]:
     return {"SM_MODEL_DIR": str(given.artifacts / "featurizer" / "model")}
 
 
-@scenario("T15", "256 descriptors and 400 idle connections: answers again within 5 s of their end, no spinning")
+@scenario("256 descriptors and 400 idle connections: answers again within 5 s of their end, no spinning")
 def descriptors_exhausted(given: Given) -> Outcome:
     outcome = Outcome()
     questions = unique_rows(given.artifacts, 500)
@@ -56,7 +56,7 @@ def _cpu_seconds(pid: int) -> float:
     return 0.0
 
 
-@scenario("T19", "nobody reads the log: no request is lost, and the log says how many lines are")
+@scenario("nobody reads the log: no request is lost, and the log says how many lines are")
 def log_blocked(given: Given) -> Outcome:
     outcome = Outcome()
     reading, writing = os.pipe()
@@ -89,7 +89,7 @@ def _read_all(descriptor: int) -> bytes:
     return found
 
 
-@scenario("T19", "standard output and error are closed: no request is lost")
+@scenario("standard output and error are closed: no request is lost")
 def log_closed(given: Given) -> Outcome:
     outcome = Outcome()
     closing = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh"]
@@ -100,7 +100,7 @@ def log_closed(given: Given) -> Outcome:
     return outcome
 
 
-@scenario("T20", "the clock jumps a day forth and back: no request is lost, no worker replaced")
+@scenario("the clock jumps a day forth and back: no request is lost, no worker replaced")
 def clock_jump(given: Given) -> Outcome:
     if not shutil.which("cc"):
         raise Skipped("there is no C compiler for the clock")

@@ -23,7 +23,7 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-@scenario("T1", "one of 4 workers is killed every 300 ms: no request is lost")
+@scenario("one of 4 workers is killed every 300 ms: no request is lost")
 def worker_killed(given: Given) -> Outcome:
     outcome, kills, env = Outcome(), 0, {"MODEL_SERVER_WORKERS": "4"}
     questions = unique_rows(given.artifacts, given.times(20_000))
@@ -41,7 +41,7 @@ def worker_killed(given: Given) -> Outcome:
     return outcome
 
 
-@scenario("T2", "all workers are killed at once: refused or answered, never wrong; ready again within 5 s")
+@scenario("all workers are killed at once: refused or answered, never wrong; ready again within 5 s")
 def all_workers_killed(given: Given) -> Outcome:
     outcome, slowest = Outcome(), 0.0
     questions = unique_rows(given.artifacts, 2000)
@@ -60,7 +60,7 @@ def all_workers_killed(given: Given) -> Outcome:
     return outcome
 
 
-@scenario("T3", "a request that kills its worker: 503 for its caller, nothing lost for others")
+@scenario("a request that kills its worker: 503 for its caller, nothing lost for others")
 def query_of_death(given: Given) -> Outcome:
     outcome = Outcome()
     with running(ECHO) as server, Load(server.port, echoes("sleep 0.005", 2000), clients=8) as load:
@@ -77,14 +77,12 @@ def query_of_death(given: Given) -> Outcome:
     return outcome
 
 
-@scenario(
-    "T4", "gunicorn's master is killed: the container exits non-zero, /ping never says 200 while it cannot answer"
-)
+@scenario("gunicorn's master is killed: the container exits non-zero, /ping never says 200 while it cannot answer")
 def gunicorn_killed(given: Given) -> Outcome:
     return _master_killed(given, "gunicorn")
 
 
-@scenario("T5", "nginx's master is killed: the container exits non-zero")
+@scenario("nginx's master is killed: the container exits non-zero")
 def nginx_killed(given: Given) -> Outcome:
     return _master_killed(given, "nginx")
 
@@ -120,7 +118,7 @@ def _healthy_for(server: Server, begun: float) -> float:
     return last
 
 
-@scenario("T5", "nginx's worker is killed: only the requests it held are lost; a new one within 1 s")
+@scenario("nginx's worker is killed: only the requests it held are lost; a new one within 1 s")
 def nginx_worker_killed(given: Given) -> Outcome:
     outcome, clients, slowest = Outcome(), 16, 0.0
     questions = unique_rows(given.artifacts, 2000)
@@ -139,7 +137,7 @@ def nginx_worker_killed(given: Given) -> Outcome:
     return outcome
 
 
-@scenario("T11", "50 reloads (SIGHUP) under load: no request is lost")
+@scenario("50 reloads (SIGHUP) under load: no request is lost")
 def reloaded(given: Given) -> Outcome:
     outcome = Outcome()
     with featurizer(given.artifacts) as server, Load(server.port, unique_rows(given.artifacts, 5000)) as load:
@@ -154,7 +152,7 @@ def reloaded(given: Given) -> Outcome:
     return outcome
 
 
-@scenario("T12", "workers that end after 100 requests: no request is lost")
+@scenario("workers that end after 100 requests: no request is lost")
 def recycled(given: Given) -> Outcome:
     outcome = Outcome()
     env = {"GUNICORN_CMD_ARGS": "--max-requests 100 --max-requests-jitter 20"}

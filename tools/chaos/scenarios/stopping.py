@@ -16,7 +16,7 @@ BUDGET = 28.0  # seconds; the platform kills at 30
 HELD = 245  # requests: some are answered before the signal, and 256 may wait
 
 
-@scenario("T9", "SIGTERM with 200 accepted requests: all answered, exit code 0 within 28 s")
+@scenario("SIGTERM with 200 accepted requests: all answered, exit code 0 within 28 s")
 def sigterm_with_200_accepted(given: Given) -> Outcome:
     outcome = Outcome()
     bodies = [f"sleep 0.1 {number}".encode() for number in range(HELD)]
@@ -39,7 +39,7 @@ def sigterm_with_200_accepted(given: Given) -> Outcome:
     return outcome
 
 
-@scenario("T9", "SIGTERM during load: every request sent before it is answered, exit code 0")
+@scenario("SIGTERM during load: every request sent before it is answered, exit code 0")
 def sigterm_during_load(given: Given) -> Outcome:
     outcome, slowest, lost, requests = Outcome(), 0.0, 0, 0
     questions = unique_rows(given.artifacts, 2000)
@@ -59,7 +59,7 @@ def sigterm_during_load(given: Given) -> Outcome:
     return outcome
 
 
-@scenario("T9", "SIGQUIT: ends at once, with exit code 1")
+@scenario("SIGQUIT: ends at once, with exit code 1")
 def sigquit(given: Given) -> Outcome:
     outcome = Outcome()
     with featurizer(given.artifacts) as server:
@@ -73,7 +73,7 @@ def sigquit(given: Given) -> Outcome:
     return outcome
 
 
-@scenario("T10", "SIGTERM with one request longer than the budget: the others are answered, exit code 0 before 28 s")
+@scenario("SIGTERM with one request longer than the budget: the others are answered, exit code 0 before 28 s")
 def request_longer_than_the_budget(given: Given) -> Outcome:
     outcome = Outcome()
     with running(ECHO) as server, ThreadPoolExecutor(9) as pool:
