@@ -36,7 +36,7 @@ def overload(given: Given) -> Outcome:
             goodput = _rate(load.tally, seconds)
             offered = (load.tally.requests - requests) / seconds
             pings = [timed_ping(server) for _ in range(20)]
-        refusals = sorted(line["ms"] for line in server.lines() if line.get("reason", line.get("code")) == "overloaded")
+        refusals = sorted(line["ms"] for line in server.lines() if line.get("code") == "overloaded")
     tally = load.tally
     # By nginx's clock too, from the lines that its log has of them: so many clients wait for each other.
     outcome.figures |= {
