@@ -214,10 +214,11 @@ def test_a_log_that_nobody_reads_holds_nothing_up_and_is_told_of_later():
         while b'"read"' not in then:
             then += os.read(reader, 1 << 16)
 
-    kept = requests_of([json.loads(line) for line in first.splitlines()], "unread")
     told = [json.loads(line) for line in then.splitlines()]
+    # a line may have been written just after the pipe had room again
+    kept = requests_of([*(json.loads(line) for line in first.splitlines()), *told], "unread")
     assert len(kept) < 100
-    assert f"{100 - len(kept)} lines were dropped" in [line["message"] for line in told]
+    assert sum(int(line["message"].split()[0]) for line in told if "were dropped" in line["message"]) >= 100 - len(kept)
     assert len(requests_of(told, "read")) == 1
 
 
