@@ -1,4 +1,4 @@
-"""AWS Lambda's runtime API on loopback: it hands out events and takes what is answered."""
+"""Functions as AWS Lambda runs them, and the events that they get."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ import csv
 import io
 import json
 import os
-import queue
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from numpy.typing import NDArray
 
 from tests.datasets import read_answers
 from tests.servers import ROOT
+from tools.bench.runtime_api import RuntimeApi, runtime_api
 
 EVENTS = {path.stem: path.read_bytes() for path in sorted((ROOT / "tests" / "events").glob("*.json"))}
 # Which of them a payload can be put in, by what a payload of it may be.
@@ -32,7 +30,6 @@ OF_LINES = ("http_jsonlines",)
 OLDER = ("direct_older", "rest_mapping")
 SHAPES = (*OF_ROWS, *OF_CSV, *OF_LINES, *OLDER)
 AS_NPY = ("url_npy", "rest_npy")  # ask for an answer in which there is no text
-_VERSION = "/2018-06-01/runtime"
 _OURS = ("SAGEMAKER_", "SM_", "MODEL_SERVER_", "PORT", "STAGE", "MAX_CONTENT_LENGTH", "LOG_LEVEL", "AWS_")
 MOST = 6 * 1024 * 1024 + 100  # bytes that the platform takes
 
@@ -77,78 +74,6 @@ def predictions(envelope: Mapping[str, Any], rows: int = 1) -> NDArray[np.float3
     return np.asarray(read_answers(*unpacked(envelope), rows), dtype=np.float32)
 
 
-@dataclass
-class RuntimeApi:
-    """`answers`: what was posted, in order: path below the version, headers, and body."""
-
-    address: str = ""
-    status: int = 202
-    events: queue.Queue[tuple[dict[str, str], bytes] | None] = field(default_factory=queue.Queue)
-    answers: queue.Queue[tuple[str, Mapping[str, str], bytes]] = field(default_factory=queue.Queue)
-    asked: int = 0
-
-    def invoke(self, event: bytes, **headers: str) -> dict[str, Any]:
-        """The response to an event, which must be to this very event, whole, and within the platform's limit."""
-        self.asked += 1
-        request_id = f"8476a536-e9f4-11e8-9739-{self.asked:012}"
-        given = {"Lambda-Runtime-Aws-Request-Id": request_id, "Lambda-Runtime-Deadline-Ms": "1795183999000"}
-        self.events.put((given | {name.replace("_", "-"): value for name, value in headers.items()}, event))
-        path, _, body = self.answers.get(timeout=60)
-        assert path == f"/invocation/{request_id}/response"
-        assert len(body) <= MOST
-        answer: dict[str, Any] = json.loads(body)
-        return answer
-
-
-@contextlib.contextmanager
-def runtime_api() -> Iterator[RuntimeApi]:
-    api = RuntimeApi()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def do_GET(self) -> None:
-            assert self.path == f"{_VERSION}/invocation/next"
-            if (found := api.events.get()) is None:
-                self._answer(500, {}, b"")
-            else:
-                self._answer(200, found[0], found[1])
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            api.answers.put((self.path.removeprefix(_VERSION), dict(self.headers.items()), body))
-            self._answer(api.status, {}, b'{"status":"OK"}')
-
-        def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_: object) -> None:
-            """A function that was killed resets its connection."""
-
-    server = Server(("127.0.0.1", 0), Handler)
-    api.address = f"127.0.0.1:{server.server_address[1]}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield api
-    finally:
-        api.events.put(None)
-        server.shutdown()
-        server.server_close()
-
-
 @dataclass(frozen=True)
 class Function:
     """`serve` as Lambda starts it, and the API that drives it."""
@@ -158,7 +83,11 @@ class Function:
     log: Path
 
     def invoke(self, event: bytes, **headers: str) -> dict[str, Any]:
-        return self.api.invoke(event, **headers)
+        """The response to an event, which must be to this very event, whole, and within the platform's limit."""
+        body = self.api.invoke(event, **headers)
+        assert len(body) <= MOST
+        answer: dict[str, Any] = json.loads(body)
+        return answer
 
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
