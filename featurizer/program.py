@@ -70,7 +70,7 @@ def _arithmetic(values: Any, width: int, where: str) -> int:  # noqa: ANN401
 
 
 def _clip(low: Any, high: Any, width: int, where: str) -> int:  # noqa: ANN401
-    _expect(all(type(one) in (int, float) for one in (low, high)) and low <= high, "low and high", (low, high), where)
+    _expect(_is_number(low) and _is_number(high) and low <= high, "low and high", (low, high), where)
     return width
 
 
@@ -136,8 +136,12 @@ def _names(names: Any, where: str) -> list[str]:  # noqa: ANN401
 def _numbers(values: Any, lengths: tuple[int, ...], where: str) -> None:  # noqa: ANN401
     _expect(isinstance(values, list) and len(values) in lengths, f"{lengths[0]} numbers", values, where)
     for value in values:
-        fine = type(value) is float or (type(value) is int and abs(value) < 2**63) or value in _NOT_FINITE
-        _expect(fine, "a number", value, where)
+        _expect(_is_number(value) or value in _NOT_FINITE, "a number", value, where)
+
+
+def _is_number(value: Any) -> bool:  # noqa: ANN401
+    """Of a whole number JSON may have any digits, numpy 64 bits."""
+    return type(value) is float or (type(value) is int and abs(value) < 2**63)
 
 
 def _indices(values: Any, most: int, where: str) -> None:  # noqa: ANN401

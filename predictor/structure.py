@@ -51,7 +51,7 @@ def _check_model(model: Any, contract: Contract) -> None:  # noqa: ANN401
     learner = model["learner"]
     parameters = learner["learner_model_param"]
     features = count(parameters, "num_feature")
-    if learner["feature_names"] != list(contract.features) or features != len(contract.features):
+    if learner["feature_names"] != list(contract.features) or not features == len(contract.features) > 0:
         raise Malformed(
             f"feature_names: expected the contract's {len(contract.features)}, {cut(', '.join(contract.features))}; "
             f"got num_feature {features}, {cut(learner['feature_names'])}"
@@ -75,9 +75,10 @@ def _check_groups(parameters: Any, objective: Any, contract: Contract) -> int:  
         fits = 2 <= classes <= LARGEST_CLASSES and classes == (named or classes)
         fits = fits and classes == count(objective["softmax_multiclass_param"], "num_class")
     else:
-        fits = classes <= 1
+        fits = classes <= 1 and (contract.task is not Task.BINARY or named in (0, 2))
     if not fits or targets != 1:
-        raise Malformed(f"num_class, num_target: got {classes}, {targets} for a {contract.task.value} model")
+        told = f"{classes}, {targets} for a {contract.task.value} model of {named} named classes"
+        raise Malformed(f"num_class, num_target: got {told}")
     groups = max(1, classes)
     _check_base_score(parameters["base_score"], groups)
     return groups

@@ -123,6 +123,9 @@ def _check_types(contract: Contract) -> None:
         texts += [column.name, *column.categories]
     if wrong := [text for text in texts if not isinstance(text, str)]:
         raise TypeError(f"expected text, got {wrong[0]!r}")
+    for names in (contract.features, [column.name for column in contract.columns]):
+        if len(set(names)) < len(names):
+            raise ValueError("expected different names of columns, and of features")
     versions = dict(contract.training).get("versions", {})
     for part in (contract.training, contract.report, versions):
         if not isinstance(part, dict):

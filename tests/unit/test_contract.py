@@ -91,6 +91,8 @@ def test_a_damaged_contract_is_refused(text: str, reason: str) -> None:
         ('"seed": 42', '"seed": 1e999'),
         ('"seed": 42', '"versions": "1.9"'),
         ('"name": "length"', '"name": 7'),
+        ('"name": "length"', '"name": "sex"'),
+        ('"length",', '"length", "length",'),
         ('"length",', '"length", 7,'),
         ('"schema_version"', '"deep": ' + "[" * 100_000 + ', "schema_version"'),
     ],

@@ -54,6 +54,7 @@ WRONG: dict[str, tuple[Callable[[Any], None], str]] = {
     "a number as true": (put(*STEP, 2, "values", 0, True), "part 0, step 2: expected a number"),
     "an indicator of no column": (put(*STEP, 1, "indicate", [2]), "part 0, step 1: expected whole numbers below 2"),
     "an indicator below zero": (put(*STEP, 1, "indicate", [-1]), "part 0, step 1"),
+    "a bound of a thousand bits": (put(*STEP, 4, "high", 2**1000), "part 0, step 4: expected low and high"),
     "bounds the wrong way": (put(*STEP, 4, "low", 4.0), "part 0, step 4: expected low and high"),
     "a function that reads files": (put(*STEP, 5, "name", "load"), "part 0, step 5: expected one of numpy's"),
     "edges of a column too few": (put(*STEP, 6, "edges", [[0.0]]), "part 0, step 6: expected edges of 3 columns"),

@@ -192,6 +192,15 @@ def test_every_kind_of_booster_is_looked_at(name: str, change: Callable[[Any], o
         checked(json.dumps(model).encode(), SOUND[name][1], "model.json")
 
 
+@pytest.mark.parametrize("classes", [("a",), ("a", "b", "c")])
+def test_a_binary_model_of_other_than_two_named_classes_is_refused(classes: tuple[str, ...]) -> None:
+    """A label would be asked for by the index of a class that is none."""
+    contract = replace(SOUND["dart"][1], columns=(Column("y", ColumnType.LABEL, classes),))
+
+    with pytest.raises(BadArtifact, match=f"binary model of {len(classes)} named classes"):
+        checked(trained("dart").save_raw("json"), contract, "model.json")
+
+
 @pytest.mark.parametrize(
     "document", [b"", b"{}", b"[]", b"null", b"{" * 100_000, b'{"version":[3,1,3]}', b"\xff", b"NaN"]
 )
