@@ -78,6 +78,50 @@ def pax(**fields: str) -> bytes:
     return gzip.compress(whole.getvalue())
 
 
+def extended(kind: bytes, said: bytes) -> bytes:
+    """A header of this kind that says this of the next one, or of all."""
+    header = member("././@LongLink")
+    header.type, header.size = kind, len(said)
+    return header.tobuf(tarfile.GNU_FORMAT) + said + bytes(-len(said) % 512)
+
+
+def record(name: str, value: str) -> bytes:
+    """A record of an extended header, which begins with its own length."""
+    rest = f" {name}={value}\n".encode()
+    length = len(rest) + 1
+    while len(str(length)) + len(rest) != length:
+        length = len(str(length)) + len(rest)
+    return str(length).encode() + rest
+
+
+def headers_of_headers(kind: bytes) -> bytes:
+    return gzip.compress(extended(kind, record("a", "b")) * 2000 + tar(member("a")), 1)
+
+
+def said_for_all() -> bytes:
+    """100,000 names with one header, for each of a hundred members: 13 MB each, and 200 kB in all."""
+    said = b"".join(record(f"{number:x}", "") for number in range(100_000))[: MIB - 100]
+    return gzip.compress(
+        extended(tarfile.XGLTYPE, said[: said.rindex(b"\n") + 1]) + tar(*map(member, map(str, range(100)))), 1
+    )
+
+
+def said_of_each() -> bytes:
+    """A comment of a megabyte for each of forty members."""
+    said = extended(tarfile.XHDTYPE, record("comment", "x" * 1_000_000))
+    return gzip.compress(b"".join(said + member(str(n), tarfile.DIRTYPE).tobuf() for n in range(40)), 1)
+
+
+def holes() -> bytes:
+    """A sparse file with a list of a million holes, of the kind that has it before its content."""
+    fields = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "x", "GNU.sparse.realsize": "5"}
+    content = b"1000000000\n" + b"0\n" * 1_000_000
+    header = member("f")
+    header.size = len(content)
+    said = extended(tarfile.XHDTYPE, b"".join(record(*pair) for pair in fields.items()))
+    return gzip.compress(said + header.tobuf() + content + bytes(-len(content) % 512), 1)
+
+
 good = gz(member("model.json"), member("code/inference.py"))
 HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "parent": (lambda: gz(member("../out")), "stay in its directory"),
@@ -108,8 +152,15 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "a gigabyte of zeros": (lambda: zeros(1024 * MIB), "bytes unpacked"),
     "eight exabytes, it says": (lambda: claiming(2**62), "bytes unpacked"),
     "a size below zero": (lambda: claiming(-5), "bytes unpacked"),
-    "a name of a gigabyte": (lambda: claiming(1024 * MIB, tarfile.GNUTYPE_LONGNAME), "a header of"),
-    "an extended header of a gigabyte": (lambda: claiming(1024 * MIB, tarfile.XHDTYPE), "a header of"),
+    "a name of a gigabyte": (lambda: claiming(1024 * MIB, tarfile.GNUTYPE_LONGNAME), "few and short headers"),
+    "an extended header of a gigabyte": (lambda: claiming(1024 * MIB, tarfile.XHDTYPE), "few and short headers"),
+    "long names of long names": (lambda: headers_of_headers(tarfile.GNUTYPE_LONGNAME), "few and short headers"),
+    "extended headers of extended headers": (lambda: headers_of_headers(tarfile.XHDTYPE), "few and short headers"),
+    "headers for all of headers for all": (lambda: headers_of_headers(tarfile.XGLTYPE), "few and short headers"),
+    "a hundred thousand things said of each of all": (said_for_all, "few and short headers"),
+    "a megabyte said of each of forty": (said_of_each, "few and short headers"),
+    "a sparse file of a million holes": (holes, "f is a special file"),
+    "a thousand directories deep": (lambda: gz(member("d/" * 1000 + "f")), "plain names"),
     "a sparse file": (sparse, "holes is a special file"),
     "truncated gzip": (lambda: good[:-20], "expected a gzip tar file"),
     "truncated tar": (lambda: gzip.compress(tar(member("a"))[:514]), "expected a gzip tar file"),
@@ -166,7 +217,8 @@ except BadArchive:
 """
 
 
-@pytest.mark.parametrize("name", ["a gigabyte of zeros", "a million members", "a name of a gigabyte"])
+@pytest.mark.parametrize("name", ["a gigabyte of zeros", "a million members", "a name of a gigabyte",
+                                  "a hundred thousand things said of each of all"])  # fmt: skip
 def test_an_archive_that_would_fill_the_memory_does_not(name: str) -> None:
     ran = subprocess.run([sys.executable, "-c", LARGE, name], cwd=ROOT, capture_output=True, text=True, check=True)
 
