@@ -111,7 +111,10 @@ def _path(path: str) -> str:
 def _body(event: Mapping[str, Any]) -> bytes:
     body = event["body"] if event.get("body") is not None else ""
     if not isinstance(body, str):  # of somebody who did not write the payload as text
-        return orjson.dumps(body)
+        try:
+            return orjson.dumps(body)
+        except orjson.JSONEncodeError as error:  # it reads deeper lists than it writes
+            raise BadPayload("expected JSON of ordinary depth", code="json_syntax") from error
     if not event.get("isBase64Encoded"):
         return body.encode()
     try:
@@ -131,7 +134,7 @@ def _environ(request: Request, request_id: str) -> dict[str, Any]:
         | given
         | {
             "REQUEST_METHOD": request.method,
-            "PATH_INFO": request.path,
+            "PATH_INFO": request.path.encode("utf-8", "replace").decode("latin-1"),  # as WSGI has it
             "QUERY_STRING": "",
             "SCRIPT_NAME": "",
             "CONTENT_TYPE": request.headers.get("content-type", ""),

@@ -29,6 +29,9 @@ def said(payload: Payload) -> Payload:
     return Payload(json.dumps(told).encode(), JSON)
 
 
+NESTED: Any = 1
+for _ in range(300):
+    NESTED = [NESTED]
 APP = create_app(said, Settings(stage="echo"))
 
 
@@ -178,6 +181,14 @@ def test_the_callers_request_id_goes_before_lambdas() -> None:
         {"body": {}, "headers": 4},
         v1("/invocations", "PO ST\r\n"),
         v2("/invocations\r\nX: y", headers={"content-type": "a/b\r\nx: y"}),
+        v2("/\u20ac", "P\u20acST"),
+        v2("/%ed%a0%80"),
+        v2(
+            headers={"content-type": "\u20ac", "accept": "\u20ac", "cookie": "\u20ac", "x-request-id": "\u20ac"},
+            body="x",
+        ),
+        v2(body=NESTED),
+        {"body": NESTED},
     ],
 )
 def test_an_event_of_an_odd_shape_is_refused_or_answered_and_never_a_fault(event: dict[str, Any]) -> None:
