@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
+from local_test.terminal import printable
 from serving.payload import CSV, JSON, JSONLINES, NPY
 
 BY_SUFFIX = {".csv": CSV, ".json": JSON, ".jsonl": JSONLINES, ".npy": NPY}
@@ -80,13 +81,13 @@ def explain(status: int, name: str, body: bytes) -> str:
     text = body.decode("utf-8", "replace")
     try:
         error = json.loads(text)
-    except ValueError:
-        return f"{status}: {text}"
+    except (ValueError, RecursionError):
+        error = None
     if not isinstance(error, dict):
-        return f"{status}: {text}"
+        return printable(f"{status}: {text}")
     code = error.get("ErrorCode") or error.get("code") or name
     lines = [f"{status} {code}: {error.get('Message') or error.get('message') or text}"]
     if "OriginalStatusCode" in error:
         lines.append(f"the container answered {error['OriginalStatusCode']}: {error.get('OriginalMessage')}")
         lines.append(f"its log: {error.get('LogStreamArn')}")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))

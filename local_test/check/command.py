@@ -19,6 +19,7 @@ from local_test.check.rules import RULES
 from local_test.check.subject import CannotStart, NotHere, Subject
 from local_test.predict import BY_SUFFIX
 from local_test.state import ChainError
+from local_test.terminal import printable
 
 DESCRIPTION = """\
 Examine any SageMaker inference image against the platform's rules, and say of each that it breaks what SageMaker would
@@ -100,9 +101,7 @@ def shown(rule: Rule, seen: Seen) -> Iterator[str]:
     """A rule's lines in the table; what is fine has one."""
     width = min(shutil.get_terminal_size((120, 24)).columns, 120)
     room = max(20, width - 36)
-    # what a server answers may be anything
-    text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in seen.text)
-    lines = textwrap.wrap(text, room) or [""]
+    lines = textwrap.wrap(printable(seen.text), room) or [""]
     yield f"{SIGNS[seen.verdict]:<9}{rule.name:<25}{lines[0]}"
     yield from (" " * 34 + line for line in lines[1:])
     if seen.verdict in (Verdict.FAILED, Verdict.WARNING):

@@ -25,7 +25,7 @@ def read_capture(path: Path) -> Iterator[Exchange]:
             for number, line in enumerate(lines, 1):
                 try:
                     yield _exchange(json.loads(line))
-                except (KeyError, TypeError, ValueError) as error:
+                except (KeyError, TypeError, ValueError, RecursionError) as error:
                     raise BadRecording(
                         f"{file}, line {number}: expected a captured request with its answer, {error!r}"
                     ) from error

@@ -56,14 +56,21 @@ class Comparison:
             return [self._whole("type", was or "no type", now or "no type")]
         first, second = _read(before), _read(after)
         if first is None or second is None:
-            same = before.body == after.body
-            return [] if same else [self._whole("body", shown(before.body), shown(after.body))]
+            return self._bytes(before, after)
         if len(first) != len(second):
             return [self._whole("row count", f"{len(first)} rows", f"{len(second)} rows")]
+        try:
+            pairs = enumerate(zip(first, second, strict=True), 1)
+            found = [one for row, pair in pairs for one in self._row(row, *pair)]
+        except RecursionError:  # lists within lists, hundreds of them
+            return self._bytes(before, after)
         self.rows += len(first)
-        found = [one for row, pair in enumerate(zip(first, second, strict=True), 1) for one in self._row(row, *pair)]
         self.different_rows += len({one.row for one in found})
         return found
+
+    def _bytes(self, before: Answered, after: Answered) -> list[Difference]:
+        same = before.body == after.body
+        return [] if same else [self._whole("body", shown(before.body), shown(after.body))]
 
     def _whole(self, kind: str, before: str, after: str) -> Difference:
         self.kinds[kind] = self.kinds.get(kind, 0) + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -131,16 +132,18 @@ def read(path: Path) -> Iterator[Exchange]:
                     {str(name): str(value) for name, value in request.get("headers", {}).items()},
                 )
                 ms = None if answer.get("ms") is None else float(answer["ms"])
+                if ms is not None and not 0 < ms < math.inf:
+                    raise ValueError(f"{ms} ms")
                 answered = Answered(int(answer["status"]), str(answer["content_type"]), _unpacked(answer), ms)
                 yield Exchange(str(whole["id"]), asked, answered)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
                 raise BadRecording(f"{path}, line {number}: expected a request with its answer, {error!r}") from error
 
 
 def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         whole = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadRecording(f"{path}, line {number}: expected JSON, {error}") from error
     if not isinstance(whole, dict):
         raise BadRecording(f"{path}, line {number}: expected a JSON object, got {cut(str(whole), 64)}")

@@ -11,6 +11,7 @@ from typing import Any
 from local_test.recording.differences import Comparison, Difference
 from local_test.recording.exchanges import Answered, Exchange, counted
 from local_test.recording.targets import Unanswered
+from local_test.terminal import printable
 
 PERCENTILES = (50, 90, 99)
 
@@ -79,7 +80,7 @@ def percentiles(times: Sequence[float]) -> dict[str, float]:
 def report(found: Replay, show: int) -> Iterator[str]:
     """What people read: the differences, then how many there are, then the times."""
     listed = [f"request {number} ({exchange.id}): {one}" for number, exchange, some in found.differing for one in some]
-    yield from listed[: show or None]
+    yield from map(printable, listed[: show or None])
     if left := len(listed) - len(listed[: show or None]):
         yield f"... and {left} more: --show 0, or --json"
     summary = found.summary()

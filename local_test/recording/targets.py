@@ -67,7 +67,7 @@ class Url:
         began = time.perf_counter()
         try:
             response = self._pool.request("POST", self.name, body=asked.body, headers=given)
-        except HTTPError as error:
+        except (HTTPError, ValueError) as error:  # of a header that is none
             raise Unanswered(f"no answer from {self.name}: {error}") from error
         ms = (time.perf_counter() - began) * 1000
         kept = {name: response.headers[name] for name in KEPT if name in response.headers}

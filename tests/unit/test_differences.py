@@ -29,6 +29,7 @@ SAME = [
     (answer("[0.25,0.75]\n", "application/jsonlines"), answer("[0.250, 0.75]", "application/jsonlines")),
     (answer(b"", "application/x-npy"), answer(b"", "application/x-npy")),
     (answer("[" * 100_000), answer("[" * 100_000)),
+    (answer("[" * 900 + "1" + "]" * 900), answer("[" * 900 + "1" + "]" * 900)),
     (answer('{"OriginalStatusCode":"abc"}', status=500), answer('{"OriginalStatusCode":null}', status=500)),
     (answer('{"result":["F"]}'), answer('{"result":["F"]}')),
     (answer("nan\n", "text/csv"), answer("NaN\n", "text/csv")),
@@ -65,6 +66,12 @@ def test_a_difference_says_where_and_how_far(before: Answered, after: Answered, 
     (found,) = Comparison(0.0).compare(before, after)
 
     assert said in str(found)
+
+
+def test_lists_within_lists_are_compared_however_many_there_are() -> None:
+    deep = ((answer("[" * n + "1" + "]" * n), answer("[" * n + "2" + "]" * n)) for n in range(900, 1100, 5))
+
+    assert [len(Comparison(0.0).compare(*pair)) for pair in deep] == [1] * 40
 
 
 @pytest.mark.parametrize(
