@@ -8,7 +8,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from local_test.connection import Connection
+
 HOST = "127.0.0.1"
+LARGEST = 64 * 1024 * 1024  # bytes of an answer
 
 
 class NoReply(Exception):
@@ -32,14 +35,18 @@ class Reply:
 def call(
     port: int, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, timeout: float = 60
 ) -> Reply:
-    """Raises `NoReply`. An answer that comes before the body was sent whole counts."""
+    """Raises `NoReply`, also for an answer that never ends. One that comes before the body was sent whole counts."""
     began = time.monotonic()
-    connection = http.client.HTTPConnection(HOST, port, timeout=timeout)
+    connection = Connection(HOST, port, timeout=timeout)
     try:
+        connection.connect()
+        connection.sock.settimeout(timeout)  # for all that is read
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.request(method, path, body or None, dict(headers or {}))
         response = connection.getresponse()
-        received = response.read()
+        received = response.read(LARGEST + 1)
+        if len(received) > LARGEST:
+            raise NoReply(f"no end of the answer to {method} {path} within {LARGEST} bytes")
         given = {name.lower(): value for name, value in response.getheaders()}
         return Reply(response.status, given, received, time.monotonic() - began)
     except TimeoutError as error:

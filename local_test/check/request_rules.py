@@ -138,7 +138,7 @@ def execution_parameters(case: Case) -> Seen:
         return wrong(str(reply))
     try:
         problems = list(_problems(json.loads(reply.body)))
-    except ValueError:
+    except (ValueError, RecursionError):
         return wrong(f"no JSON: {reply}")
     return wrong("; ".join(problems)) if problems else fine(str(reply))
 
