@@ -36,7 +36,10 @@ class Files:
         return (self.artifacts / name).read_bytes() if self.artifacts and name in self.pictures() else None
 
     def sample(self, contract: Contract | None) -> str:
-        """Two rows that the chain takes, as CSV with a header: of the test rows, of the samples, or made up."""
+        """Two rows that the chain takes, as CSV with a header: of the test rows, of the samples, or made up.
+
+        Nothing where a name could not be seen in the form.
+        """
         names = [column.name for column in contract.inputs] if contract else []
         if self.artifacts and contract:
             try:
@@ -48,7 +51,8 @@ class Files:
                 pass  # there is none, or it is of another data set
         if contract is None or contract.dataset == "abalone":
             return "".join(_SAMPLES.read_text(encoding="utf-8").splitlines(keepends=True)[:2])
-        return _csv([names, [column.categories[0] if column.categories else "1" for column in contract.inputs]])
+        made = _csv([names, [column.categories[0] if column.categories else "1" for column in contract.inputs]])
+        return made if made.replace("\n", "").isprintable() else ""
 
     def log_lines(self, names: Sequence[str], request_id: str) -> list[dict[str, Any]] | None:
         """The lines of a request in the logs of these programs, in order of time; None where there are no logs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -112,15 +113,22 @@ def _ask(container: Container) -> Interface:
         return Interface(problem=f"GET /contract answered {answer.status}")
     try:
         return _read(json.loads(answer.body))
-    except (BadArtifact, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (BadArtifact, ArithmeticError, ValueError, KeyError, TypeError, RecursionError) as error:
         return Interface(problem=f"GET /contract answered something else than a contract ({type(error).__name__})")
 
 
 def _read(said: dict[str, Any]) -> Interface:
+    if not 0 <= (most := int(said["max_body_bytes"])) < 2**63:
+        raise ValueError("no size")
     return Interface(
         Contract.from_json(json.dumps(said["contract"])),
         tuple(map(str, said["reads"])),
-        tuple(map(str, said["accepts"])),
-        tuple(map(str, said["answers"])),
-        int(said["max_body_bytes"]),
+        _media(said["accepts"]),
+        _media(said["answers"]),
+        most,
     )
+
+
+def _media(types: Iterable[object]) -> tuple[str, ...]:
+    """Those that could be sent in a header; they stand in the form as they are."""
+    return tuple(text for text in map(str, types) if text.isascii() and text.isprintable())

@@ -26,6 +26,7 @@ from local_test.page.npy import NotNpy, read_npy
 from local_test.page.views import Page
 from local_test.plan import Ports, plan
 from local_test.router import create_app
+from serving.contract import Column, ColumnType, Contract, Task
 from serving.settings import BadSetting
 from tests.browser import ENTER, TAB, Browser, browser
 from tests.scripted_container import ScriptedContainer, answer
@@ -151,6 +152,41 @@ def test_nothing_that_a_client_or_a_container_sends_becomes_markup(client, conta
         assert "<i>" not in text
     assert "\\u001b[31m \\u202e" in texts[1]
     assert "row <strong>1</strong>, column <code>a&amp;b</code>" in texts[1]
+
+
+EVIL = "</td><script>alert(1)</script>'\"&{{7*7}}\x1b[31m\u202e"
+LABEL = Column("y", ColumnType.LABEL)
+HOSTILE: dict[str, Contract] = {
+    "markup": Contract(
+        EVIL, Task.BINARY, (Column(EVIL, ColumnType.CATEGORICAL, (EVIL,)), Column("y", ColumnType.LABEL, (EVIL, "n"))),
+        (EVIL,), {"rows": EVIL, "seed": EVIL},
+        {"metrics": {EVIL: {EVIL: EVIL}, "model": {EVIL: [EVIL]}}, "test_rows": EVIL,
+         "search": {"chosen": {"parameters": {EVIL: EVIL}, "rounds": EVIL}}},
+    ),
+    "other types": Contract(
+        "d", Task.REGRESSION, (LABEL,), (), {"rows": 1.5e300, "seed": 10**4000, "versions": {}},
+        {"metrics": {"items": {"values": 1}, "model": {"a": {}, "b": [1]}, "values": {}}, "test_rows": [],
+         "search": {"chosen": {"parameters": {"a": [1]}, "rounds": []}}},
+    ),
+    "a search of another shape": Contract(
+        "d", Task.REGRESSION, (Column("", ColumnType.NUMERIC), LABEL), ("a\nb",), {}, {"search": {"chosen": []}}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("most", [b"100", b"-5", b"1e999", b"9" * 400, b"[]"])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_nothing_in_a_contract_becomes_markup_or_breaks_the_page(client, containers, name, most):
+    media = json.dumps([EVIL])
+    told = f'"contract": {HOSTILE[name].to_json()}, "reads": {media}, "accepts": {media}, "answers": {media}'.encode()
+    containers[0].reply = containers[1].reply = answer(b'{"max_body_bytes": %b, %b}' % (most, told), "application/json")
+    send(client)
+
+    texts = [page(client), page(client, "/?id=one"), page(client, "/requests?id=one")]
+
+    for text in texts:
+        Outline(text)
+        assert not any(mark in text for mark in ("<script>alert", "\x1b", "\u202e", "'\"&49"))
 
 
 def test_the_document_is_well_formed_and_labelled(client, containers):
