@@ -57,6 +57,7 @@ def write_error(sock: socket.socket, status: int, _reason: str, message: str) ->
     logging.getLogger("serving.app").info("request", extra={"fields": told})
     body = json.dumps(error)
     head = f"HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    head += f"X-Request-Id: {error['request_id']}\r\n"
     util.write_nonblock(sock, f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode("latin-1"))
 
 

@@ -102,6 +102,8 @@ LENIENT = {
 # What is refused without a body, or by a server that knows no request yet.
 REFUSED = {
     "garbage": b"\x00\xff\xfe\r\n\r\n",
+    "a ping by POST": b"POST /ping HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
+    "a ping of a method that is none": b"A" * 3000 + b" /ping HTTP/1.1\r\nHost: x\r\n\r\n",
     "a TLS hello": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "HTTP/9.9": b"GET /ping HTTP/9.9\r\nHost: x\r\n\r\n",

@@ -88,6 +88,22 @@ def test_the_port_of_metrics_is_the_loopbacks_and_answers_nothing_else():
     assert "Python" not in other.headers["Server"]
 
 
+def test_what_no_worker_refuses_has_one_id_in_its_header_body_and_line():
+    with running(ECHO, {"MODEL_SERVER_WORKERS": "1"}) as server:
+        pinged = server.request("POST", "/ping", b"", headers={"X-Request-Id": "mine-8"})
+        odd = server.request("DELETE", "/ping", headers={"X-Request-Id": 'a"\\ b'})
+        answer = server.request("GET", "/nowhere", headers={"X-Request-Id": "mine-7"})
+        wait_until(lambda: requests_of(server.lines(), "mine-7") != [], "nginx's line")
+        (line,) = requests_of(server.lines(), "mine-7")
+
+        (ping,) = requests_of(server.lines(), "mine-8")
+
+    assert answer.headers["X-Request-Id"] == answer.json["request_id"] == line["nginx_request_id"]
+    assert (pinged.headers["X-Request-Id"], pinged.json["request_id"]) == ("mine-8", "mine-8")
+    assert (ping["path"], ping["status"], ping["code"]) == ("/ping", 405, "method_not_allowed")
+    assert re.fullmatch("[0-9a-f]{32}", odd.json["request_id"])
+
+
 def test_a_port_of_metrics_that_is_taken_ends_the_start():
     with running(ECHO, {"MODEL_SERVER_WORKERS": "1"}) as other:
         done = subprocess.run(
