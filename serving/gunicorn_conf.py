@@ -75,6 +75,8 @@ preload_app = False
 control_socket_disable = True
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - heartbeats must not touch a disk
 umask = 0o077
+# Or SCRIPT_NAME, sent by whoever comes from this machine, would change the path that is asked for.
+forwarder_headers = ""
 limit_request_line, limit_request_fields, limit_request_field_size = 4094, MOST_HEADERS, 8190
 pidfile = str(Path(os.environ["MODEL_SERVER_RUN_DIR"]) / "gunicorn.pid")
 
