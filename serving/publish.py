@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from http import HTTPStatus
 
 from serving import logs, nginx_log
 from serving.emf import documents
 from serving.metrics import DROPPED, Page, Totals
 from serving.output import Output
-from serving.prometheus import CONTENT_TYPE, exposition
+from serving.prometheus import exposition
+from serving.scrapes import listen
 from serving.settings import BadSetting, Settings
 
 INTERVAL = 60.0  # seconds between two documents
@@ -83,37 +82,7 @@ def _listen(settings: Settings, page: Page, ready: Callable[[], int], stack: con
     def text() -> str:
         return exposition(settings.stage, total(page), nginx_log.refused, ready())
 
-    class Handler(_Handler):
-        tell = staticmethod(text)
-
     try:
-        server = stack.enter_context(http.server.ThreadingHTTPServer(("127.0.0.1", settings.metrics_port), Handler))
+        stack.enter_context(listen(settings.metrics_port, text))
     except OSError as error:
         raise BadSetting(f"MODEL_SERVER_METRICS_PORT: expected a free port: {error}") from error
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="metrics port", daemon=True)
-    thread.start()
-    stack.callback(thread.join)
-    stack.callback(server.shutdown)
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    """GET /metrics, and nothing else."""
-
-    timeout = 5  # seconds for a request
-    tell: Callable[[], str]
-
-    def do_GET(self) -> None:
-        found = self.path == "/metrics"
-        body = self.tell().encode() if found else b"expected GET /metrics\n"
-        self.send_response(HTTPStatus.OK if found else HTTPStatus.NOT_FOUND)
-        self.send_header("Content-Type", CONTENT_TYPE if found else "text/plain; charset=utf-8")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def version_string(self) -> str:
-        return "metrics"
-
-    def log_message(self, *_: object) -> None:
-        """A scrape every few seconds is no news."""

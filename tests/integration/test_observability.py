@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import urllib.request
@@ -86,6 +89,39 @@ def test_the_port_of_metrics_is_the_loopbacks_and_answers_nothing_else():
     assert other.status == 404
     assert posted.status == 501
     assert "Python" not in other.headers["Server"]
+    assert other.headers["Content-Type"] == posted.headers["Content-Type"] == "text/plain; charset=utf-8"
+
+
+def test_who_breaks_off_floods_or_comes_under_another_name_harms_neither_the_log_nor_the_service():
+    port, metrics_port = free_ports(2)
+    env = {"MODEL_SERVER_METRICS_PORT": str(metrics_port), "MODEL_SERVER_WORKERS": "1"}
+    with running(ECHO, env, port=port) as server, contextlib.ExitStack() as held:
+        raw = Server(server.process, metrics_port, server.log)
+        for _ in range(10):
+            with socket.create_connection(("127.0.0.1", metrics_port)) as connection:
+                connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        garbage = [
+            raw.send_raw(sent)
+            for sent in (b"\x00\xff\r\n\r\n", b"<script> / HTTP/1.1\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n")
+        ]
+        rebound = raw.request("GET", "/metrics", headers={"Host": f"evil.example:{metrics_port}"})
+        for _ in range(60):
+            held.enter_context(socket.create_connection(("127.0.0.1", metrics_port), timeout=10))
+        wait_until(lambda: threads(server) > 8, "the flood to be answered")
+        crowded, status = threads(server), server.pings()
+        held.close()
+        wait_until(lambda: one(scrape(metrics_port), "model_server_workers_ready") == 1, "the counts")
+        lines = server.lines()
+
+    assert rebound.status == 403
+    assert not any(b"<" in answer or b"Python" in answer for answer in garbage)
+    assert (status, crowded < 30) == (200, True)
+    assert [line for line in lines if line["level"] != "INFO"] == []
+
+
+def threads(server: Server) -> int:
+    return int(re.findall(r"Threads:\s+(\d+)", Path(f"/proc/{server.process.pid}/status").read_text())[0])
 
 
 def test_what_no_worker_refuses_has_one_id_in_its_header_body_and_line():
