@@ -7,6 +7,7 @@ killed.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,8 @@ from serving.errors import BadPayload, PayloadTooLarge, ServingError, Unsupporte
 
 SILENCE = 10.0  # seconds that a client may be silent within a body
 MOST_DISCARDED = 64 * 1024 * 1024
+LABOUR = 2.0  # seconds of CPU for taking a body out of its chunks, of which a byte may have one each
+_PIECE = 65536
 _BROKEN = "serving.broken"  # in the environ of a request whose body failed: nobody tries again
 
 Environ = dict[str, Any]
@@ -51,7 +54,7 @@ def read_body(environ: Environ, most: int) -> bytes:
     chunked = "HTTP_TRANSFER_ENCODING" in environ
     try:
         with _impatient(environ):
-            body: bytes = environ["wsgi.input"].read(most + 1 if chunked else length)
+            body: bytes = b"".join(_chunked(environ, most)) if chunked else environ["wsgi.input"].read(length)
     except (ParseException, OSError) as error:
         environ[_BROKEN] = True
         if isinstance(error, TimeoutError) and not chunked:
@@ -65,6 +68,17 @@ def read_body(environ: Environ, most: int) -> bytes:
         environ[_BROKEN] = True
         raise BadPayload(f"expected a body of {length} bytes, got {len(body)}", code="bad_request")
     return body
+
+
+def _chunked(environ: Environ, most: int) -> Iterator[bytes]:
+    """A body of chunks, up to the byte that is too much. Raises `BadPayload` for one that is work to put together."""
+    left, begun = most + 1, time.thread_time()
+    while left and (piece := environ["wsgi.input"].read(min(left, _PIECE))):
+        yield piece
+        left -= len(piece)
+        if time.thread_time() - begun > LABOUR:
+            environ[_BROKEN] = True
+            raise BadPayload("expected fewer and larger chunks", code="bad_request")
 
 
 def refuse_compressed(environ: Environ) -> None:
