@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +17,7 @@ from serving.health import start_health_server
 from serving.nginx import find_nginx, read_timeout, write_config
 from serving.privileges import Refused, give_up
 from serving.publish import published
+from serving.run_dir import run_directory
 from serving.scoreboard import VARIABLE, Scoreboard
 from serving.settings import MOST_HEADERS, ONE_THREAD, BadSetting, Settings
 
@@ -45,12 +43,12 @@ def serve(env: Mapping[str, str]) -> int:
     nginx = find_nginx(env.get("PATH", os.defpath)) if settings.nginx else None
     if settings.nginx and not nginx:
         log.warning("nginx is not on this machine: gunicorn alone answers, and slow clients can hold its workers")
-    with _run_directory(settings) as run_dir:
-        try:
+    try:
+        with run_directory(settings) as run_dir:
             return _supervise(replace(settings, run_dir=run_dir), dict(env), run_dir, nginx)
-        except BadSetting as error:  # a port that is taken
-            log.critical("%s", error)
-            return 1
+    except BadSetting as error:  # a port that is taken, a directory that cannot be used
+        log.critical("%s", error)
+        return 1
 
 
 def _supervise(settings: Settings, env: dict[str, str], run_dir: Path, nginx: str | None) -> int:
@@ -121,23 +119,3 @@ def _gunicorn_command(settings: Settings, run_dir: Path, *, behind_nginx: bool) 
     # nginx adds a header of its own to the client's
     limits = ["--timeout", str(read_timeout(settings)), "--limit-request-fields", str(MOST_HEADERS + 1)]
     return [*command, f"unix:{run_dir}/gunicorn.sock", *limits]
-
-
-@contextlib.contextmanager
-def _run_directory(settings: Settings) -> Iterator[Path]:
-    if settings.run_dir:
-        settings.run_dir.mkdir(parents=True, exist_ok=True)
-        yield settings.run_dir
-        return
-    run_dir = Path(tempfile.mkdtemp(prefix="serve-", dir=_writable_directory()))
-    try:
-        yield run_dir
-    finally:
-        shutil.rmtree(run_dir, ignore_errors=True)
-
-
-def _writable_directory() -> str:
-    try:
-        return tempfile.gettempdir()
-    except FileNotFoundError:  # a read-only root file system without /tmp
-        return "/dev/shm"  # noqa: S108

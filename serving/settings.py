@@ -10,6 +10,7 @@ from pathlib import Path
 
 MIB = 1024 * 1024
 MOST_HEADERS = 100  # of a request
+MOST_WORKERS = 500  # a reload has twice as many for a moment, and each has its place in what they share
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LAMBDA_LIMIT = 6 * MIB  # of an event, and of its answer: a body with what is around it, in base64 if it is no text
 # The workers share the cores already. xgboost and numpy read these when they are imported.
@@ -19,6 +20,10 @@ OUTPUTS = ("score", "label", "probabilities")
 ENGINES = ("auto", "compiled", "sklearn")
 METRICS = ("off", "emf")
 WORKER_CLASSES = ("sync", "gthread", "gevent")
+_DIGITS = re.compile(
+    "[0-9]{1,18}"
+)  # more are no number that anything here may have, and thousands are an error of int()
+_HOST = re.compile(r"[A-Za-z0-9.-]{0,253}|\[[0-9A-Fa-f:.]{2,45}\]")
 
 
 class BadSetting(ValueError):
@@ -64,11 +69,17 @@ class Settings:
             stage=env.get("STAGE", ""),
             model_dir=Path(env.get("SM_MODEL_DIR") or "/opt/ml/model"),
             base_dir=Path(env.get("SAGEMAKER_BASE_DIR") or "/opt/ml"),
-            host=env.get("MODEL_SERVER_HOST") or cls.host,
+            host=_host(env) or cls.host,
             # SageMaker gives every container of a pipeline its own port; App Runner uses PORT.
             port=_number(env, "SAGEMAKER_BIND_TO_PORT", "PORT", default=8080, least=1, most=65535),
             safe_port_range=_port_range(env.get("SAGEMAKER_SAFE_PORT_RANGE", "")),
-            workers=_number(env, "MODEL_SERVER_WORKERS", "SAGEMAKER_MODEL_SERVER_WORKERS", default=usable_cpus()),
+            workers=_number(
+                env,
+                "MODEL_SERVER_WORKERS",
+                "SAGEMAKER_MODEL_SERVER_WORKERS",
+                default=min(usable_cpus(), MOST_WORKERS),
+                most=MOST_WORKERS,
+            ),
             worker_class=_choice(env, "MODEL_SERVER_WORKER_CLASS", WORKER_CLASSES, cls.worker_class),
             threads=_number(env, "MODEL_SERVER_THREADS", default=cls.threads),
             timeout=_number(env, "MODEL_SERVER_TIMEOUT", "SAGEMAKER_MODEL_SERVER_TIMEOUT", default=60, most=3600),
@@ -116,7 +127,7 @@ def _cgroup_quota(cgroup: Path) -> tuple[int, int]:
 def _number(env: Mapping[str, str], *names: str, default: int, least: int = 1, most: int = 1024) -> int:
     for name in names:
         if text := env.get(name, ""):
-            if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+            if not (_DIGITS.fullmatch(text) and least <= int(text) <= most):
                 raise BadSetting(f"{name}: expected a whole number from {least} to {most}, got {text!r}")
             return int(text)
     return default
@@ -125,6 +136,13 @@ def _number(env: Mapping[str, str], *names: str, default: int, least: int = 1, m
 def _choice(env: Mapping[str, str], name: str, choices: tuple[str, ...], default: str) -> str:
     if (text := env.get(name) or default) not in choices:
         raise BadSetting(f"{name}: expected one of {', '.join(choices)}, got {text!r}")
+    return text
+
+
+def _host(env: Mapping[str, str]) -> str:
+    """It becomes a word of nginx's configuration, so nothing that could end one may stand in it."""
+    if not _HOST.fullmatch(text := env.get("MODEL_SERVER_HOST", "")):
+        raise BadSetting(f"MODEL_SERVER_HOST: expected an address, in brackets if it is IPv6, or a name; got {text!r}")
     return text
 
 
@@ -139,7 +157,7 @@ def _port_range(text: str) -> tuple[int, int] | None:
     if not text:
         return None
     first, _, last = text.partition("-")
-    if not (first.isascii() and first.isdigit() and last.isascii() and last.isdigit() and int(first) <= int(last)):
+    if not (_DIGITS.fullmatch(first) and _DIGITS.fullmatch(last) and int(first) <= int(last)):
         raise BadSetting(f"SAGEMAKER_SAFE_PORT_RANGE: expected FIRST-LAST, got {text!r}")
     return int(first), int(last)
 

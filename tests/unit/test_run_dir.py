@@ -1,0 +1,55 @@
+"""The directory whose path becomes words of nginx's configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from serving import metrics, scoreboard
+from serving.run_dir import run_directory
+from serving.settings import MOST_WORKERS, BadSetting, Settings
+
+
+@pytest.mark.parametrize("name", ["a b", "a;b", "a{b}", "a$b", "a'b", 'a"b', "a\nb", "a\\b", "a#b", "a:b", "n" * 200])
+def test_a_directory_that_nginx_would_read_as_something_else_is_refused(name: str, tmp_path: Path) -> None:
+    with (
+        pytest.raises(BadSetting, match="MODEL_SERVER_RUN_DIR or TMPDIR: expected a path"),
+        run_directory(Settings(run_dir=tmp_path / name)),
+    ):
+        pass
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with (
+        pytest.raises(BadSetting, match="MODEL_SERVER_RUN_DIR: expected a directory"),
+        run_directory(Settings(run_dir=tmp_path / "file" / "below")),
+    ):
+        pass
+
+
+def test_a_temporary_directory_with_a_blank_is_refused_and_nothing_stays(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "a b").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "a b"))
+
+    with pytest.raises(BadSetting, match="TMPDIR"), run_directory(Settings()):
+        pass
+
+    assert list((tmp_path / "a b").iterdir()) == []
+
+
+def test_a_plain_one_is_used_and_a_fresh_one_is_removed(tmp_path: Path) -> None:
+    with run_directory(Settings(run_dir=tmp_path / "r")) as given, run_directory(Settings()) as fresh:
+        assert given.is_dir()
+        assert fresh.is_dir()
+
+    assert given.is_dir()
+    assert not fresh.exists()
+
+
+def test_a_reload_of_as_many_workers_as_may_be_has_a_place_for_each() -> None:
+    assert min(scoreboard.SLOTS, metrics.SLOTS) >= 2 * MOST_WORKERS
