@@ -16,10 +16,13 @@ from tools.chaos.client import Load
 from tools.chaos.container import state
 from tools.chaos.oracle import Question, echoes
 from tools.chaos.report import SCENARIOS, Given
-from tools.chaos.scenarios import crowds, hanging, limits, processes, stopping
+from tools.chaos.scenarios import crowds, hanging, limits, processes, routing, stopping
 
 TRIED = {
     "worker-killed": 0.01,
+    "one-worker-killed": 0.1,
+    "container-restarted": 0.1,
+    "sigterm-with-200-accepted": 0.1,
     "reloaded": 0.04,
     "recycled": 0.05,
     "sigquit": 0.1,
@@ -49,7 +52,7 @@ def test_workers_that_hang_are_replaced_and_ping_says_so_when_all_do(artifacts: 
 def test_every_module_of_scenarios_is_entered() -> None:
     modules = {scenario.run.__module__ for scenario in SCENARIOS}
 
-    assert modules >= {module.__name__ for module in (crowds, hanging, limits, processes, stopping)}
+    assert modules >= {module.__name__ for module in (crowds, hanging, limits, processes, routing, stopping)}
     assert len({scenario.name for scenario in SCENARIOS}) == len(SCENARIOS) >= 30
 
 

@@ -88,7 +88,7 @@ class Load:
         async with asyncio.timeout(LONGEST):
             status, body, named = await connection.exchange(question, request_id)
         took = time.monotonic() - begun
-        if status >= 500 and _code(body) in self.allowed:
+        if status != question.status and _code(body) in self.allowed:
             self.tally.add("refused", took)
         elif status >= 500 and status != question.status:
             self.tally.add("lost", took, f"{status} {body[:120]!r}")
@@ -140,9 +140,11 @@ def request_bytes(question: Question, request_id: str) -> bytes:
 
 
 def _code(body: bytes) -> str:
+    """A container's, or what the router says in the runtime's words."""
     try:
-        return str(json.loads(body)["code"])
-    except (ValueError, LookupError, TypeError):
+        told = json.loads(body)
+        return str(told.get("code") or told["ErrorCode"])
+    except (ValueError, LookupError, TypeError, AttributeError):
         return ""
 
 

@@ -16,8 +16,9 @@ __all__ = ["Server", "featurizer", "launched", "running", "state", "timed_ping",
 
 
 @contextlib.contextmanager
-def featurizer(artifacts: Path, env: Mapping[str, str] | None = None) -> Iterator[Server]:
-    with running("featurizer", {"SM_MODEL_DIR": str(artifacts / "featurizer" / "model")} | dict(env or {})) as server:
+def featurizer(artifacts: Path, env: Mapping[str, str] | None = None, port: int | None = None) -> Iterator[Server]:
+    whole = {"SM_MODEL_DIR": str(artifacts / "featurizer" / "model")} | dict(env or {})
+    with running("featurizer", whole, port=port) as server:
         yield server
 
 

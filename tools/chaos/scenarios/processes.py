@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import signal
+import statistics
 import time
+import urllib.request
 
-from tests.servers import ECHO
+from tests.servers import ECHO, free_ports
 from tools.chaos.client import Load
 from tools.chaos.container import Server, featurizer, running, wait_until
 from tools.chaos.oracle import echoes, unique_rows
@@ -39,6 +42,31 @@ def worker_killed(given: Given) -> Outcome:
     outcome.figures["kills"] = kills
     outcome.count(load.tally)
     return outcome
+
+
+@scenario("one of 2 workers is killed: nothing lost, and another has loaded and is ready within 1 s")
+def one_worker_killed(given: Given) -> Outcome:
+    outcome, (port, counts) = Outcome(), free_ports(2)
+    took: list[float] = []
+    env, questions = {"MODEL_SERVER_METRICS_PORT": str(counts)}, unique_rows(given.artifacts, 2000)
+    with featurizer(given.artifacts, env, port) as server, Load(server.port, questions, clients=2) as load:
+        for _ in range(given.times(20)):
+            load.wait_for(20)
+            old, begun = server.workers(), time.monotonic()
+            kill(old[0])
+            wait_until(lambda old=old: old[0] not in server.workers() and _ready(counts) == 2, "another worker")  # type: ignore[misc]
+            took.append(time.monotonic() - begun)
+    outcome.figures |= {"faults": len(took), "median_ms": round(statistics.median(took) * 1000)}
+    outcome.count(load.tally)
+    outcome.within("recovery", max(took), 1)
+    return outcome
+
+
+def _ready(port: int) -> int:
+    """Workers that have loaded the model, as the container counts them."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as told:
+        found = re.search(rb"^model_server_workers_ready\{[^}]*\} (\d+)$", told.read(), re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 @scenario("all workers are killed at once: refused or answered, never wrong; ready again within 5 s")
