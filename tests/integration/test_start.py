@@ -120,6 +120,24 @@ def test_a_port_that_is_none_stops_the_container(variable, port):
     assert port in line["message"]
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MODEL_SERVER_HOST", "127.0.0.1:1; } http { include /etc/passwd"),
+        ("MODEL_SERVER_RUN_DIR", "/run/a b; user root"),
+        ("MODEL_SERVER_WORKERS", "9" * 5000),
+    ],
+)
+def test_a_setting_that_would_write_a_configuration_stops_the_container(variable, value):
+    with launched(ECHO, {variable: value}) as server:
+        code = server.process.wait(SOON)
+        (line,) = server.lines()
+
+    assert code == 1
+    assert line["level"] == "CRITICAL"
+    assert line["message"].startswith(variable)
+
+
 def test_a_taken_port_stops_the_container(front):
     with socket.create_server(("127.0.0.1", 0)) as neighbour:
         port = neighbour.getsockname()[1]

@@ -44,12 +44,12 @@ def worker_killed(given: Given) -> Outcome:
     return outcome
 
 
-@scenario("one of 2 workers is killed: nothing lost, and another has loaded and is ready within 1 s")
+@scenario("one of 2 workers is killed beside 50 requests a second: nothing lost, and another is ready within 1 s")
 def one_worker_killed(given: Given) -> Outcome:
     outcome, (port, counts) = Outcome(), free_ports(2)
     took: list[float] = []
     env, questions = {"MODEL_SERVER_METRICS_PORT": str(counts)}, unique_rows(given.artifacts, 2000)
-    with featurizer(given.artifacts, env, port) as server, Load(server.port, questions, clients=2) as load:
+    with featurizer(given.artifacts, env, port) as server, Load(server.port, questions, clients=2, rate=50) as load:
         for _ in range(given.times(20)):
             load.wait_for(20)
             old, begun = server.workers(), time.monotonic()
