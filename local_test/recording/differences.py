@@ -54,9 +54,12 @@ class Comparison:
             return []
         if (was := _media(before)) != (now := _media(after)):
             return [self._whole("type", was or "no type", now or "no type")]
-        first, second = _read(before), _read(after)
-        if first is None or second is None:
+        read, other = _read(before), _read(after)
+        if read is None or other is None:
             return self._bytes(before, after)
+        (was, first), (now, second) = read, other
+        if was != now:
+            return [self._whole("shape", was, now)]
         if len(first) != len(second):
             return [self._whole("row count", f"{len(first)} rows", f"{len(second)} rows")]
         try:
@@ -144,31 +147,36 @@ def _fields(body: bytes) -> Mapping[str, Any]:
 _UNREADABLE = (ValueError, TypeError, EOFError, OverflowError, RecursionError, csv.Error)
 
 
-def _read(answered: Answered) -> Sequence[object] | None:
-    """The rows of an answer. None for a body that cannot be read as its type, or is of a type we cannot read."""
+def _read(answered: Answered) -> tuple[str, Sequence[object]] | None:
+    """What is around the rows of an answer, and the rows. None for a body that cannot be read as its type.
+
+    Also for a type that we cannot read.
+    """
     media = _media(answered)
     try:
         if media == NPY:
             array = np.atleast_1d(np.load(io.BytesIO(answered.body), allow_pickle=False))
-            return list(array.tolist()) if array.dtype.kind in "fiub" else None
+            return ("", list(array.tolist())) if array.dtype.kind in "fiub" else None
         text = answered.body.decode()
         if media == JSON:
             return _document(json.loads(text))
         if media == JSONLINES:
-            return [json.loads(line) for line in text.split("\n") if line.strip()]
+            return "", [json.loads(line) for line in text.split("\n") if line.strip()]
         if media == CSV:
             rows = ([_cell(cell) for cell in row] for row in csv.reader(io.StringIO(text, newline="")) if row)
-            return [row if len(row) > 1 else row[0] for row in rows]
+            return "", [row if len(row) > 1 else row[0] for row in rows]
     except _UNREADABLE:
         return None
     return None
 
 
-def _document(document: object) -> Sequence[object]:
-    """The list of rows that an answer has under its only key, or the document as one row."""
+def _document(document: object) -> tuple[str, Sequence[object]]:
+    """The rows under an answer's only key, or the document as one row; first what a client finds around them."""
     if isinstance(document, dict) and len(document) == 1:
-        document = next(iter(document.values()))
-    return document if isinstance(document, list) else [document]
+        ((key, rows),) = document.items()
+        around = json.dumps(cut(key, LONGEST))
+        return (f"{{{around}: [rows]}}", rows) if isinstance(rows, list) else (f"{{{around}: value}}", [rows])
+    return ("[rows]", document) if isinstance(document, list) else ("one value", [document])
 
 
 def _cell(cell: str) -> float | str:

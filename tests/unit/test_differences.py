@@ -32,6 +32,7 @@ SAME = [
     (answer("[" * 900 + "1" + "]" * 900), answer("[" * 900 + "1" + "]" * 900)),
     (answer('{"OriginalStatusCode":"abc"}', status=500), answer('{"OriginalStatusCode":null}', status=500)),
     (answer('{"result":["F"]}'), answer('{"result":["F"]}')),
+    (answer('[{"a":1,"b":[2,3]}]'), answer('[{"b":[2,3],"a":1}]')),
     (answer("nan\n", "text/csv"), answer("NaN\n", "text/csv")),
     (answer(b"\x00", "image/png"), answer(b"\x00", "image/png")),
 ]
@@ -58,6 +59,9 @@ DIFFERENT = [
     (answer("[9007199254740993]"), answer("[9007199254740992]"), "row 1: 9007199254740993 -> 9007199254740992 (-1)"),
     (answer("9" * 200_000, "text/csv"), answer("8" * 200_000, "text/csv"), f"{'9' * 119}… -> {'8' * 119}…"),
     (answer(npy(1.5), "application/x-npy"), answer(b"", "application/x-npy"), ""),
+    (answer('{"result":[1]}'), answer('{"predictions":[1]}'), '{"result": [rows]} -> {"predictions": [rows]}'),
+    (answer('{"result":[1]}'), answer("[1]"), '{"result": [rows]} -> [rows]'),
+    (answer('{"result":[1]}'), answer('{"result":1}'), '{"result": [rows]} -> {"result": value}'),
 ]
 
 
