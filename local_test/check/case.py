@@ -8,12 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-import numpy as np
-
+from local_test.check.asking import Asking
 from local_test.check.calls import NoReply, Reply, call, ping
 from local_test.check.subject import CannotStart, NotHere, Running, Situation, Subject
-from serving.formats.npy import read_npy, write_npy
-from serving.payload import CSV, JSON, JSONLINES, NPY
+from serving.payload import CSV, JSON
 
 MIB = 1024 * 1024
 LARGEST = 6 * MIB  # bytes of a request
@@ -59,33 +57,6 @@ class Rule:
     platform: str
     mend: str
     source: str
-
-
-@dataclass(frozen=True)
-class Asking:
-    """A good payload; without one, what a good request is answered cannot be examined."""
-
-    body: bytes = b""
-    content_type: str = ""
-
-    @property
-    def media(self) -> str:
-        return self.content_type.partition(";")[0].strip().lower()
-
-    @property
-    def repeats(self) -> bool:
-        """Whether its rows can be sent again and again."""
-        return bool(self.body) and self.media in (CSV, JSONLINES, NPY)
-
-    def repeated(self, size: int) -> bytes:
-        """The rows again and again, of CSV, JSON Lines and NPY; else zeros. Exactly or just below `size` bytes."""
-        if self.body and self.media in (CSV, JSONLINES):
-            rows = self.body if self.body.endswith(b"\n") else self.body + b"\n"
-            return rows * (size // len(rows))
-        if self.body and self.media == NPY:
-            array = read_npy(self.body)
-            return write_npy(np.tile(array, (max(1, (size - 256) // array.nbytes), 1)))
-        return b"0" * size
 
 
 @dataclass

@@ -11,8 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from local_test.check import ending_rules, image_rules, request_rules, start_rules
+from local_test.check.asking import Asking
 from local_test.check.calls import NoReply
-from local_test.check.case import Asking, Case, Rule, Seen, Verdict, skipped, wrong
+from local_test.check.case import Case, Rule, Seen, Verdict, skipped, wrong
 from local_test.check.image import Image
 from local_test.check.program import Program
 from local_test.check.rules import RULES

@@ -1,0 +1,58 @@
+"""What the image check makes of a payload, before anything is started."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+
+from local_test.check.asking import Asking
+
+REPEATED = {
+    "rows": (b"1,a\n2,b\n", b"1,a\n2,b\n" * 2),
+    "a header stands once": (b"size,city\n1,a\n", b"size,city\n" + b"1,a\n" * 2),
+    "a quoted header stands once": (b'"size, 1",city\r\n1,a\r\n', b'"size, 1",city\r\n' + b"1,a\r\n" * 2),
+    "a byte order mark stands once": (b"\xef\xbb\xbf1,a\n", b"\xef\xbb\xbf" + b"1,a\n" * 2),
+    "text without a number may be rows": (b"a,b\nc,d\n", b"a,b\nc,d\n" * 2),
+    "the last line gets its newline": (b"1,2", b"1,2\n" * 2),
+}
+
+
+@pytest.mark.parametrize("fact", REPEATED)
+def test_rows_are_repeated_and_what_stands_before_them_is_not(fact: str) -> None:
+    body, expected = REPEATED[fact]
+
+    repeated = Asking(body, "text/csv").repeated(len(expected) + 1)
+
+    assert repeated == expected
+
+
+def test_a_payload_that_is_larger_than_asked_for_is_sent_once() -> None:
+    assert Asking(b"1,2\n" * 9, "text/csv").repeated(8) == b"1,2\n" * 9
+
+
+@pytest.mark.parametrize(
+    ("array", "shape"),
+    [
+        (np.ones(4), (2, 4)),
+        (np.ones((1, 4), np.uint8), (2, 4)),
+        (np.ones((1, 2, 3, 3), np.float16), (2, 2, 3, 3)),
+        (np.array([["a", "b"]]), (2, 2)),
+    ],
+)
+def test_an_array_of_any_type_is_repeated_by_rows(array: np.ndarray, shape: tuple[int, ...]) -> None:
+    file = io.BytesIO()
+    np.save(file, array)
+
+    repeated = Asking(file.getvalue(), "application/x-npy").repeated(256 + 2 * array.nbytes)
+
+    assert np.load(io.BytesIO(repeated)).shape == shape
+
+
+@pytest.mark.parametrize("body", [b"", b"no array", b"\x93NUMPY\x01\x00"])
+def test_what_is_no_array_is_not_repeated(body: bytes) -> None:
+    asking = Asking(body, "application/x-npy")
+
+    assert not asking.repeats
+    assert asking.repeated(3) == b"000"
