@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shlex
 import signal
 import socket
@@ -17,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from local_test.check import listening
+from local_test.check.dockerfile import configuration
 from local_test.check.subject import CannotStart, NotHere, Running, Situation
 from local_test.state import ChainError
-
-_INSTRUCTION = re.compile(r"^\s*(LABEL|ENTRYPOINT|CMD|USER)\s+(.*)$", re.IGNORECASE)
 
 
 @dataclass
@@ -90,12 +88,7 @@ class Program:
         file = self.directory / "Dockerfile"
         if not file.is_file():
             raise NotHere(f"there is no Dockerfile in {self.directory}")
-        text = file.read_text(encoding="utf-8", errors="replace").replace("\\\n", " ")
-        config: dict[str, Any] = {"Labels": {}, "Entrypoint": None, "Cmd": None, "User": ""}
-        for line in text.splitlines():
-            if found := _INSTRUCTION.match(line):
-                _read(config, found[1].upper(), found[2].strip())
-        return {"Config": config}
+        return {"Config": configuration(file.read_text(encoding="utf-8", errors="replace"))}
 
     def manifest(self) -> str:
         raise NotHere("this is no image")
@@ -133,17 +126,6 @@ class Program:
             except OSError as error:
                 raise CannotStart(f"{self.command[0]}: {error.strerror}") from error
         return RunningProcess(process, port, output)
-
-
-def _read(config: dict[str, Any], instruction: str, rest: str) -> None:
-    """An instruction of a Dockerfile as Docker keeps it in an image's configuration."""
-    if instruction == "LABEL":
-        config["Labels"] |= dict(re.findall(r'"?([\w.\-]+)"?="?([^"\s]*)"?', rest))
-    elif instruction == "USER":
-        config["User"] = rest
-    else:
-        listed = re.findall(r'"((?:[^"\\]|\\.)*)"', rest) if rest.startswith("[") else ["/bin/sh", "-c", rest]
-        config[instruction.capitalize()] = listed
 
 
 def _is_free(port: int) -> bool:

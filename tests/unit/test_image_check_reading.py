@@ -1,4 +1,4 @@
-"""What the image check makes of a payload, before anything is started."""
+"""What the image check makes of a payload and of a Dockerfile, before anything is started."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from local_test.check.asking import Asking
+from local_test.check.dockerfile import configuration
 
+LABEL = "com.amazonaws.sagemaker.capabilities.accept-bind-to-port"
 REPEATED = {
     "rows": (b"1,a\n2,b\n", b"1,a\n2,b\n" * 2),
     "a header stands once": (b"size,city\n1,a\n", b"size,city\n" + b"1,a\n" * 2),
@@ -56,3 +58,26 @@ def test_what_is_no_array_is_not_repeated(body: bytes) -> None:
 
     assert not asking.repeats
     assert asking.repeated(3) == b"000"
+
+
+LABELLED = {
+    "in the usual form": (f"FROM a\nLABEL x=1 {LABEL}=true", "true"),
+    "in quotes": (f'FROM a\nLABEL note=\'b c\' "{LABEL}"="true"', "true"),
+    "in the older form": (f"FROM a\nLABEL {LABEL} true", "true"),
+    "over two lines with a comment between": (f"FROM a\nLABEL x=1 \\\n# why\n  {LABEL}=true", "true"),
+    "of the stage that it is built on": (f"FROM a AS Base\nLABEL {LABEL}=true\nFROM base", "true"),
+    "not of a stage that it copies from": (f"FROM a AS build\nLABEL {LABEL}=true\nFROM a", None),
+}
+
+
+@pytest.mark.parametrize("fact", LABELLED)
+def test_a_label_is_the_last_stages(fact: str) -> None:
+    text, value = LABELLED[fact]
+
+    assert configuration(text)["Labels"].get(LABEL) == value
+
+
+def test_user_and_entrypoint_of_a_stage_that_only_builds_are_not_the_images() -> None:
+    config = configuration('FROM a AS build\nUSER 1000\nENTRYPOINT make\nFROM a\nCMD ["serve"]')
+
+    assert (config["User"], config["Entrypoint"], config["Cmd"]) == ("", None, ["serve"])
