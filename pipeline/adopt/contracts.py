@@ -65,6 +65,10 @@ def label_of(
     known = next((column for column in told.columns if column.type is ColumnType.LABEL), None) if told else None
     if shape is None or given is None:
         return (replace(known, categories=tuple(classes) or known.categories),) if known else ()
+    if given.classes and not shape.classes:
+        raise BadJob(
+            f"{given.file}: expected a classifier of binary:logistic or multi:softprob, got one of {shape.objective}"
+        )
     if told and told.task is not shape.task:
         raise BadJob(f"--contract: expected task {shape.task}, that of a booster of {shape.objective}, got {told.task}")
     named = tuple(classes) or (known.categories if known else ()) or given.classes

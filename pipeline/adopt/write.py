@@ -130,6 +130,8 @@ def _whole(parts: Parts, transform: Transform, frame: pd.DataFrame, like: NDArra
     raw = original_rows(transform.original, transform.names, frame)
     if parts.contract.task is Task.REGRESSION:
         return np.asarray(parts.whole.predict(raw))
+    if not hasattr(parts.whole, "predict_proba"):  # an XGBRegressor of binary:logistic predicts the probability
+        return np.asarray(parts.whole.predict(raw))
     probabilities = np.asarray(parts.whole.predict_proba(raw))
     return probabilities[:, 1] if like.ndim == 1 else probabilities
 
