@@ -15,6 +15,7 @@ from sklearn.preprocessing import FunctionTransformer
 from serving.contract import Column, ColumnType
 from serving.training import BadJob
 
+EXACT = 2**53  # above it a float64 does not hold every whole number
 Sight = tuple[int, Any]  # a column's place among those that a step was fitted on, and the step
 # Fitted attributes that hold a number for each column.
 NUMBERS = ("mean_", "center_", "data_min_", "data_max_", "statistics_")
@@ -123,11 +124,17 @@ def _look(name: str, index: int, step: Any, seen: _Seen) -> None:  # noqa: ANN40
 
 
 def _look_at_categories(name: str, categories: Any, seen: _Seen) -> None:  # noqa: ANN401
-    present = [value for value in categories if value is not None and value == value]
+    if any(value is None for value in categories):  # which no encoder takes for NaN
+        raise BadJob(
+            f"column {name}: expected missing values to be NaN, as in serving, got None among its categories: fit on "
+            "rows that have NaN, with fillna(float('nan'))"
+        )
+    present = [value for value in categories if value == value]
     if all(isinstance(value, str) for value in present):
         seen.is_text = True
         seen.texts |= set(map(str, present))
     elif all(_is_number(value) for value in present):
+        _refuse_inexact(name, categories, present)
         seen.is_number = True
         seen.around |= set(map(float, present))
     else:
@@ -135,6 +142,20 @@ def _look_at_categories(name: str, categories: Any, seen: _Seen) -> None:  # noq
         raise BadJob(
             f"column {name}: expected categories that are all text or all numbers, got {kinds}: convert the column "
             "before fitting, with astype(str), or with astype(int) what is true or false"
+        )
+
+
+def _refuse_inexact(name: str, categories: Any, present: Sequence[Any]) -> None:  # noqa: ANN401
+    """Raises `BadJob` for numbers that a float64 does not tell apart, or which scikit-learn does not compare with."""
+    if categories.dtype == object:
+        raise BadJob(
+            f"column {name}: expected categories of text, or numbers in a column of numbers; got numbers in a column "
+            "of objects: fit on astype('float64') of it, or on astype(str)"
+        )
+    if categories.dtype.kind in "iu" and (far := [value for value in present if not -EXACT < value < EXACT]):
+        raise BadJob(
+            f"column {name}: expected whole numbers within 2**53, above which float64, in which serving reads numbers, "
+            f"does not tell them apart; got {far[0]}: fit on astype(str) of it"
         )
 
 

@@ -428,6 +428,23 @@ def unusable() -> dict[str, tuple[Any, str, str]]:
             ColumnTransformer([("shift", FunctionTransformer(shifted), ["age"])]).fit(FRAME),
             "--featurizer", "expected steps that name their features (get_feature_names_out)",
         ),
+        "missing as None": (
+            OneHotEncoder(handle_unknown="ignore").fit(pd.DataFrame({"colour": pd.Series(["a", None], dtype=object)})),
+            "--featurizer", "column colour: expected missing values to be NaN, as in serving, got None",
+        ),
+        "large numbers": (
+            OrdinalEncoder().fit(pd.DataFrame({"id": [2**53, 2**53 + 1]})),
+            "--featurizer", "column id: expected whole numbers within 2**53",
+        ),
+        "numbers as objects": (
+            OrdinalEncoder().fit(pd.DataFrame({"rooms": pd.Series([1, 2], dtype=object)})),
+            "--featurizer", "column rooms: expected categories of text, or numbers in a column of numbers",
+        ),
+        "a classifier of no classes": (
+            make_pipeline(StandardScaler(), xgboost.XGBClassifier(n_estimators=1, objective="reg:logistic"))
+            .fit([[1.0], [2]], [0, 1]),
+            "--pipeline", "expected a classifier of binary:logistic or multi:softprob, got one of reg:logistic",
+        ),
         "neither text nor number": (
             OneHotEncoder().fit(pd.DataFrame({"rooms": [True, False]})),
             "--featurizer", "column rooms: expected categories that are all text or all numbers, got bool: convert",
@@ -445,6 +462,7 @@ def refused() -> dict[str, tuple[Any, str, str]]:
     [
         *("not fitted", "a model", "anything", "whole", "another model", "wrapped", "a search", "a model only"),
         *("a model in a row", "nothing done", "no names", "neither text nor number", "dates", "32 bits"),
+        *("missing as None", "large numbers", "numbers as objects", "a classifier of no classes"),
     ],
 )
 def test_what_cannot_be_served_is_refused_with_the_reason(tmp_path: Path, refused: Any, kind: str, capsys: Any) -> None:
