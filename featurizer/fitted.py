@@ -25,6 +25,8 @@ _UNREADABLE = (
     pickle.UnpicklingError, zlib.error, EOFError, AttributeError, ImportError, IndexError, KeyError, TypeError,
     ValueError,
 )  # fmt: skip
+# What a step raises for a row that it does not take: scikit-learn's a ValueError, functions of others what comes of it.
+REFUSALS = (ValueError, TypeError, AttributeError, LookupError)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,10 @@ class FittedTransform:
     def __call__(self, records: Records) -> NDArray[np.float64]:
         """Raises `ValueError` for rows that a step refuses."""
         with warnings.catch_warnings(action="ignore", category=UserWarning):
-            made = self.transformer.transform(pd.DataFrame(records.columns()))
+            try:
+                made = self.transformer.transform(pd.DataFrame(records.columns()))
+            except REFUSALS as error:
+                raise ValueError(str(error)) from error
         # sparse where few of the features are not zero
         return np.asarray(made.toarray() if hasattr(made, "toarray") else made, dtype=np.float64)
 

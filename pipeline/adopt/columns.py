@@ -25,12 +25,14 @@ NUMBERS = ("mean_", "center_", "data_min_", "data_max_", "statistics_")
 class Derived:
     """A column, and numbers around which its values lie.
 
-    `certain`: some step tells its type. `filled`: texts that an imputer puts in, and no raw row need have.
+    `certain`: some step tells its type; `guessed`: none does, and one might take text. `filled`: texts that an imputer
+    puts in, and no raw row need have.
     """
 
     column: Column
     around: tuple[float, ...] = ()
     certain: bool = False
+    guessed: bool = False
     filled: tuple[str, ...] = ()
 
 
@@ -103,7 +105,18 @@ def _derived(name: str, sights: Sequence[Sight]) -> Derived:
     if seen.is_text:
         known = tuple(sorted(seen.texts - seen.filled))
         return Derived(Column(name, ColumnType.CATEGORICAL, known), certain=True, filled=tuple(sorted(seen.filled)))
-    return Derived(Column(name, ColumnType.NUMERIC), tuple(sorted(seen.around)), seen.is_number)
+    guessed = not seen.is_number and any(_may_take_text(step) for _, step in sights)
+    return Derived(Column(name, ColumnType.NUMERIC), tuple(sorted(seen.around)), seen.is_number, guessed)
+
+
+def _may_take_text(step: Any) -> bool:  # noqa: ANN401
+    """Whether a step that has learned nothing of a column may be one of texts."""
+    if step is None or isinstance(step, str):
+        return False
+    if isinstance(step, FunctionTransformer):
+        return step.func is not None and not isinstance(step.func, np.ufunc)
+    module = type(step).__module__
+    return module.startswith("sklearn.feature_extraction.") or not module.startswith("sklearn.")
 
 
 def _look(name: str, index: int, step: Any, seen: _Seen) -> None:  # noqa: ANN401

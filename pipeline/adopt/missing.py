@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from featurizer.fitted import REFUSALS
 from pipeline.adopt.columns import Derived
 from pipeline.adopt.raw import Transform
 from pipeline.adopt.rows import sample
@@ -60,5 +61,5 @@ def _differing(transform: Transform, path: Path, column: str) -> tuple[int, int]
 def _features(transform: Transform, frame: pd.DataFrame) -> Any:  # noqa: ANN401
     try:
         return dense(transform.of(frame))
-    except (ValueError, TypeError):
+    except REFUSALS:
         return None

@@ -23,7 +23,8 @@ from serving.training import BadJob
 class Transform:
     """A transformer as it was given, its columns, and rows of them that it takes.
 
-    `untold`: numeric columns of which it does not show whether they were of 64 bits.
+    `untold`: numeric columns of which it does not show whether they were of 64 bits. `needed`: those without which it
+    refuses a row.
     """
 
     file: Path
@@ -32,6 +33,7 @@ class Transform:
     columns: tuple[Derived, ...]
     frame: pd.DataFrame
     untold: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()
 
     @cached_property
     def made(self) -> Any:  # noqa: ANN401 - an array or a sparse matrix
@@ -60,9 +62,15 @@ def read_raw(request: Request, original: Any, told: Told | None) -> Transform:  
     plain = [derived.column for derived in columns]
     frame = rows.sample(request.sample, plain) if request.sample else rows.raw_rows(columns)
     made = Transform(file, original, names, columns, frame, _untold(file, original, names, columns))
-    if (frame := rows.accepted(made.of, frame)).empty:
-        raise BadJob(f"{file}: expected rows that it transforms, got none: give some with --sample FILE.csv")
-    return replace(made, frame=frame.reset_index(drop=True))
+    taken = rows.accepted(made.of, frame)
+    if taken.empty:
+        raise BadJob(f"{file}: expected rows that it transforms, got none{_untyped(columns)}; give some with --sample")
+    return replace(made, frame=taken.reset_index(drop=True), needed=rows.needed(made.of, frame, taken))
+
+
+def _untyped(columns: Sequence[Derived]) -> str:
+    guessed = ", ".join(derived.column.name for derived in columns if derived.guessed)
+    return f": they were of numbers, and --contract FILE may say that these are of text, {guessed}" if guessed else ""
 
 
 def _untold(file: Path, original: Any, names: Sequence[str], columns: Sequence[Derived]) -> tuple[str, ...]:  # noqa: ANN401

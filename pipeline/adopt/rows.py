@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from featurizer.fitted import REFUSALS
 from pipeline.adopt.boosters import Matrix
 from pipeline.adopt.columns import Derived
 from serving.cells import MISSING, categories, number_column
@@ -72,12 +73,20 @@ def accepted(transform: Callable[[pd.DataFrame], Any], rows: pd.DataFrame) -> pd
     """The rows that a transformer does not refuse."""
     try:
         transform(rows)
-    except (ValueError, TypeError):  # NumPy's functions raise a TypeError for text
+    except REFUSALS:
         if len(rows) == 1:
             return rows[:0]
         half = len(rows) // 2
         return pd.concat([accepted(transform, rows[:half]), accepted(transform, rows[half:])])
     return rows
+
+
+def needed(transform: Callable[[pd.DataFrame], Any], rows: pd.DataFrame, taken: pd.DataFrame) -> tuple[str, ...]:
+    """The columns without which a row is refused. `taken`: the rows that are not."""
+    rare = [name for name in rows if rows[name].isna().any() and not taken[name].isna().any()]
+    whole = taken[taken.notna().all(axis=1)][:1]
+    without = {name: whole.assign(**{name: pd.Series(np.nan, whole.index, rows[name].dtype)}) for name in rare}
+    return tuple(name for name, row in without.items() if len(row) and accepted(transform, row).empty)
 
 
 def feature_rows(trees: Sequence[Any], features: int) -> Matrix:

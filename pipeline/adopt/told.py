@@ -85,4 +85,4 @@ def _merged(column: Column, found: Derived | None) -> Derived:
             f"--contract, column {column.name}: expected the categories that it was fitted on, "
             f"{', '.join(known.categories)}; got {', '.join(column.categories)}"
         )
-    return replace(found, column=replace(column, categories=column.categories or known.categories))
+    return replace(found, guessed=False, column=replace(column, categories=column.categories or known.categories))

@@ -84,8 +84,14 @@ def _check_featurizer(transform: Transform, contract: Contract, served: Featuriz
     how = contract.report["transform"]
     yield f"transform: {how}" + ("" if how.startswith("compiled") else "; scikit-learn serves it")
     yield f"features: equal to scikit-learn's to the bit in {len(frame)} rows"
-    if lost := check.passes_missing_on(frame, features, contract):
+    without = {*transform.needed, *check.passes_missing_on(frame, features, contract)}
+    if lost := [name for name in frame if name in without]:
         yield f"note: a row without {' or '.join(lost)} is refused, the transformer having no value for a missing one"
+    if guessed := [derived.column.name for derived in transform.columns if derived.guessed]:
+        yield (
+            "note: nothing tells whether these columns are of numbers or of text; they are taken for numbers, unless "
+            f"--contract FILE says otherwise: {', '.join(guessed)}"
+        )
     if transform.untold:
         yield (
             "note: serving computes in 64 bits, and may answer otherwise than a model fitted on float32 or int8, of "

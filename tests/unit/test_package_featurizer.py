@@ -372,6 +372,41 @@ def shifted(values: Any) -> Any:
     return values + 1
 
 
+def test_a_missing_value_that_a_step_refuses_is_said_to_be_refused(tmp_path: Path, capsys: Any) -> None:
+    transformer = ColumnTransformer([("code", OneHotEncoder(), ["colour"]), ("as it is", "passthrough", ["rooms"])])
+    transformer.fit(FRAME.fillna({"colour": "red"}))
+
+    assert package(tmp_path, "--featurizer", dumped(tmp_path, transformer)) == 0
+
+    assert "note: a row without colour or rooms is refused" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_column_of_which_no_step_tells_its_type_is_named(tmp_path: Path, told: bool, capsys: Any) -> None:
+    function = FunctionTransformer(shifted, feature_names_out="one-to-one")
+    path = dumped(tmp_path, ColumnTransformer([("shift", function, ["age"])]).fit(FRAME))
+    (tmp_path / "schema.toml").write_text(schema_of(age=NUMERIC))
+
+    assert (
+        package(tmp_path, "--featurizer", path, *(["--contract", str(tmp_path / "schema.toml")] if told else [])) == 0
+    )
+
+    assert ("nothing tells whether these columns are of numbers" in capsys.readouterr().out) != told
+
+
+def test_texts_that_were_taken_for_numbers_are_said_to_be_to_blame(tmp_path: Path, capsys: Any) -> None:
+    function = FunctionTransformer(lengths, feature_names_out="one-to-one")
+    path = dumped(tmp_path, ColumnTransformer([("length", function, ["colour"])]).fit(FRAME))
+
+    assert package(tmp_path, "--featurizer", path) == 2
+
+    assert "--contract FILE may say that these are of text, colour" in capsys.readouterr().err
+
+
+def lengths(values: pd.DataFrame) -> pd.DataFrame:
+    return values.apply(lambda column: column.str.len())
+
+
 def test_what_the_image_does_not_have_is_said(tmp_path: Path, capsys: Any) -> None:
     function = FunctionTransformer(shifted, feature_names_out="one-to-one")
     transformer = ColumnTransformer([("shift", function, ["age"])]).fit(FRAME)
