@@ -42,6 +42,22 @@ def read_npy(start: bytes, most_rows: int) -> Numbers:
     return Numbers(shape, descr, [row.unpack_from(data, n * row.size) for n in range(count)])
 
 
+def shortest(value: float, dtype: str) -> str:
+    """As few digits as read back the same in the array's own type: those that the answer has in JSON."""
+    code = _TYPES[dtype[1:]]
+    if code in "ef":
+        near = (float(f"{value:.{digits}g}") for digits in range(4, 10))
+        value = next((one for one in near if _packed(code, one) == _packed(code, value)), value)
+    return str(value).removesuffix(".0")
+
+
+def _packed(code: str, value: float) -> bytes:
+    try:
+        return struct.pack(code, value)
+    except OverflowError:  # rounded up beyond the largest
+        return b""
+
+
 def _header(start: bytes) -> tuple[dict[str, object], bytes]:
     if not start.startswith(MAGIC) or len(start) < 12:
         raise NotNpy("no NPY file")

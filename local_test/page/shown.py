@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from local_test.page.history import Body, Hop, Record
-from local_test.page.npy import MAGIC, NotNpy, Numbers, read_npy
+from local_test.page.npy import MAGIC, NotNpy, Numbers, read_npy, shortest
 from serving.payload import CSV, NPY
 
 MOST_LINES, MOST_CHARACTERS, MOST_ROWS, MOST_BYTES, MOST_COLUMNS = 200, 16_000, 20, 256, 100
@@ -63,15 +63,18 @@ def shown(body: Body, features: Sequence[str] = ()) -> Shown:
 
 def _text(body: Body, text: str) -> Shown:
     lines = visible(text[:MOST_CHARACTERS]).rstrip("\n").split("\n")
-    less = body.cut or len(text) > MOST_CHARACTERS or len(lines) > MOST_LINES
-    note = f"cut: the first {min(len(lines), MOST_LINES)} lines" if less else ""
+    note = ""
+    if len(lines) > MOST_LINES:
+        note = f"cut: the first {MOST_LINES} lines"
+    elif body.cut or len(text) > MOST_CHARACTERS:  # in the middle of a line
+        note = f"cut: the first {min(len(text), MOST_CHARACTERS):,} characters"
     return Shown(body.size, body.content_type, lines=lines[:MOST_LINES], note=note)
 
 
 def _numbers(body: Body, numbers: Numbers, features: Sequence[str]) -> Shown:
     width = numbers.shape[1] if len(numbers.shape) == 2 else 1
     columns = list(features) if len(features) == width else [str(n + 1) for n in range(min(width, MOST_COLUMNS))]
-    rows = [[f"{value:.7g}" for value in row[:MOST_COLUMNS]] for row in numbers.rows]
+    rows = [[shortest(value, numbers.dtype) for value in row[:MOST_COLUMNS]] for row in numbers.rows]
     shape = " by ".join(map(str, numbers.shape))
     left = numbers.shape[0] - len(rows)
     note = f"decoded from NPY: {numbers.dtype}, {shape}" + (f"; the first {len(rows)} rows" if left > 0 else "")

@@ -22,7 +22,7 @@ from local_test.endpoint import Call, Endpoint, Limits
 from local_test.page.files import Files, log_command
 from local_test.page.history import KEPT_HEADER, KEPT_IN_ALL, KEPT_PAYLOAD, ROUTER, WHOLE, Body, History
 from local_test.page.latency import FEW, MINUTES, Latencies
-from local_test.page.npy import NotNpy, read_npy
+from local_test.page.npy import NotNpy, read_npy, shortest
 from local_test.page.views import Page
 from local_test.plan import Ports, plan
 from local_test.router import create_app
@@ -132,6 +132,29 @@ def test_a_request_is_shown_with_what_went_in_and_out_of_each_container(client):
     assert "decoded from NPY: &lt;f4, 2 by 3" in shown
     assert "{&#34;result&#34;:[9.5]}" in shown
     assert shown.index('id="hop-1">featurizer') < shown.index('id="hop-2">predictor')
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "text"),
+    [
+        (struct.unpack("f", struct.pack("f", 11.9538765))[0], "<f4", "11.9538765"),
+        (struct.unpack("f", struct.pack("f", 3.4028234e38))[0], "<f4", "3.4028235e+38"),
+        (0.1, "<f8", "0.1"),
+        (100.0, "<f4", "100"),
+        (65504.0, "<f2", "65500"),
+        (math.nan, "<f4", "nan"),
+        (2**60 + 1, "<i8", "1152921504606846977"),
+        (True, "|b1", "True"),
+    ],
+)
+def test_a_number_of_an_array_is_shown_as_json_has_it(value, dtype, text):
+    assert shortest(value, dtype) == text
+
+
+def test_a_line_that_is_too_long_to_be_shown_is_said_to_be_cut(client):
+    send(client, b"9" * 20_000 + b"\nM,0.4\n")
+
+    assert "cut: the first 16,000 characters" in page(client, "/requests?id=one")
 
 
 def test_nothing_that_a_client_or_a_container_sends_becomes_markup(client, containers):
