@@ -7,8 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from serving import artifact
-from serving.contract import Contract
+from pipeline import single
 from serving.errors import BadArtifact
 from serving.training import BadJob
 
@@ -23,7 +22,6 @@ EXAMPLES = """examples:
   python -m pipeline package --single artifacts/model.tar.gz
 A .joblib or .pkl file runs code of whoever wrote it when it is read. docs/own_model.md has more.
 """
-STAGES = ("featurizer", "predictor")
 MADE = Path("artifacts/own")
 SHOWN = 12  # columns and features that are printed
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -135,23 +133,7 @@ def _listed(prefix: str, names: tuple[str, ...]) -> str:
 
 def _pack(artifacts: Path, archive: Path) -> None:
     try:
-        contract = pack_single(artifacts, archive)
+        contract = single.pack(artifacts, archive)
     except (BadArtifact, OSError) as error:
         raise BadJob(str(error)) from error
-    print(f"Wrote {archive}: {' and '.join(STAGES)} of {contract.dataset}, training run {contract.hash[:12]}")
-
-
-def pack_single(artifacts: Path, archive: Path) -> Contract:
-    """Write the files of both artifacts, unchanged, under `featurizer/` and `predictor/`. Returns their contract.
-
-    Raises `BadArtifact` for files that are damaged or of different training runs.
-    """
-    models = {stage: artifacts / stage / "model" for stage in STAGES}
-    for model in models.values():
-        artifact.verify(model)
-    contracts = [Contract.load(model) for model in models.values()]
-    if len({contract.hash for contract in contracts}) > 1:
-        raise BadArtifact(f"the artifacts in {artifacts} are of different training runs: train again")
-    files = {f"{stage}/{path.name}": path for stage, model in models.items() for path in artifact.files_of(model)}
-    artifact.pack_files(files, archive)
-    return contracts[-1]
+    print(f"Wrote {archive}: {' and '.join(single.STAGES)} of {contract.dataset}, training run {contract.hash[:12]}")

@@ -17,9 +17,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pipeline import single
 from pipeline.endpoint.errors import NOT_FOUND, WRONG, PipelineError, is_missing
 from pipeline.endpoint.images import DOCKER_LIST, DOCKER_MANIFEST, URI
-from pipeline.endpoint.release import CONTRACT_TAG, STAGES
+from pipeline.endpoint.release import CONTRACT_TAG
 from pipeline.endpoint.session import Clients
 from pipeline.hosts.registry import OCI_INDEX, OCI_MANIFEST, Manifest, Registry, digest_of
 from serving import artifact
@@ -110,10 +111,7 @@ def find_base(clients: Clients, prefix: str, tag: str, given: str | None) -> Bas
 
 def make_layer(artifacts: Path) -> Layer:
     """Both artifacts where the container looks for them. The same files give the same bytes."""
-    models = {stage: artifacts / stage / "model" for stage in STAGES}
-    files = {
-        f"{WHERE}/{stage}/{path.name}": path for stage, model in models.items() for path in artifact.files_of(model)
-    }
+    files = {f"{WHERE}/{name}": path for name, path in single.files_of(artifacts).items()}
     with tempfile.TemporaryDirectory() as scratch:
         artifact.pack_files(files, Path(scratch) / "layer")
         return Layer((Path(scratch) / "layer").read_bytes())
