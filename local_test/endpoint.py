@@ -17,6 +17,7 @@ MIB = 1024 * 1024
 CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 INFERENCE_ID = "X-Amzn-SageMaker-Inference-Id"
 PING_WITHIN = 2.0  # seconds
+PRIMARY = "primary"  # what the platform calls the container of a model that has only one
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Endpoint:
 
     def log_stream(self, container: str) -> str:
         group = f"log-group:/aws/sagemaker/Endpoints/{self.name}"
-        return f"arn:aws:logs:us-east-1:123456789012:{group}:log-stream:{self.variant}/local/{container}"
+        stream = stream_of(f"{self.variant}/local", container)
+        return f"arn:aws:logs:us-east-1:123456789012:{group}:log-stream:{stream}"
 
     def unhealthy(self) -> dict[str, str]:
         """Each container whose ping is not 200 within 2 seconds, with what came instead. All are asked at once."""
@@ -59,6 +61,11 @@ class Endpoint:
     def close(self) -> None:
         for container in self.containers:
             container.close()
+
+
+def stream_of(instance: str, container: str) -> str:
+    """The log stream of a container: only those of several have their names in it."""
+    return instance if container == PRIMARY else f"{instance}/{container}"
 
 
 def _ping(container: Container, deadline: float) -> str:

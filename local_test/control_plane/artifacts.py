@@ -13,6 +13,7 @@ from local_test.control_plane.hosting import ContainerSpec, HostingError
 from local_test.control_plane.plane import Plane
 from local_test.control_plane.store import Resource
 from local_test.control_plane.unpacking import BadArchive, unpack
+from local_test.endpoint import PRIMARY
 
 _URL = re.compile(r"s3://(?P<bucket>[^/]+)/(?P<key>.+)|https://(?P<host>[^./]+)\.s3[^/]*/(?P<path>.+)")
 _SHOWN = 200
@@ -53,7 +54,7 @@ def specs(
 def containers_of(model: Resource) -> list[tuple[str, dict[str, Any]]]:
     """Host names, given or as AWS gives them, and definitions of the model's containers in their order."""
     if primary := model.fields.get("PrimaryContainer"):
-        return [("primary", primary)]
+        return [(PRIMARY, primary)]
     several = model.fields["Containers"]
     return [(one.get("ContainerHostname") or f"container-{n}", one) for n, one in enumerate(several, 1)]
 

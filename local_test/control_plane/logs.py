@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from local_test.control_plane.plane import Plane
 from local_test.control_plane.store import CONFIG, ENDPOINT
-from local_test.endpoint import Endpoint
+from local_test.endpoint import Endpoint, stream_of
 
 ENDPOINTS = "/aws/sagemaker/Endpoints"  # and the endpoint's name
 TRANSFORM_JOBS = "/aws/sagemaker/TransformJobs"
@@ -135,7 +135,7 @@ def follow_endpoints(plane: Plane) -> None:
 def _stream_of(plane: Plane, path: Path) -> tuple[str, str]:
     """The log group and stream of a container's log."""
     endpoint = path.parent.parent.name
-    return f"{ENDPOINTS}/{endpoint}", f"{_variant(plane, endpoint)}/{INSTANCE}/{path.stem}"
+    return f"{ENDPOINTS}/{endpoint}", stream_of(f"{_variant(plane, endpoint)}/{INSTANCE}", path.stem)
 
 
 def _variant(plane: Plane, name: str) -> str:

@@ -16,6 +16,7 @@ from local_test.control_plane.errors import ApiError
 from local_test.control_plane.gathering import Gathered
 from local_test.control_plane.plane import Hook, Invoked, Observer, Plane
 from local_test.control_plane.store import ENDPOINT, Fields, Resource
+from local_test.endpoint import PRIMARY
 
 SERVICE = "application-autoscaling"
 TARGET = "AnyScaleFrontendService"  # what X-Amz-Target has before the operation
@@ -143,5 +144,6 @@ def measure(invoked: Invoked, instances: int) -> Iterable[Measured]:
     yield Measured("ModelLatency", "Microseconds", dimensions, model)
     yield Measured("OverheadLatency", "Microseconds", dimensions, max(0.0, invoked.seconds * 1e6 - model))
     for container, milliseconds in invoked.times.items():
-        own = (*dimensions, ("ContainerName", container))
-        yield Measured("ContainerLatency", "Microseconds", own, milliseconds * 1000)
+        if container != PRIMARY:  # measured of pipelines only
+            own = (*dimensions, ("ContainerName", container))
+            yield Measured("ContainerLatency", "Microseconds", own, milliseconds * 1000)

@@ -25,7 +25,7 @@ from local_test.control_plane.filters import FilterError, Processing
 from local_test.control_plane.hosting import ContainerSpec, HostingError
 from local_test.control_plane.plane import Operation, Plane
 from local_test.control_plane.store import MODEL, TRANSFORM_JOB, Fields, Resource
-from local_test.endpoint import Endpoint
+from local_test.endpoint import Endpoint, stream_of
 from local_test.state import State
 
 STARTED_WITHIN = 600.0  # seconds
@@ -92,7 +92,7 @@ def _work(plane: Plane, job: Resource, stop: threading.Event) -> None:
     stream = f"{job.name}/{logs.INSTANCE}-{int(time.time())}"
     try:
         specs = _specs(plane, job.fields, directory)
-        files = {f"{stream}/{spec.hostname}": State(directory).log(spec.hostname) for spec in specs}
+        files = {stream_of(stream, spec.hostname): State(directory).log(spec.hostname) for spec in specs}
         data_log = directory / "data-log"
         with logs.follow(plane, logs.TRANSFORM_JOBS, {**files, f"{stream}/data-log": data_log}):
             instance_type = job.fields["TransformResources"]["InstanceType"]

@@ -13,13 +13,15 @@ from typing import Any
 
 import pytest
 
+from local_test.container import Container
 from local_test.control_plane import artifacts, configs, endpoints, models, server, service, tags, validation
 from local_test.control_plane.docker_host import size_of
 from local_test.control_plane.errors import ApiError
 from local_test.control_plane.fleet import Fleet, Traffic
 from local_test.control_plane.hosting import HostingError
-from local_test.control_plane.plane import STATUS_PATH, Plane
+from local_test.control_plane.plane import STATUS_PATH, Invoked, Plane
 from local_test.control_plane.process_host import HostedProcesses, stage_of
+from local_test.control_plane.scaling import measure
 from local_test.control_plane.store import ENDPOINT, MODEL
 from local_test.endpoint import Endpoint
 from local_test.state import State
@@ -417,3 +419,23 @@ def test_a_fleet_is_drained_once_all_its_requests_are_given_back(tmp_path: Path)
     assert not before
     assert traffic.drain(old, 10)
     assert traffic.take() is new
+
+
+@pytest.mark.parametrize(
+    ("names", "streams"),
+    [
+        (["featurizer", "predictor"], ["AllTraffic/local/featurizer", "AllTraffic/local/predictor"]),
+        (["primary"], ["AllTraffic/local"]),
+    ],
+)
+def test_only_containers_of_a_pipeline_have_logs_and_latencies_by_their_names(
+    names: list[str], streams: list[str]
+) -> None:
+    endpoint = Endpoint("e", tuple(Container(name, "127.0.0.1", 1) for name in names))
+    invoked = Invoked("e", "AllTraffic", b"", "", 200, b"", "", 0.1, "id", dict.fromkeys(names, 1.0))
+
+    logged = [endpoint.log_stream(name).partition(":log-stream:")[2] for name in names]
+    timed = [dict(one.dimensions)["ContainerName"] for one in measure(invoked, 1) if one.name == "ContainerLatency"]
+
+    assert logged == streams
+    assert timed == [name for name in names if name != "primary"]
