@@ -3,7 +3,7 @@
 #
 # usage: ./build_and_push.sh [OPTION]... [IMAGE]...
 #
-#   IMAGE                      a directory here that has a Dockerfile (default: featurizer predictor)
+#   IMAGE                      a directory here that has a Dockerfile (default: featurizer predictor; pipeline is both)
 #   --region REGION            default: AWS_REGION, AWS_DEFAULT_REGION, the profile's region
 #   --profile PROFILE          of the AWS CLI
 #   --repository-prefix NAME   default: REPOSITORY_PREFIX, else serial-inference: repository serial-inference/IMAGE

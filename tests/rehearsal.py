@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ import boto3
 import numpy as np
 from botocore.config import Config
 
+from pipeline.cli import main
 from pipeline.demo import in_process
 from tests.conftest import ROOT
 from tests.servers import free_ports
@@ -33,11 +35,15 @@ def with_header(artifacts: Path) -> tuple[str, list[str]]:
 
 @dataclass
 class Owner:
-    """Somebody with a checkout, artifacts, and an account that is this machine."""
+    """Somebody with a checkout, artifacts, and an account that is this machine.
+
+    `inside`: the pipeline's verbs run in this process, which imports the SDK once for all of them.
+    """
 
     host: str
     directory: Path
     env: dict[str, str] = field(default_factory=dict)
+    inside: bool = False
 
     def runs(self, *command: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
@@ -54,7 +60,12 @@ class Owner:
         return done
 
     def pipeline(self, verb: str, *arguments: str | Path) -> str:
-        return self.runs(sys.executable, "-m", "pipeline", verb, "--endpoint", ENDPOINT, *arguments).stdout
+        given = [verb, "--endpoint", ENDPOINT, *(str(one) for one in arguments)]
+        if not self.inside:
+            return self.runs(sys.executable, "-m", "pipeline", *given).stdout
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            assert main(given, self.env) == 0, given
+        return printed.getvalue()
 
     def local(self, *arguments: str) -> str:
         return self.runs(sys.executable, "-m", "local_test", *arguments, "--state", self.directory / "plane").stdout
@@ -156,31 +167,38 @@ def update_under_load(who: Owner, new: Path, header: str, rows: list[str], old: 
     fresh = predictions(new, header, rows)
     assert fresh != old
     body = "\n".join([header, *rows]) + "\n"
-    done, wrong, counts = threading.Event(), [], [0] * CALLERS
+    with callers(CALLERS, who, body, (old, fresh)) as counts:
+        who.pipeline("deploy", "--update", "--artifacts", new, *options)
+    assert who.invoke(who.client("sagemaker-runtime"), body) == fresh
+    return sum(counts)
+
+
+@contextlib.contextmanager
+def callers(many: int, who: Owner, body: str, known: tuple[list[float], ...]) -> Iterator[list[int]]:
+    """So many who call all the time, and of whom each gets only answers that are known. Gives what each has got."""
+    done, wrong, counts = threading.Event(), [], [0] * many
 
     def call(number: int) -> None:
         client = who.client("sagemaker-runtime")
         while not done.is_set():
             try:
-                if (got := who.invoke(client, body)) not in (old, fresh):
+                if (got := who.invoke(client, body)) not in known:
                     wrong.append(f"neither release answers {got[:3]}")
             except Exception as error:  # noqa: BLE001 - whatever a caller sees is a lost request
                 wrong.append(repr(error))
             counts[number] += 1
 
-    callers = [threading.Thread(target=call, args=[number]) for number in range(CALLERS)]
-    for caller in callers:
-        caller.start()
+    threads = [threading.Thread(target=call, args=[number]) for number in range(many)]
+    for thread in threads:
+        thread.start()
     try:
-        who.pipeline("deploy", "--update", "--artifacts", new, *options)
+        yield counts
     finally:
         done.set()
-        for caller in callers:
-            caller.join()
+        for thread in threads:
+            thread.join()
     assert wrong == []
     assert min(counts) > 0
-    assert who.invoke(who.client("sagemaker-runtime"), body) == fresh
-    return sum(counts)
 
 
 def left(who: Owner) -> dict[str, list[str]]:
@@ -218,3 +236,49 @@ def life(who: Owner, first: Path, second: Path, images: list[str]) -> int:
     who.pipeline("delete", "--artifacts", "--yes")
     assert left(who) == {"endpoints": [], "configs": [], "models": [], "scaling": [], "artifacts": []}
     return checked
+
+
+def single_life(who: Owner, artifacts: Path, given: list[str]) -> int:
+    """Deploy one container, put two in its place and it in theirs while it is called, delete it with its images.
+
+    Both give the same answers, so the caller gets them all the time. Returns how many answers were checked.
+    """
+    header, rows = with_header(artifacts)
+    body, expected = "\n".join([header, *rows]) + "\n", predictions(artifacts, header, rows)
+
+    deploy_single(who, artifacts, given)
+    batch(who, rows, expected)
+    with callers(1, who, body, (expected,)) as counts:
+        who.pipeline("deploy", "--update", "--no-single", "--artifacts", artifacts, *given)
+        assert hosted(who) == ["featurizer", "predictor"]
+        who.pipeline("deploy", "--update", "--single", "--artifacts", artifacts, *given)
+        assert hosted(who) == ["pipeline"]
+    delete_all(who)
+    return sum(counts)
+
+
+def deploy_single(who: Owner, artifacts: Path, given: list[str]) -> None:
+    """One container serves, answers as the libraries do, and is seen by the verbs that see two."""
+    header, rows = with_header(artifacts)
+
+    who.pipeline("deploy", "--single", "--artifacts", artifacts, *given)
+
+    answered = who.invoke(who.client("sagemaker-runtime"), "\n".join([header, *rows]) + "\n")
+    assert answered == predictions(artifacts, header, rows)
+    assert list(json.loads(who.pipeline("status", "--json"))["images"]) == ["primary"]
+    logged = who.pipeline("logs", "--since", "1h", "--container", "primary", "--json").splitlines()
+    assert {json.loads(line)["stream"] for line in logged} == {"AllTraffic/local"}
+
+
+def delete_all(who: Owner) -> None:
+    """Whatever was made goes, and with it the images and their repositories."""
+    who.pipeline("delete", "--artifacts", "--images", "--yes")
+
+    assert left(who) == {"endpoints": [], "configs": [], "models": [], "scaling": [], "artifacts": []}
+    assert who.client("ecr").describe_repositories()["repositories"] == []
+
+
+def hosted(who: Owner) -> list[str]:
+    """The repositories of the images that the endpoint runs, in their order."""
+    [variant] = who.client("sagemaker").describe_endpoint(EndpointName=ENDPOINT)["ProductionVariants"]
+    return [one["SpecifiedImage"].partition("@")[0].rpartition("/")[2] for one in variant["DeployedImages"]]

@@ -1,4 +1,4 @@
-"""The containers of the pipeline, in their order, as plain data: the one place that says what runs where."""
+"""The containers of an endpoint, in their order, as plain data: the one place that says what runs where."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+Environments = Mapping[str, Mapping[str, str]]
 # SageMaker passes the client's Accept to the last container only, and 5 MB at most from one container to the next
-ENVIRONMENT: Mapping[str, Mapping[str, str]] = MappingProxyType(
+SERIAL: Environments = MappingProxyType(
     {
         "featurizer": {
             "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": "application/x-npy",
@@ -16,6 +17,10 @@ ENVIRONMENT: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "predictor": {},
     }
 )
+# Both stages in one process: pipeline/Dockerfile
+SINGLE: Environments = MappingProxyType({"pipeline": {}})
+ENVIRONMENT: Environments = MappingProxyType({**SERIAL, **SINGLE})
+PRIMARY = "primary"  # what SageMaker calls the container of a model that has only one, in errors
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,10 @@ class Container:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def pipeline_containers(images: Mapping[str, str], model_data: Mapping[str, str]) -> list[Container]:
-    """The featurizer, then the predictor. `images` and `model_data` are by stage."""
-    return [Container(stage, images[stage], model_data[stage], dict(ENVIRONMENT[stage])) for stage in ENVIRONMENT]
+def make_containers(images: Mapping[str, str], model_data: Mapping[str, str]) -> list[Container]:
+    """The containers that have an image, in their order. `images` and `model_data` are by name."""
+    return [
+        Container(name, images[name], model_data[name], dict(environment))
+        for name, environment in ENVIRONMENT.items()
+        if name in images
+    ]

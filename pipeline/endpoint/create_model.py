@@ -11,7 +11,8 @@ from pipeline.endpoint.session import say, show_json
 
 HELP = "step 1 of 3: upload the artifacts and create the model"
 EXAMPLES = """\
-Prints the release's name, which the next two steps want. A network is the model's; instances are the config's.
+Prints the release's name, which the next two steps want. Containers and network are the model's; instances are
+the config's.
 
 examples:
   release=$(python -m pipeline create-model --role SageMakerServing)

@@ -9,14 +9,15 @@ from functools import partial
 from typing import Any
 
 from pipeline.endpoint import made, session, storage
+from pipeline.endpoint.containers import ENVIRONMENT
 from pipeline.endpoint.deploy import TIMEOUT
 from pipeline.endpoint.errors import PipelineError, is_missing
 from pipeline.endpoint.hosting import between
 from pipeline.endpoint.made import Found
-from pipeline.endpoint.release import PREFIX, STAGES, VARIANT
+from pipeline.endpoint.release import PREFIX, VARIANT
 from pipeline.endpoint.session import Clients, find_endpoint, say, show_json
 from pipeline.endpoint.waiting import remove_endpoint
-from pipeline.hosts import verbs
+from pipeline.hosts import release_image, verbs
 from pipeline.hosts.host import SAGEMAKER, add_target
 
 HELP = "delete an endpoint and all that was made for it"
@@ -39,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
     parser.add_argument("--artifacts", action="store_true", help="also the artifacts of all its releases in S3")
     parser.add_argument("--bucket", help="where they are (default sagemaker-REGION-ACCOUNT)")
-    parser.add_argument("--images", action="store_true", help="also all images in ECR that no model uses any more")
+    parser.add_argument(
+        "--images", action="store_true", help="also all images in ECR that no model and no other host uses"
+    )
     parser.add_argument("--repository-prefix", metavar="NAME", help=f"of the ECR repositories (default {PREFIX})")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--dry-run", action="store_true", help="only look: show what would be deleted")
@@ -82,9 +85,9 @@ def find(clients: Clients, arguments: argparse.Namespace, name: str) -> Iterator
             yield Found("artifacts", shown, partial(storage.delete_keys, clients, bucket, keys))
     if arguments.images:
         prefix = arguments.repository_prefix or arguments.env.get("REPOSITORY_PREFIX") or PREFIX
-        for repository in (f"{prefix}/{stage}" for stage in STAGES):
-            if (images := find_digests(clients, repository)) is not None:
-                shown = f"{repository} ({len(images)}, but those that other models use)"
+        for repository in (f"{prefix}/{name}" for name in ENVIRONMENT):
+            if (images := find_images(clients, repository)) is not None:
+                shown = f"{repository} ({len(images)}, but those that other models or hosts use)"
                 yield Found("images", shown, partial(remove_images, clients, repository))
 
 
@@ -100,13 +103,13 @@ def _deregister(clients: Clients, target: dict[str, Any]) -> None:
             raise
 
 
-def find_digests(clients: Clients, repository: str) -> list[str] | None:
-    """Of all images of a repository. None when there is no such repository."""
+def find_images(clients: Clients, repository: str) -> list[dict[str, Any]] | None:
+    """What ECR says of all images of a repository. None when there is no such repository."""
     from botocore.exceptions import ClientError
 
     try:
         pages = clients.client("ecr").get_paginator("describe_images").paginate(repositoryName=repository)
-        return [image["imageDigest"] for page in pages for image in page["imageDetails"]]
+        return [image for page in pages for image in page["imageDetails"]]
     except ClientError as error:
         if is_missing(error):
             return None
@@ -114,12 +117,17 @@ def find_digests(clients: Clients, repository: str) -> list[str] | None:
 
 
 def remove_images(clients: Clients, repository: str) -> None:
-    """Delete the images that no model of the account uses, by now, and the repository once it is empty."""
-    used = {image.rpartition("@")[2]: model for model, image in made.images_of_all_models(clients)}
-    digests = find_digests(clients, repository) or []
+    """Delete the images that no model of the account uses, by now, and the repository once it is empty.
+
+    Release images stay: a function or service runs them, and `delete --target` deletes them with it.
+    """
+    used = {image.rpartition("@")[2]: f"model {name}" for name, image in made.images_of_all_models(clients)}
+    images = find_images(clients, repository) or []
+    used |= {image["imageDigest"]: "another host" for image in images if release_image.is_release(image)}
+    digests = [image["imageDigest"] for image in images]
     for digest in digests:
         if digest in used:
-            say(f"keeping {repository}@{digest[:19]}: model {used[digest]} uses it")
+            say(f"keeping {repository}@{digest[:19]}: {used[digest]} uses it")
     unused = [{"imageDigest": digest} for digest in digests if digest not in used]
     for begin in range(0, len(unused), AT_ONCE):
         clients.client("ecr").batch_delete_image(repositoryName=repository, imageIds=unused[begin : begin + AT_ONCE])

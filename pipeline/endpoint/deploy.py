@@ -19,13 +19,15 @@ from pipeline.hosts import host, verbs
 HELP = "deploy the artifacts and images as a SageMaker endpoint, or on another host, or update one"
 EXAMPLES = """\
 The artifacts of `train` go to S3, the images that ./build_and_push.sh pushed are taken by digest, and one model of two
-containers serves on one endpoint. When it does not come up, the reason and the containers' last words are shown, and
-all that was made is deleted again. --update replaces what a live endpoint serves without losing a request.
+containers, or with --single of one that has both stages, serves on one endpoint. When it does not come up, the reason
+and the containers' last words are shown, and all that was made is deleted again. --update replaces what a live endpoint
+serves without losing a request.
 
 examples:
   python -m pipeline deploy --role arn:aws:iam::123456789012:role/SageMakerServing
   python -m pipeline deploy --role SageMakerServing --dry-run
   python -m pipeline deploy --endpoint houses --artifacts artifacts/houses --instance-count 2 --data-capture 10
+  ./build_and_push.sh pipeline && python -m pipeline deploy --single
   python -m pipeline deploy --update
   python -m pipeline deploy --update --strategy canary --step 10 --wait 300 --bake 600 --alarm houses-5xx
 

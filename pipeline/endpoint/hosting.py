@@ -1,4 +1,4 @@
-"""What an endpoint runs on: instances, network, timeouts, data capture. Arguments in, requests out."""
+"""What an endpoint runs on: containers, instances, network, timeouts, data capture. Arguments in, requests out."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class Hosting:
     network_isolation: bool | None = None
     data_capture: int | None = None
     capture_to: str | None = None
+    single: bool | None = None
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> Hosting:
@@ -51,6 +52,8 @@ class Hosting:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what it runs on (an update keeps what is not given)")
+    group.add_argument("--single", action=argparse.BooleanOptionalAction,
+                       help="both stages in one container, of the pipeline image (default: two)")  # fmt: skip
     group.add_argument("--instance-type", metavar="TYPE", help=f"default {INSTANCE_TYPE}")
     group.add_argument("--instance-count", type=between(1, 1000), metavar="N", help="default 1")
     seconds = between(60, 3600)
@@ -95,6 +98,7 @@ def current_hosting(config: Mapping[str, Any], model: Mapping[str, Any], instanc
         network_isolation=model.get("EnableNetworkIsolation"),
         data_capture=capture.get("InitialSamplingPercentage") if capture.get("EnableCapture", True) else None,
         capture_to=capture.get("DestinationS3Uri"),
+        single=bool(model.get("PrimaryContainer")),
     )
 
 

@@ -1,4 +1,4 @@
-"""The stages' images in ECR, by digest: what is deployed does not change when a tag is pushed anew."""
+"""The containers' images in ECR, by digest: what is deployed does not change when a tag is pushed anew."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.endpoint.errors import NOT_FOUND, PipelineError, is_missing
-from pipeline.endpoint.release import STAGES
 from pipeline.endpoint.session import Clients
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
-PUSH = "build and push them: ./build_and_push.sh"
+PUSH = "build and push them: ./build_and_push.sh, or ./build_and_push.sh pipeline for --single"
 URI = re.compile(
     r"(?P<repository>(?P<host>[^/@]+)/(?P<name>[^:@]+))(:(?P<tag>[\w.-]+))?(@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
@@ -21,10 +20,10 @@ ECR_HOST = re.compile(r"(\d{12})\.dkr\.ecr\.")
 
 
 def find_images(clients: Clients, prefix: str, tag: str, given: Mapping[str, str | None]) -> dict[str, str]:
-    """The URI with digest of each stage's image: as `given`, else `prefix`/STAGE:`tag`. Raises `PipelineError`."""
+    """The URI with digest of each container's image: as `given`, else `prefix`/NAME:`tag`. Raises `PipelineError`."""
     return {
-        stage: _given_image(clients, uri) if (uri := given.get(stage)) else _tagged(clients, f"{prefix}/{stage}", tag)
-        for stage in STAGES
+        name: _given_image(clients, uri) if uri else _tagged(clients, f"{prefix}/{name}", tag)
+        for name, uri in given.items()
     }
 
 
@@ -78,7 +77,7 @@ def _ask(clients: Clients, operation: str, what: str, **asked: Any) -> Any:  # n
         if is_missing(error):
             raise PipelineError(
                 f"there is no {what} in {clients.region}",
-                f"{PUSH}; or name others by --tag or --featurizer-image and --predictor-image",
+                f"{PUSH}; or name others by --tag, or by --featurizer-image and --predictor-image, or --image",
                 NOT_FOUND,
             ) from error
         raise

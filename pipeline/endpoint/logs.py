@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.endpoint import session
+from pipeline.endpoint.containers import PRIMARY, SERIAL
 from pipeline.endpoint.errors import NOT_FOUND, WRONG, PipelineError, code_of
 
 HELP = "show the containers' logs"
@@ -25,14 +26,14 @@ examples:
   python -m pipeline logs --job serial-inference-abalone-20260101-120000-abcd --since 1d
 """
 ENDPOINTS, JOBS = "/aws/sagemaker/Endpoints", "/aws/sagemaker/TransformJobs"
-CONTAINERS = ("featurizer", "predictor")
+CONTAINERS = (*SERIAL, PRIMARY)
 POLL = 2.0  # seconds; CloudWatch allows few calls
 LATE = 60_000  # milliseconds by which an event may enter the log after its time
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--container", choices=CONTAINERS, help="only this one's (default both)")
+    parser.add_argument("--container", choices=CONTAINERS, help="only this one's (default all)")
     parser.add_argument(
         "--since", type=seconds, default=600, metavar="10m", help="how far back: 30s, 10m, 2h, 1d (default 10m)"
     )
@@ -67,8 +68,13 @@ class Asked:
         return {"logGroupName": self.group, "startTime": start, **given}
 
     def has(self, event: dict[str, Any]) -> bool:
-        """Whether the event is of the container. A stream is VARIANT/INSTANCE/CONTAINER; prefixes cannot choose it."""
-        return not self.container or event["logStreamName"].split("/")[-1] == self.container
+        """Whether the event is of the container. A stream ends with its name; prefixes cannot choose it."""
+        return not self.container or container_of(event) == self.container
+
+
+def container_of(event: dict[str, Any]) -> str:
+    """Streams are VARIANT/INSTANCE/CONTAINER, of a job JOB/INSTANCE/CONTAINER; the only container adds no name."""
+    return "/".join(event["logStreamName"].split("/")[2:]) or PRIMARY
 
 
 def asked(arguments: argparse.Namespace) -> Asked:
@@ -157,4 +163,4 @@ def tail(client: Any, asked: Asked, lines: int) -> list[str]:  # noqa: ANN401 - 
         if code_of(error) == "ResourceNotFoundException":
             return []
         raise
-    return [f"{event['logStreamName'].split('/')[-1]}: {event['message'].rstrip()}" for event in events[-lines:]]
+    return [f"{container_of(event)}: {event['message'].rstrip()}" for event in events[-lines:]]

@@ -111,10 +111,15 @@ def images_of_all_models(clients: Clients) -> Iterator[tuple[str, str]]:
     """The name of each model of the account and region, with each image it uses."""
     pages = clients.client("sagemaker").get_paginator("list_models").paginate()
     for name in [one["ModelName"] for page in pages for one in page["Models"]]:
-        described = describe(clients, MODEL, name) or {}
-        for container in described.get("Containers") or [described.get("PrimaryContainer") or {}]:
+        for container in containers_of(describe(clients, MODEL, name) or {}):
             if "Image" in container:
                 yield name, container["Image"]
+
+
+def containers_of(model: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The containers of a model, from what Describe says of it: several, or the one that it has."""
+    primary = model.get("PrimaryContainer")
+    return [primary] if primary else list(model.get("Containers") or ())
 
 
 def made_release(clients: Clients, name: str) -> Release:

@@ -7,7 +7,8 @@ To leave it, replace the body of `create_model` by
         vpc_config=..., enable_network_isolation=..., session=clients.session, region=clients.region)
 
 of `sagemaker-core`, or by `clients.client("sagemaker").create_model(...)`: the containers come as plain data, and a
-test pins the request that goes out, whoever sends it. Nothing else of the project changes.
+test pins the request that goes out, whoever sends it. One container alone is the `primary_container`. Nothing else of
+the project changes.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def create_model(
     vpc_config: Mapping[str, Sequence[str]] | None = None,
     network_isolation: bool = False,
 ) -> None:
-    """Make the pipeline's model. Raises `PipelineError` when the name is taken: it would serve the old containers."""
+    """Make an endpoint's model. Raises `PipelineError` when the name is taken: it would serve the old containers."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # version 3 is advertised by every class
         sdk = _import_sdk()
@@ -54,9 +55,11 @@ def create_model(
         ]
         pipeline = sdk.pipeline.PipelineModel(models, role, name=name, sagemaker_session=session)
         definitions = pipeline.pipeline_container_def(instance_type)
-        # The SDK names no containers; SageMaker would call them container-1 and container-2
-        for definition, container in zip(definitions, containers, strict=True):
-            definition["ContainerHostname"] = container.hostname
+        if len(definitions) == 1:  # no inference pipeline: the SDK makes the PrimaryContainer of what is in no list
+            [definitions] = definitions
+        else:  # the SDK names no containers; SageMaker would call them container-1 and container-2
+            for definition, container in zip(definitions, containers, strict=True):
+                definition["ContainerHostname"] = container.hostname
         session.create_model(name, role, definitions, vpc_config, network_isolation, tags=as_tags(tags))
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.endpoint import storage
-from pipeline.endpoint.containers import pipeline_containers
+from pipeline.endpoint.containers import SERIAL, SINGLE, make_containers
 from pipeline.endpoint.dry_run import Recorder, account_of
 from pipeline.endpoint.errors import NOT_FOUND, WRONG, PipelineError
 from pipeline.endpoint.hosting import INSTANCE_TYPE, Hosting, config_request
@@ -29,7 +30,7 @@ class Plan:
     bucket: str
     kms_key: str | None
     role: str
-    images: dict[str, str]
+    images: dict[str, str]  # by container
     hosting: Hosting
 
 
@@ -41,6 +42,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--repository-prefix", metavar="NAME", help=f"of the ECR repositories (default {PREFIX})")
     group.add_argument("--featurizer-image", metavar="URI", help="another image, with its tag or digest")
     group.add_argument("--predictor-image", metavar="URI")
+    group.add_argument("--image", metavar="URI", help="another pipeline image, for one container with both stages")
     group.add_argument("--role", metavar="ARN", help="that SageMaker takes to fetch images and artifacts: ARN or name "
                        "(default SAGEMAKER_ROLE_ARN)")  # fmt: skip
     group.add_argument("--bucket", help="for the artifacts (default sagemaker-REGION-ACCOUNT, made when missing)")
@@ -69,12 +71,26 @@ def make_plan(
 ) -> Plan:
     """Find the role (`role` when none is given) and the images. Raises `PipelineError` for what is missing."""
     found = find_role(clients, arguments.role or role or arguments.env.get("SAGEMAKER_ROLE_ARN"))
-    given = {"featurizer": arguments.featurizer_image, "predictor": arguments.predictor_image}
+    given = _given_images(arguments, tuple(SINGLE if hosting.single else SERIAL))
     tag = arguments.tag or ("" if all(given.values()) else commit_tag())
     prefix = arguments.repository_prefix or arguments.env.get("REPOSITORY_PREFIX") or PREFIX
     images = find_images(clients, prefix, tag, given)
     bucket = arguments.bucket or storage.default_bucket(clients)
     return Plan(clients, release, arguments.artifacts, bucket, arguments.kms_key, found, images, hosting)
+
+
+def _given_images(arguments: argparse.Namespace, names: Sequence[str]) -> dict[str, str | None]:
+    """The image that is given for each container. Raises `PipelineError` for one of another container."""
+    options = {name: "image" if name in SINGLE else f"{name}_image" for name in (*SERIAL, *SINGLE)}
+    given: dict[str, str | None] = {name: getattr(arguments, option) for name, option in options.items()}
+    for name, uri in given.items():
+        if uri and name not in names:
+            raise PipelineError(
+                f"--{options[name].replace('_', '-')} is not for an endpoint of {' and '.join(names)}",
+                f"leave it out, or add {'--single' if name in SINGLE else '--no-single'}",
+                WRONG,
+            )
+    return {name: given[name] for name in names}
 
 
 def find_role(clients: Clients, given: str | None) -> str:
@@ -98,11 +114,11 @@ def find_role(clients: Clients, given: str | None) -> str:
 
 def store_artifacts(plan: Plan) -> dict[str, str]:
     storage.ensure_bucket(plan.clients, plan.bucket)
-    return storage.upload(plan.clients, plan.release, plan.artifacts, plan.bucket, plan.kms_key)
+    return storage.upload(plan.clients, plan.release, plan.artifacts, plan.images, plan.bucket, plan.kms_key)
 
 
 def remove_artifacts(plan: Plan) -> None:
-    keys = [plan.release.key(stage) for stage in plan.images]
+    keys = [plan.release.key(name) for name in plan.images]
     storage.delete_keys(plan.clients, plan.bucket, keys)
 
 
@@ -111,7 +127,7 @@ def make_model(plan: Plan, model_data: dict[str, str]) -> None:
         plan.clients,
         plan.release.name,
         plan.role,
-        pipeline_containers(plan.images, model_data),
+        make_containers(plan.images, model_data),
         plan.hosting.instance_type or INSTANCE_TYPE,
         plan.release.tags,
         plan.hosting.vpc_config,
@@ -138,7 +154,7 @@ def summary(plan: Plan, described: dict[str, Any]) -> dict[str, Any]:
         "release": plan.release.name,
         "contract": plan.release.contract,
         "images": plan.images,
-        "artifacts": {stage: f"s3://{plan.bucket}/{plan.release.key(stage)}" for stage in plan.images},
+        "artifacts": {name: f"s3://{plan.bucket}/{plan.release.key(name)}" for name in plan.images},
         "instance_type": plan.hosting.instance_type or INSTANCE_TYPE,
         "instance_count": plan.hosting.instance_count or 1,
     }

@@ -42,9 +42,9 @@ class Release:
         own = {ENDPOINT_TAG: self.endpoint, RELEASE_TAG: self.name, CONTRACT_TAG: self.contract}
         return {**self.more_tags, **own}
 
-    def key(self, stage: str) -> str:
-        """Of the stage's artifact in the bucket."""
-        return f"{PREFIX}/{self.endpoint}/{self.name}/{stage}/model.tar.gz"
+    def key(self, container: str) -> str:
+        """Of the container's archive in the bucket."""
+        return f"{PREFIX}/{self.endpoint}/{self.name}/{container}/model.tar.gz"
 
 
 def new_release(endpoint: str, contract: str, more_tags: Mapping[str, str]) -> Release:

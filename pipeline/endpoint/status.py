@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.endpoint import made, session
+from pipeline.endpoint.containers import PRIMARY
 from pipeline.endpoint.errors import code_of
 from pipeline.endpoint.release import CONTRACT_TAG, RELEASE_TAG, VARIANT
 from pipeline.endpoint.session import ARTIFACTS, Clients, show_json
@@ -76,7 +77,7 @@ def look(clients: Clients, name: str, artifacts: Path) -> dict[str, Any]:
         "release": tags.get(RELEASE_TAG),
         "config": described.get("EndpointConfigName"),
         "model": variant.get("ModelName"),
-        "images": {one.get("ContainerHostname", "-"): one["Image"] for one in model.get("Containers", ())},
+        "images": {one.get("ContainerHostname", PRIMARY): one["Image"] for one in made.containers_of(model)},
         "instance_type": variant.get("InstanceType"),
         "instances": running.get("CurrentInstanceCount"),
         "wanted": running.get("DesiredInstanceCount"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from pipeline import single
 from pipeline.endpoint.errors import PipelineError, code_of
 from pipeline.endpoint.release import PREFIX, STAGES, Release, is_release_of
 from pipeline.endpoint.session import Clients
@@ -46,23 +47,29 @@ def ensure_bucket(clients: Clients, bucket: str) -> None:
     s3.put_bucket_encryption(**owner, ServerSideEncryptionConfiguration=encryption)
 
 
-def upload(clients: Clients, release: Release, artifacts: Path, bucket: str, kms_key: str | None) -> dict[str, str]:
-    """Store both artifacts under the release's name. Returns their s3:// addresses by stage."""
+def upload(
+    clients: Clients, release: Release, artifacts: Path, names: Iterable[str], bucket: str, kms_key: str | None
+) -> dict[str, str]:
+    """Store the archive of each container under the release's name. Returns their s3:// addresses by container."""
     encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
-    for stage in STAGES:
+    for name in names:
         clients.client("s3").put_object(
-            Bucket=bucket, Key=release.key(stage), Body=_packed(artifacts / stage / "model"),
+            Bucket=bucket, Key=release.key(name), Body=_packed(artifacts, name),
             ExpectedBucketOwner=clients.account, ContentType="application/gzip", Tagging=urlencode(release.tags),
             **encryption,
         )  # fmt: skip
-    return {stage: f"s3://{bucket}/{release.key(stage)}" for stage in STAGES}
+    return {name: f"s3://{bucket}/{release.key(name)}" for name in names}
 
 
-def _packed(model_dir: Path) -> bytes:
+def _packed(artifacts: Path, name: str) -> bytes:
     """The files that were verified, not a model.tar.gz of some other day beside them."""
     with tempfile.TemporaryDirectory() as scratch:
-        artifact.pack(model_dir, Path(scratch) / "model.tar.gz")
-        return (Path(scratch) / "model.tar.gz").read_bytes()
+        archive = Path(scratch) / "model.tar.gz"
+        if name in STAGES:
+            artifact.pack(artifacts / name / "model", archive)
+        else:
+            artifact.pack_files(single.files_of(artifacts), archive)
+        return archive.read_bytes()
 
 
 def release_keys(clients: Clients, bucket: str, endpoint: str) -> list[str]:

@@ -119,8 +119,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `deploy` takes for hosts other than SageMaker."""
     add_target(parser)
     group = parser.add_argument_group("other hosts than SageMaker (--target); they run both stages in one container")
-    group.add_argument("--image", metavar="URI", help="the pipeline image to put the artifacts in "
-                       "(default: PREFIX/pipeline with --tag)")  # fmt: skip
     group.add_argument("--memory", type=between(128, 30720), metavar="MB",
                        help="lambda: default 1024; ecs and apprunner: default 2048")  # fmt: skip
     group.add_argument("--api", choices=APIS, help="lambda: a Function URL (default), an HTTP API, a REST API, or none")

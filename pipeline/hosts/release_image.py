@@ -173,6 +173,12 @@ def find_tags(clients: Clients, repository: str, service: str) -> list[str]:
     return [tag for tag in found if re.fullmatch(re.escape(service) + "-[0-9a-f]{12}", tag)]
 
 
+def is_release(image: Mapping[str, Any]) -> bool:
+    """Whether ECR describes an image that `push` made: it has a tag that ends with its own digest."""
+    mark = tag_of("", image["imageDigest"])
+    return any(tag.endswith(mark) for tag in image.get("imageTags", ()))
+
+
 def remove(clients: Clients, repository: str, tags: list[str]) -> None:
     """Delete images by their tags; one that is gone already is no error."""
     for begin in range(0, len(tags), AT_ONCE):

@@ -45,7 +45,7 @@ _SAGEMAKERS = (
     ),
     *(each.name for each in fields(Hosting) if each.name not in OWN["ecs"]),
 )
-_OTHERS = ("image", "cluster", *(each.name for each in fields(Wanted)))
+_OTHERS = ("cluster", *(each.name for each in fields(Wanted)))
 
 
 def refuse_strangers(arguments: argparse.Namespace) -> None:

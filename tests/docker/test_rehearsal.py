@@ -11,7 +11,7 @@ from local_test.control_plane import registry
 from local_test.control_plane.plane import LABEL
 from tests.conftest import ROOT
 from tests.docker.conftest import docker
-from tests.rehearsal import life, owner
+from tests.rehearsal import delete_all, deploy_single, life, owner
 
 pytestmark = [
     pytest.mark.docker,
@@ -30,11 +30,14 @@ def test_an_endpoint_of_pushed_images_lives_and_leaves_nothing(
     retrained: Path,
 ) -> None:
     with owner("docker", tmp_path) as who:
-        pushed = who.runs(ROOT / "build_and_push.sh", "--tag", "rehearsal").stdout
+        stages = ("featurizer", "predictor", "pipeline")
+        pushed = who.runs(ROOT / "build_and_push.sh", "--tag", "rehearsal", *stages).stdout
         try:
-            assert pushed.count("@sha256:") >= 2, pushed
+            assert pushed.count("@sha256:") >= len(stages), pushed
 
             checked = life(who, artifacts, retrained, ["--tag", "rehearsal"])
+            deploy_single(who, artifacts, ["--role", "serial-inference-execution", "--tag", "rehearsal"])
+            delete_all(who)
 
             running = docker("ps", "--all", "--quiet", "--filter", label(tmp_path))
         finally:

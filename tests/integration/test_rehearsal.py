@@ -8,13 +8,13 @@ import pytest
 
 from local_test.state import State
 from tests.conftest import ROOT
-from tests.rehearsal import Owner, life, owner
+from tests.rehearsal import Owner, life, owner, role, single_life
 
 
-def name_images(who: Owner) -> None:
-    """Processes need no image: two that are names only."""
+def name_images(who: Owner, *more: str) -> None:
+    """Processes need no image: two that are names only, and more."""
     ecr = who.client("ecr")
-    for stage in ("featurizer", "predictor"):
+    for stage in ("featurizer", "predictor", *more):
         ecr.create_repository(repositoryName=f"serial-inference/{stage}")
         ecr.put_image(
             repositoryName=f"serial-inference/{stage}",
@@ -30,10 +30,27 @@ def test_an_endpoint_lives_and_leaves_nothing(tmp_path: Path, artifacts: Path, r
 
         checked = life(who, artifacts, retrained, ["--tag", "rehearsal"])
 
-        started = [
-            p for file in tmp_path.rglob("chain.json") for p in State(file.parent).load()[1] if p.name != "plane"
-        ]
-        alive = [process.name for process in started if process.is_alive()]
+        alive = running(tmp_path)
     assert checked > 0
     assert len(alive) <= 1, alive  # the control plane itself
-    assert [p.name for file in tmp_path.rglob("chain.json") for p in State(file.parent).load()[1] if p.is_alive()] == []
+    assert running(tmp_path) == []
+
+
+@pytest.mark.timeout(900)
+def test_an_endpoint_of_one_container_lives_and_leaves_nothing(tmp_path: Path, artifacts: Path) -> None:
+    with owner("processes", tmp_path) as who:
+        name_images(who, "pipeline")
+        who.inside = True
+
+        checked = single_life(who, artifacts, ["--role", role(who), "--tag", "rehearsal"])
+
+        alive = running(tmp_path)
+    assert checked > 0
+    assert len(alive) <= 1, alive  # the control plane itself
+    assert running(tmp_path) == []
+
+
+def running(directory: Path) -> list[str]:
+    """The processes that a control plane started and that still run, by name."""
+    started = [process for file in directory.rglob("chain.json") for process in State(file.parent).load()[1]]
+    return [process.name for process in started if process.is_alive()]

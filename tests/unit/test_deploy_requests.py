@@ -19,9 +19,9 @@ from botocore import exceptions as boto
 from botocore.validate import ParamValidator
 
 from pipeline.cli import main
-from pipeline.endpoint import deploy, errors, images, made, release, storage
+from pipeline.endpoint import delete, deploy, errors, images, made, release, storage
 from pipeline.endpoint.errors import FAILED, NOT_FOUND, TIMEOUT, WRONG, PipelineError
-from pipeline.endpoint.hosting import Hosting
+from pipeline.endpoint.hosting import Hosting, current_hosting
 from pipeline.endpoint.plan import Plan
 from pipeline.endpoint.session import Clients
 from serving import artifact
@@ -33,7 +33,9 @@ DIGEST = "sha256:" + "a" * 64
 REGISTRY = f"{ACCOUNT}.dkr.ecr.eu-central-1.amazonaws.com/serial-inference"
 ENV = {"AWS_REGION": "eu-central-1"}
 IMAGES = [f"--{stage}-image={REGISTRY}/{stage}@{DIGEST}" for stage in release.STAGES]
-DEPLOY = ("deploy", "--dry-run", "--endpoint", "houses", "--role", ROLE, *IMAGES)
+FOUND = ("deploy", "--dry-run", "--endpoint", "houses", "--role", ROLE)
+DEPLOY = (*FOUND, *IMAGES)
+SINGLE = (*FOUND, "--single", f"--image={REGISTRY}/pipeline@{DIGEST}")
 NAME = re.compile(r"houses-\d{8}-\d{6}-[0-9a-f]{4}")
 Answer = Mapping[str, Any]
 
@@ -43,10 +45,10 @@ def requests(artifacts: Path) -> Callable[..., list[dict[str, Any]]]:
     """Run a dry run; the requests that it prints."""
 
     @cache
-    def run(*more: str) -> list[dict[str, Any]]:
+    def run(*more: str, command: tuple[str, ...] = DEPLOY) -> list[dict[str, Any]]:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            code = main([*DEPLOY, "--artifacts", str(artifacts), *more], ENV)
+            code = main([*command, "--artifacts", str(artifacts), *more], ENV)
         assert code == 0
         found: list[dict[str, Any]] = json.loads(printed.getvalue())
         return found
@@ -97,6 +99,36 @@ def test_the_model_is_two_named_containers_by_digest(requests: Any, artifacts: P
         ],
         "Tags": tags(artifacts),
     }
+
+
+def test_a_single_container_is_the_primary_one_with_an_archive_of_its_own(requests: Any, artifacts: Path) -> None:
+    made = of(requests(command=SINGLE), "CreateModel")
+
+    assert made == {
+        "ModelName": "RELEASE",
+        "ExecutionRoleArn": ROLE,
+        "PrimaryContainer": {
+            "Image": f"{REGISTRY}/pipeline@{DIGEST}",
+            "ModelDataUrl": f"s3://sagemaker-eu-central-1-{ACCOUNT}/serial-inference/houses/RELEASE/pipeline/model.tar.gz",
+            "Environment": {},
+        },
+        "Tags": tags(artifacts),
+    }
+
+
+def test_a_single_container_changes_nothing_but_image_and_archive(requests: Any) -> None:
+    given = ("--instance-type", "ml.c5.large", "--instance-count", "3", "--health-check-timeout", "90",
+             "--kms-key", "k", "--volume-kms-key", "key", "--tags", "team=a", "--data-capture", "25",
+             "--network-isolation", "--subnets", "s1", "--security-groups", "g1")  # fmt: skip
+
+    def besides(sent: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        made = [of(sent, name) for name in ("CreateModel", "CreateEndpointConfig", "CreateEndpoint")]
+        return [{k: v for k, v in one.items() if k not in ("Containers", "PrimaryContainer")} for one in made]
+
+    two, one = requests(*given), requests(*given, command=SINGLE)
+
+    assert besides(one) == besides(two)
+    assert len(two) - len(one) == 2  # an image less to look up, and an archive less to store
 
 
 def test_a_network_is_the_models(requests: Any) -> None:
@@ -189,7 +221,8 @@ def test_images_are_those_of_the_tag_when_none_are_given(artifacts: Path, capsys
 
 
 def test_each_request_is_as_aws_describes_it(requests: Any) -> None:
-    for one in requests("--data-capture", "1") + requests("--update", "--strategy", "linear"):
+    updated = requests("--update", "--strategy", "linear")
+    for one in requests("--data-capture", "1") + updated + requests("--network-isolation", command=SINGLE):
         model = boto3.client(one["service"], region_name="eu-central-1").meta.service_model
         shape = model.operation_model(one["operation"]).input_shape
 
@@ -280,6 +313,8 @@ def test_alarms_roll_an_update_back_and_a_given_count_replaces_autoscalings(requ
         (["--update", "--strategy", "linear", "--step", "5"], ENV, "--step 5", "expected 10 to 50 percent"),
         (["--artifacts", "nowhere"], ENV, "there is no model directory nowhere", "python -m pipeline train"),
         (["--featurizer-image", "featurizer"], ENV, "'featurizer' is no image URI", "expected HOST/NAME:TAG"),
+        (["--image", "h/pipeline"], ENV, "--image is not for an endpoint of featurizer and predictor", "add --single"),
+        (["--single"], ENV, "--featurizer-image is not for an endpoint of pipeline", "add --no-single"),
         (["--tags", *(f"k{i}=v" for i in range(8))], ENV, "8 tags", "give 7 at most"),
     ],
 )
@@ -475,7 +510,7 @@ def test_an_image_that_sagemaker_would_refuse_is_refused_with_what_makes_it(
     )
 
     with pytest.raises(PipelineError) as error:
-        images.find_images(clients(aws), "serial-inference", "t", {})
+        images.find_images(clients(aws), "serial-inference", "t", dict.fromkeys(release.STAGES))
 
     assert error.value.code == code
     assert reason in error.value.message
@@ -497,6 +532,48 @@ def test_a_docker_list_of_manifests_must_have_one_for_amd64(platform: str, accep
     else:
         with pytest.raises(PipelineError, match="is not for linux/amd64"):
             images.find_images(clients(aws), "p", "t", given)
+
+
+@pytest.mark.parametrize(
+    ("given", "model", "single"),
+    [
+        (None, {"PrimaryContainer": {"Image": "one"}}, True),
+        (None, {"Containers": [{"Image": "one"}, {"Image": "two"}]}, False),
+        (False, {"PrimaryContainer": {"Image": "one"}}, False),
+        (True, {"Containers": [{"Image": "one"}, {"Image": "two"}]}, True),
+    ],
+)
+def test_an_update_keeps_the_number_of_containers_unless_it_is_given(
+    given: bool | None, model: dict[str, Any], single: bool
+) -> None:
+    now = current_hosting({"ProductionVariants": [{}]}, model, None)
+
+    assert Hosting(single=given).over(now).single is single
+
+
+def test_all_images_go_but_those_that_models_and_other_hosts_run(capsys: pytest.CaptureFixture[str]) -> None:
+    digests = [f"sha256:{digit * 64}" for digit in "abc"]
+    tagged = [["0123456789ab"], ["other"], ["houses-" + "c" * 12]]
+    aws = Aws(
+        DescribeImages={
+            "imageDetails": [{"imageDigest": d, "imageTags": t} for d, t in zip(digests, tagged, strict=True)]
+        },
+        ListModels={"Models": [{"ModelName": "villas"}]},
+        DescribeModel={"PrimaryContainer": {"Image": f"{REGISTRY}/pipeline@{digests[1]}"}},
+    )
+    deleted: list[Any] = []
+    used = clients(aws)
+    used.client("ecr").meta.events.register(
+        "provide-client-params.ecr.BatchDeleteImage", lambda params, **_: deleted.append(params["imageIds"])
+    )
+
+    delete.remove_images(used, "serial-inference/pipeline")
+
+    assert deleted == [[{"imageDigest": digests[0]}]]
+    assert "DeleteRepository" not in aws.asked
+    said = capsys.readouterr().err
+    assert f"keeping serial-inference/pipeline@{digests[1][:19]}: model villas uses it" in said
+    assert f"keeping serial-inference/pipeline@{digests[2][:19]}: another host uses it" in said
 
 
 def test_a_bucket_of_another_account_is_never_written(artifacts: Path) -> None:

@@ -438,6 +438,7 @@ def test_who_may_call_an_api_can_be_changed(account: Account, api: str) -> None:
     ("given", "reason"),
     [
         (["--target=lambda", "--update"], "--update is not for lambda"),
+        (["--target=lambda", "--single"], "--single is not for lambda"),
         (["--target=lambda", "--instance-type=ml.m5.large"], "--instance-type is not for lambda"),
         (["--target=lambda", "--cpu=512"], "--cpu is not for lambda"),
         (["--target=lambda", "--subnets", "a"], "--subnets is not for lambda"),
