@@ -18,6 +18,7 @@ from pipeline.endpoint.images import find_images
 from pipeline.endpoint.model import create_model
 from pipeline.endpoint.release import PREFIX, Release, as_tags, commit_tag, new_release, sound_contract, tag
 from pipeline.endpoint.session import ARTIFACTS, Clients, default_endpoint
+from pipeline.endpoint.waiting import once_seen
 
 ROLE_ARN = re.compile(r"arn:[\w-]+:iam::\d{12}:role/\S+")
 
@@ -136,13 +137,12 @@ def make_model(plan: Plan, model_data: dict[str, str]) -> None:
 
 
 def make_config(clients: Clients, release: Release, hosting: Hosting, bucket: str) -> None:
-    clients.client("sagemaker").create_endpoint_config(**config_request(release, hosting, bucket))
+    once_seen(clients, "create_endpoint_config", config_request(release, hosting, bucket))
 
 
 def make_endpoint(clients: Clients, release: Release) -> None:
-    clients.client("sagemaker").create_endpoint(
-        EndpointName=release.endpoint, EndpointConfigName=release.name, Tags=as_tags(release.tags)
-    )
+    named = {"EndpointName": release.endpoint, "EndpointConfigName": release.name}
+    once_seen(clients, "create_endpoint", {**named, "Tags": as_tags(release.tags)})
 
 
 def summary(plan: Plan, described: dict[str, Any]) -> dict[str, Any]:

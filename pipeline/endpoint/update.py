@@ -15,7 +15,7 @@ from pipeline.endpoint.plan import Plan
 from pipeline.endpoint.release import Release
 from pipeline.endpoint.session import Clients, say
 from pipeline.endpoint.undo import Undo, leaving_nothing
-from pipeline.endpoint.waiting import last_words, wait_until_settled
+from pipeline.endpoint.waiting import last_words, once_seen, wait_until_settled
 
 STRATEGIES = {"all-at-once": "ALL_AT_ONCE", "canary": "CANARY", "linear": "LINEAR"}
 STEPS = {"canary": ("CanarySize", 1, 50), "linear": ("LinearStepSize", 10, 50)}  # percent that SageMaker takes
@@ -92,7 +92,7 @@ def run(
     with leaving_nothing() as undo:
         build(ready, undo)
         say(f"updating endpoint {release.endpoint}: {rollout.strategy}")
-        clients.client("sagemaker").update_endpoint(**request(release, rollout, given))
+        once_seen(clients, "update_endpoint", request(release, rollout, given))
     # From here SageMaker uses what was made: Ctrl-C leaves the update running
     described = wait_until_settled(clients, release.endpoint, arguments.timeout + rollout.seconds)
     if (described["EndpointStatus"], described["EndpointConfigName"]) != ("InService", release.name):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.endpoint.errors import TIMEOUT, PipelineError, code_of, is_missing, message_of
@@ -14,6 +14,21 @@ POLL, POLL_LOCAL = 5.0, 0.2
 SETTLED = ("InService", "Failed", "OutOfService", "UpdateRollbackFailed")
 REMINDER = 30.0  # seconds between lines where no terminal shows the time pass
 LAST_WORDS = 20  # lines of each container
+TRIES = 6  # of a request that names what was just made
+
+
+def once_seen(clients: Clients, operation: str, asked: Mapping[str, Any]) -> None:
+    """Ask SageMaker for something that is made of what was just made, which it may not yet see."""
+    from botocore.exceptions import ClientError
+
+    for left in range(TRIES - 1, -1, -1):
+        try:
+            getattr(clients.client("sagemaker"), operation)(**asked)
+            return
+        except ClientError as error:
+            if not left or not is_missing(error):
+                raise
+        time.sleep(_pause(clients))
 
 
 def wait_until_settled(clients: Clients, name: str, timeout: float) -> dict[str, Any]:
@@ -54,7 +69,11 @@ def _watch(clients: Clients, name: str, timeout: float) -> Iterator[dict[str, An
             raise PipelineError(
                 f"endpoint {name} is still {status} after {timeout:.0f} s", "give a longer --timeout", TIMEOUT
             )
-        time.sleep(POLL_LOCAL if clients.local else POLL)
+        time.sleep(_pause(clients))
+
+
+def _pause(clients: Clients) -> float:
+    return POLL_LOCAL if clients.local else POLL
 
 
 def last_words(clients: Clients, name: str) -> str:

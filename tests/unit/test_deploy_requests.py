@@ -460,6 +460,31 @@ def test_ctrl_c_leaves_nothing(artifacts: Path, monkeypatch: pytest.MonkeyPatch)
     assert "DeleteEndpoint" in aws.asked
 
 
+NOT_SEEN = refused("ValidationException", 'Could not find endpoint configuration "x"')
+
+
+def test_what_was_just_made_may_be_seen_late(artifacts: Path) -> None:
+    aws = Aws(
+        GetCallerIdentity=IDENTITY,
+        CreateEndpointConfig=[refused("ValidationException", 'Could not find model "x"'), {}],
+        CreateEndpoint=[NOT_SEEN, NOT_SEEN, {}],
+        DescribeEndpoint=described("InService"),
+    )
+
+    deploy.create(plan(aws, artifacts), timeout=60)
+
+    assert [aws.asked.count(one) for one in ("CreateEndpointConfig", "CreateEndpoint")] == [2, 3]
+
+
+def test_what_stays_unseen_is_refused(artifacts: Path) -> None:
+    aws = Aws(GetCallerIdentity=IDENTITY, CreateEndpoint=NOT_SEEN, DescribeEndpoint=GONE)
+
+    with pytest.raises(boto.ClientError, match="Could not find endpoint configuration"):
+        deploy.create(plan(aws, artifacts), timeout=60)
+
+    assert aws.asked[-1] == "DeleteObjects"
+
+
 def test_an_endpoint_that_somebody_else_made_first_is_not_deleted(artifacts: Path) -> None:
     aws = Aws(
         GetCallerIdentity=IDENTITY,
