@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 from pipeline.endpoint.errors import PipelineError, explain
 from pipeline.endpoint.session import say
 
 Undo = Callable[[str, Callable[[], object]], None]
+FINDS_IT = "python -m pipeline delete finds it"
 
 
 @contextmanager
 def leaving_nothing() -> Iterator[Undo]:
     """Inside, name what will be made and how to delete it: whatever is raised, all of it is deleted, last first."""
-    with ExitStack() as stack:
+    made: list[tuple[str, Callable[[], object]]] = []
+    try:
+        yield lambda what, delete: made.append((what, delete))
+    except BaseException:
+        say("this failed; deleting what was made (Ctrl-C leaves the rest)")
+        _delete_all(made)
+        raise
 
-        def undo(what: str, delete: Callable[[], object]) -> None:
-            stack.callback(_delete, what, delete)
 
+def _delete_all(made: list[tuple[str, Callable[[], object]]]) -> None:
+    while made:
+        what, delete = made[-1]
         try:
-            yield undo
-        except BaseException:
-            say("this failed; deleting what was made (Ctrl-C leaves the rest)")
+            _delete(what, delete)
+        except KeyboardInterrupt:
+            say(f"left: {', '.join(what for what, _ in reversed(made))}; {FINDS_IT}")
             raise
-        stack.pop_all()
+        made.pop()
 
 
 def _delete(what: str, delete: Callable[[], object]) -> None:
@@ -34,6 +42,6 @@ def _delete(what: str, delete: Callable[[], object]) -> None:
     try:
         delete()
     except (BotoCoreError, ClientError) as error:
-        say(f"{what} is left: {explain(error)}; python -m pipeline delete finds it")
+        say(f"{what} is left: {explain(error)}; {FINDS_IT}")
     except PipelineError as error:
-        say(f"{what} is left: {error}; python -m pipeline delete finds it")
+        say(f"{what} is left: {error}; {FINDS_IT}")

@@ -93,12 +93,20 @@ def run(
         build(ready, undo)
         say(f"updating endpoint {release.endpoint}: {rollout.strategy}")
         once_seen(clients, "update_endpoint", request(release, rollout, given))
-    # From here SageMaker uses what was made: Ctrl-C leaves the update running
-    described = wait_until_settled(clients, release.endpoint, arguments.timeout + rollout.seconds)
+    described = _settled(clients, release.endpoint, arguments.timeout + rollout.seconds)
     if (described["EndpointStatus"], described["EndpointConfigName"]) != ("InService", release.name):
         raise _rolled_back(ready, described)
     _clean(ready, described)
     return ready, described
+
+
+def _settled(clients: Clients, name: str, timeout: float) -> dict[str, Any]:
+    """The endpoint after the update, which SageMaker goes on with when nobody waits for it any more."""
+    try:
+        return wait_until_settled(clients, name, timeout)
+    except (KeyboardInterrupt, PipelineError):
+        say(f"the update of {name} goes on; what it leaves behind, the next update or delete removes")
+        raise
 
 
 def request(release: Release, rollout: Rollout, given: Hosting) -> dict[str, Any]:

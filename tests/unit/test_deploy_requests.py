@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import json
@@ -18,8 +19,8 @@ import pytest
 from botocore import exceptions as boto
 from botocore.validate import ParamValidator
 
-from pipeline.cli import main
-from pipeline.endpoint import delete, deploy, errors, images, made, release, storage
+from pipeline.cli import main, parser
+from pipeline.endpoint import delete, deploy, errors, images, made, release, storage, undo, update
 from pipeline.endpoint.errors import FAILED, NOT_FOUND, TIMEOUT, WRONG, PipelineError
 from pipeline.endpoint.hosting import Hosting, current_hosting
 from pipeline.endpoint.plan import Plan
@@ -460,6 +461,26 @@ def test_ctrl_c_leaves_nothing(artifacts: Path, monkeypatch: pytest.MonkeyPatch)
     assert "DeleteEndpoint" in aws.asked
 
 
+def test_a_second_ctrl_c_leaves_the_rest_and_says_what(capsys: pytest.CaptureFixture[str]) -> None:
+    deleted: list[str] = []
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    def fail() -> None:
+        with undo.leaving_nothing() as made:
+            made("artifacts", lambda: deleted.append("artifacts"))
+            made("endpoint houses", interrupted)
+            made("bucket", lambda: deleted.append("bucket"))
+            raise PipelineError("it failed", "try again")
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+
+    assert deleted == ["bucket"]
+    assert "left: endpoint houses, artifacts; python -m pipeline delete finds it" in capsys.readouterr().err
+
+
 NOT_SEEN = refused("ValidationException", 'Could not find endpoint configuration "x"')
 
 
@@ -483,6 +504,31 @@ def test_what_stays_unseen_is_refused(artifacts: Path) -> None:
         deploy.create(plan(aws, artifacts), timeout=60)
 
     assert aws.asked[-1] == "DeleteObjects"
+
+
+def test_an_update_that_nobody_waits_for_goes_on_and_nothing_of_it_is_deleted(
+    artifacts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws = Aws(
+        GetCallerIdentity=IDENTITY,
+        DescribeEndpointConfig={"ProductionVariants": [{"VariantName": "AllTraffic", "ModelName": "m"}]},
+        DescribeImages=of_type(images.DOCKER_MANIFEST),
+        DescribeEndpoint=described("Updating"),
+    )
+    given = ["deploy", "--update", "--role", ROLE, "--artifacts", str(artifacts), *IMAGES]
+    asked = parser().parse_args(given, argparse.Namespace(env=ENV))
+    new = release.new_release("houses", "hash", {})
+
+    def interrupt(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        update.run(asked, clients(aws), new, described("InService"), update.Rollout.of(asked), deploy.build)
+
+    assert "UpdateEndpoint" in aws.asked
+    assert not [one for one in aws.asked if one.startswith("Delete")]
+    assert "the update of houses goes on" in capsys.readouterr().err
 
 
 def test_an_endpoint_that_somebody_else_made_first_is_not_deleted(artifacts: Path) -> None:
