@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="after instances were taken away (default %(default)s)")  # fmt: skip
     parser.add_argument("--scale-out-cooldown", type=between(0, 3600), default=60, metavar="SECONDS",
                         help="after instances were added (default %(default)s)")  # fmt: skip
-    parser.add_argument("--variant", metavar="NAME", help=f"default {VARIANT}, or the only one that there is")
+    parser.add_argument(
+        "--variant", metavar="NAME", help=f"default {VARIANT}, or the only one that there is; with --off all"
+    )
     group = parser.add_argument_group("how it is measured")
     group.add_argument("--p99", type=positive, default=500.0, metavar="MS", help="default %(default)s")
     group.add_argument("--step", type=positive, default=5.0, metavar="SECONDS", help="default %(default)s")
@@ -134,11 +136,11 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.scale_in_cooldown,
         arguments.scale_out_cooldown,
     )
-    new = not _registered(clients, scaling.address)
+    new = scaling.address["ResourceId"] not in [one["ResourceId"] for one in scaled_variants(clients, endpoint)]
     register = target_request(scaling, {ENDPOINT_TAG: endpoint} if new else {})
     if arguments.dry_run:
         say("dry run: nothing was changed")
-        _show_requests({"RegisterScalableTarget": register, "PutScalingPolicy": policy_request(scaling)}, measured)
+        _show_requests([("RegisterScalableTarget", register), ("PutScalingPolicy", policy_request(scaling))], measured)
         return 0
     client = clients.client("application-autoscaling")
     client.register_scalable_target(**register)
@@ -181,28 +183,37 @@ def _measure(
     return capacity.measure(send, arguments.p99, arguments.step, arguments.most, instances, say)
 
 
-def _registered(clients: Clients, where: Mapping[str, str]) -> bool:
-    found = clients.client("application-autoscaling").describe_scalable_targets(
-        ServiceNamespace=NAMESPACE, ResourceIds=[where["ResourceId"]], ScalableDimension=DIMENSION
-    )
-    return bool(found["ScalableTargets"])
+def scaled_variants(clients: Clients, endpoint: str) -> list[dict[str, Any]]:
+    """The scalable targets of the endpoint, whatever its variants are called, as Application Auto Scaling has them."""
+    pages = clients.client("application-autoscaling").get_paginator("describe_scalable_targets")
+    found = [one for page in pages.paginate(ServiceNamespace=NAMESPACE) for one in page["ScalableTargets"]]
+    return [one for one in found if one["ResourceId"].startswith(address(endpoint, "")["ResourceId"])]
+
+
+def deregister(clients: Clients, target: Mapping[str, Any]) -> None:
+    """End the scaling of a variant; its policies and their alarms go with it. Safe to repeat."""
+    from botocore.exceptions import ClientError
+
+    try:
+        clients.client("application-autoscaling").deregister_scalable_target(**_named(target))
+    except ClientError as error:  # somebody else was quicker
+        if not is_missing(error):
+            raise
+
+
+def _named(target: Mapping[str, Any]) -> dict[str, str]:
+    return {name: target[name] for name in ("ServiceNamespace", "ResourceId", "ScalableDimension")}
 
 
 def _turn_off(clients: Clients, endpoint: str, arguments: argparse.Namespace) -> int:
-    """Deregister, which deletes the policy and its alarms too. Safe to repeat."""
-    from botocore.exceptions import ClientError
-
-    where = address(endpoint, arguments.variant or VARIANT)
+    only = address(endpoint, arguments.variant)["ResourceId"] if arguments.variant else None
+    targets = [one for one in scaled_variants(clients, endpoint) if only in (None, one["ResourceId"])]
     if arguments.dry_run:
-        _show_requests({"DeregisterScalableTarget": where}, None)
+        _show_requests([("DeregisterScalableTarget", _named(one)) for one in targets], None)
         return 0
-    was_on = _registered(clients, where)
-    if was_on:
-        try:
-            clients.client("application-autoscaling").deregister_scalable_target(**where)
-        except ClientError as error:  # somebody else was quicker
-            if not is_missing(error):
-                raise
+    for target in targets:
+        deregister(clients, target)
+    was_on = bool(targets)
     if arguments.json:
         session.show_json({"endpoint": endpoint, "was_on": was_on, "on": False})
     else:
@@ -210,10 +221,8 @@ def _turn_off(clients: Clients, endpoint: str, arguments: argparse.Namespace) ->
     return 0
 
 
-def _show_requests(requests: Mapping[str, Any], measured: capacity.Capacity | None) -> None:
-    listed = [
-        {"service": "application-autoscaling", "operation": name, "params": params} for name, params in requests.items()
-    ]
+def _show_requests(requests: Sequence[tuple[str, Any]], measured: capacity.Capacity | None) -> None:
+    listed = [{"service": "application-autoscaling", "operation": name, "params": asked} for name, asked in requests]
     session.show_json({"requests": listed, **_measurement(measured)})
 
 

@@ -9,12 +9,13 @@ from functools import partial
 from typing import Any
 
 from pipeline.endpoint import made, session, storage
+from pipeline.endpoint.autoscale import deregister, scaled_variants
 from pipeline.endpoint.containers import ENVIRONMENT
 from pipeline.endpoint.deploy import TIMEOUT
 from pipeline.endpoint.errors import PipelineError, is_missing
 from pipeline.endpoint.hosting import between
 from pipeline.endpoint.made import Found
-from pipeline.endpoint.release import PREFIX, VARIANT
+from pipeline.endpoint.release import PREFIX
 from pipeline.endpoint.session import Clients, find_endpoint, say, show_json
 from pipeline.endpoint.waiting import remove_endpoint
 from pipeline.hosts import release_image, verbs
@@ -70,9 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def find(clients: Clients, arguments: argparse.Namespace, name: str) -> Iterator[Found]:
     """All there is to delete, in the order in which it can be deleted."""
-    targets = {"ServiceNamespace": "sagemaker", "ResourceIds": [f"endpoint/{name}/variant/{VARIANT}"]}
-    for target in clients.client("application-autoscaling").describe_scalable_targets(**targets)["ScalableTargets"]:
-        yield Found("scaling target", target["ResourceId"], partial(_deregister, clients, target))
+    for target in scaled_variants(clients, name):
+        yield Found("scaling target", target["ResourceId"], partial(deregister, clients, target))
     if find_endpoint(clients, name):
         yield Found("endpoint", name, partial(remove_endpoint, clients, name, arguments.timeout))
     for kind in (made.CONFIG, made.MODEL):
@@ -89,18 +89,6 @@ def find(clients: Clients, arguments: argparse.Namespace, name: str) -> Iterator
             if (images := find_images(clients, repository)) is not None:
                 shown = f"{repository} ({len(images)}, but those that other models or hosts use)"
                 yield Found("images", shown, partial(remove_images, clients, repository))
-
-
-def _deregister(clients: Clients, target: dict[str, Any]) -> None:
-    """Its policies and their alarms go with it."""
-    from botocore.exceptions import ClientError
-
-    named = {key: target[key] for key in ("ServiceNamespace", "ResourceId", "ScalableDimension")}
-    try:
-        clients.client("application-autoscaling").deregister_scalable_target(**named)
-    except ClientError as error:
-        if not is_missing(error):
-            raise
 
 
 def find_images(clients: Clients, repository: str) -> list[dict[str, Any]] | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.endpoint import made, session
+from pipeline.endpoint.autoscale import scaled_variants
 from pipeline.endpoint.containers import PRIMARY
 from pipeline.endpoint.errors import code_of
 from pipeline.endpoint.release import CONTRACT_TAG, RELEASE_TAG, VARIANT
@@ -91,10 +92,9 @@ def look(clients: Clients, name: str, artifacts: Path) -> dict[str, Any]:
 
 def scaling(clients: Clients, name: str) -> dict[str, Any] | None:
     """The bounds of autoscaling and its targets. None: the number of instances is fixed."""
-    client, target = clients.client("application-autoscaling"), f"endpoint/{name}/variant/{VARIANT}"
-    found = client.describe_scalable_targets(ServiceNamespace="sagemaker", ResourceIds=[target])["ScalableTargets"]
-    if not found:
+    if not (found := scaled_variants(clients, name)):
         return None
+    client, target = clients.client("application-autoscaling"), found[0]["ResourceId"]
     policies = client.describe_scaling_policies(ServiceNamespace="sagemaker", ResourceId=target)["ScalingPolicies"]
     targets = {
         policy["PolicyName"]: policy.get("TargetTrackingScalingPolicyConfiguration", {}).get("TargetValue")

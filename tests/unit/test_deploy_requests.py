@@ -20,7 +20,7 @@ from botocore import exceptions as boto
 from botocore.validate import ParamValidator
 
 from pipeline.cli import main, parser
-from pipeline.endpoint import delete, deploy, errors, images, made, release, storage, undo, update
+from pipeline.endpoint import autoscale, delete, deploy, errors, images, made, release, storage, undo, update
 from pipeline.endpoint.errors import FAILED, NOT_FOUND, TIMEOUT, WRONG, PipelineError
 from pipeline.endpoint.hosting import Hosting, current_hosting
 from pipeline.endpoint.plan import Plan
@@ -722,6 +722,18 @@ def test_an_endpoint_that_exists_is_not_deployed_over() -> None:
 
     assert "--update" in live.value.next_step
     assert "delete" in failed.value.next_step
+
+
+def test_the_scaling_of_every_variant_is_found_whatever_it_is_called() -> None:
+    def target(resource: str) -> Answer:
+        return {"ServiceNamespace": "sagemaker", "ResourceId": resource, "ScalableDimension": "d"}
+
+    known = ["endpoint/houses/variant/Blue", "endpoint/houses-2/variant/AllTraffic", "endpoint/houses/variant/Green"]
+    aws = Aws(DescribeScalableTargets={"ScalableTargets": [target(one) for one in known]})
+
+    found = autoscale.scaled_variants(clients(aws), "houses")
+
+    assert [one["ResourceId"] for one in found] == [known[0], known[2]]
 
 
 def test_names_of_releases_fit_and_tell_whose_they_are() -> None:
