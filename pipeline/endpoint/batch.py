@@ -33,7 +33,6 @@ examples:
   python -m pipeline batch rows.csv --join input --output-filter '$[0,-1]' --output answers/
   python -m pipeline batch rows.jsonl --model NAME --strategy SingleRecord --output answers/ --dry-run
 """
-PLACE = "serial-inference"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     rows = _look_at(arguments, answers.media_type(content_type))
     model, endpoint, tags = find_model(clients, arguments)
     name = release.new_release(endpoint, "", {}).name
-    places = _places(clients, arguments, f"{PLACE}/{endpoint}/batch/{name}")
+    places = _places(clients, arguments, release.scratch_prefix(endpoint) + name)
     job = job_of(arguments, name, model, content_type, places, tags)
     asked = transform.request(job)
     _check_comparison(arguments, job)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from pipeline.endpoint import made, session, storage
+from pipeline.endpoint import made, session, storage, transform
 from pipeline.endpoint.autoscale import deregister, scaled_variants
 from pipeline.endpoint.containers import ENVIRONMENT
 from pipeline.endpoint.deploy import TIMEOUT
@@ -23,9 +23,10 @@ from pipeline.hosts.host import SAGEMAKER, add_target
 
 HELP = "delete an endpoint and all that was made for it"
 EXAMPLES = """\
-Deletes the scaling target, the endpoint, its endpoint configs and its models, found by their tags: also what a run
-that died has left. Data that was captured and logs stay. On a terminal it asks first. Safe to run twice: when nothing
-is left it says so. With --target also the release images and the roles that `deploy` made there.
+Stops its transform jobs and deletes the scaling target, the endpoint, its endpoint configs and its models, found by
+their tags: also what a run that died has left. Data that was captured and logs stay. On a terminal it asks first. Safe
+to run twice: when nothing is left it says so. With --target also the release images and the roles that `deploy` made
+there.
 
 examples:
   python -m pipeline delete --dry-run
@@ -39,7 +40,11 @@ AT_ONCE = 100  # images that BatchDeleteImage takes
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     session.add_arguments(parser)
     add_target(parser)
-    parser.add_argument("--artifacts", action="store_true", help="also the artifacts of all its releases in S3")
+    parser.add_argument(
+        "--artifacts",
+        action="store_true",
+        help="also the artifacts of all its releases in S3, and rows of batches that died",
+    )
     parser.add_argument("--bucket", help="where they are (default sagemaker-REGION-ACCOUNT)")
     parser.add_argument(
         "--images", action="store_true", help="also all images in ECR that no model and no other host uses"
@@ -71,6 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def find(clients: Clients, arguments: argparse.Namespace, name: str) -> Iterator[Found]:
     """All there is to delete, in the order in which it can be deleted."""
+    for job in made.find_made(clients, made.JOB, name, StatusEquals="InProgress"):
+        yield Found("running transform job", job, partial(transform.stop, clients, job))
     for target in scaled_variants(clients, name):
         yield Found("scaling target", target["ResourceId"], partial(deregister, clients, target))
     if find_endpoint(clients, name):

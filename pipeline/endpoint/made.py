@@ -45,14 +45,18 @@ CONFIG = Kind(
     "endpoint config", "EndpointConfigName", "EndpointConfigArn", "list_endpoint_configs", "EndpointConfigs",
     "describe_endpoint_config", "delete_endpoint_config",
 )  # fmt: skip
+JOB = Kind(
+    "transform job", "TransformJobName", "TransformJobArn", "list_transform_jobs", "TransformJobSummaries",
+    "describe_transform_job", "stop_transform_job",
+)  # fmt: skip
 MODEL = Kind("model", "ModelName", "ModelArn", "list_models", "Models", "describe_model", "delete_model")
 
 
-def find_made(clients: Clients, kind: Kind, endpoint: str) -> list[str]:
-    """The names of all configs, or models, of the endpoint's releases, newest first."""
+def find_made(clients: Clients, kind: Kind, endpoint: str, **only: str) -> list[str]:
+    """The names of all configs, models or jobs of the endpoint's releases, newest first."""
     client = clients.client("sagemaker")
     pages = client.get_paginator(kind.list).paginate(
-        NameContains=cut(endpoint), SortBy="CreationTime", SortOrder="Descending"
+        NameContains=cut(endpoint), SortBy="CreationTime", SortOrder="Descending", **only
     )
     listed = [one for page in pages for one in page[kind.listed]]
     return [one[kind.name] for one in listed if _is_of(tags_of(clients, one[kind.arn]), one[kind.name], endpoint)]

@@ -71,6 +71,11 @@ def is_release_of(endpoint: str, name: str) -> bool:
     return name.startswith(cut(endpoint)) and STAMP.fullmatch(name.removeprefix(cut(endpoint))) is not None
 
 
+def scratch_prefix(endpoint: str) -> str:
+    """Below it in the bucket lies, by the name of each batch run, what the run removes when it ends."""
+    return f"{PREFIX}/{endpoint}/batch/"
+
+
 def as_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
     """Tags as AWS wants them."""
     return [{"Key": key, "Value": value} for key, value in tags.items()]

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from pipeline import single
 from pipeline.endpoint.errors import PipelineError, code_of
-from pipeline.endpoint.release import PREFIX, STAGES, Release, is_release_of
+from pipeline.endpoint.release import PREFIX, STAGES, Release, is_release_of, scratch_prefix
 from pipeline.endpoint.session import Clients
 from serving import artifact
 
@@ -73,7 +73,7 @@ def _packed(artifacts: Path, name: str) -> bytes:
 
 
 def release_keys(clients: Clients, bucket: str, endpoint: str) -> list[str]:
-    """The keys of all artifacts of the endpoint's releases."""
+    """The keys of all artifacts of the endpoint's releases, and of what batch runs that died have left."""
     from botocore.exceptions import ClientError
 
     prefix = f"{PREFIX}/{endpoint}/"
@@ -88,7 +88,8 @@ def release_keys(clients: Clients, bucket: str, endpoint: str) -> list[str]:
         if code_of(error) == "NoSuchBucket":
             return []
         raise
-    return [key for key in found if is_release_of(endpoint, key.removeprefix(prefix).partition("/")[0])]
+    whole = [key.removeprefix(scratch_prefix(endpoint)).removeprefix(prefix) for key in found]
+    return [key for key, rest in zip(found, whole, strict=True) if is_release_of(endpoint, rest.partition("/")[0])]
 
 
 def delete_keys(clients: Clients, bucket: str, keys: list[str]) -> None:

@@ -117,7 +117,7 @@ def run(clients: Clients, asked: Mapping[str, Any], timeout: float) -> dict[str,
         ended = True
     finally:
         if not ended:
-            _stop(clients, name)
+            stop(clients, name)
     if described["TransformJobStatus"] == "Completed":
         return described
     words = logs.tail(clients.client("logs"), logs.Asked(logs.JOBS, f"{name}/"), LAST_WORDS)
@@ -131,7 +131,8 @@ def run(clients: Clients, asked: Mapping[str, Any], timeout: float) -> dict[str,
     )
 
 
-def _stop(clients: Clients, name: str) -> None:
+def stop(clients: Clients, name: str) -> None:
+    """Stop a job; that it cannot be stopped, because it has ended, is only said."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:

@@ -23,11 +23,14 @@ from botocore.exceptions import ClientError
 
 from local_test.control_plane import deployment, jobs, logs, scaling, server, service
 from local_test.control_plane.plane import Plane
+from pipeline.cli import main
 from pipeline.demo import in_process
+from pipeline.endpoint.release import ENDPOINT_TAG, scratch_prefix
 from tests.conftest import ROOT
 
 ROLE = "arn:aws:iam::123456789012:role/any"
 BUCKET = "jobs"
+OWN_BUCKET = "sagemaker-us-east-1-123456789012"  # that the project's commands choose
 IMAGE = "127.0.0.1:1/serial-inference/{}:test"
 GOOD = b"M,0.455,0.365,0.095,0.514,0.2245,0.101,0.15\n"
 BAD = b"M,0.455,0.365\n"
@@ -477,6 +480,36 @@ def target(resource: str, least: int, most: int) -> dict[str, Any]:
         "MinCapacity": least,
         "MaxCapacity": most,
     }
+
+
+def verb(account: Account, *arguments: str) -> int:
+    """A command of the project's own, against the control plane."""
+    keys = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
+    return main(arguments, {"AWS_ENDPOINT_URL": account.plane.url, "AWS_REGION": account.plane.region, **keys})
+
+
+def test_delete_finds_what_a_killed_batch_left(
+    account: Account, rows: list[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "killed-20260101-000000-abcd"
+    account.client("s3").create_bucket(Bucket=OWN_BUCKET)
+    key = f"{scratch_prefix('killed')}{name}/in/rows.csv"
+    account.client("s3").put_object(Bucket=OWN_BUCKET, Key=key, Body=b"".join(rows * 20))
+    tags = [{"Key": ENDPOINT_TAG, "Value": "killed"}]
+    job = request(name, f"s3://{OWN_BUCKET}/{key}", BatchStrategy="SingleRecord", MaxConcurrentTransforms=1, Tags=tags)
+    client = account.client("sagemaker")
+    client.create_transform_job(**job)
+
+    first = verb(account, "delete", "--endpoint", "killed", "--artifacts", "--yes", "--json")
+    deleted = json.loads(capsys.readouterr().out)["deleted"]
+    ended = wait(lambda: client.describe_transform_job(TransformJobName=name), "TransformJobStatus")
+    second = verb(account, "delete", "--endpoint", "killed", "--artifacts", "--yes")
+
+    assert (first, second) == (0, 0)
+    assert [one["kind"] for one in deleted] == ["running transform job", "artifacts"]
+    assert ended["TransformJobStatus"] == "Stopped"
+    assert "nothing is left of killed" in capsys.readouterr().out
+    assert client.describe_model(ModelName="pipeline")
 
 
 def test_images_are_named_after_the_control_plane_when_there_is_no_registry(account: Account) -> None:
