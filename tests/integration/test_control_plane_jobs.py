@@ -25,7 +25,7 @@ from local_test.control_plane import deployment, jobs, logs, scaling, server, se
 from local_test.control_plane.plane import Plane
 from pipeline.cli import main
 from pipeline.demo import in_process
-from pipeline.endpoint.release import ENDPOINT_TAG, scratch_prefix
+from pipeline.endpoint.release import ENDPOINT_TAG, STAGES, scratch_prefix
 from tests.conftest import ROOT
 
 ROLE = "arn:aws:iam::123456789012:role/any"
@@ -510,6 +510,25 @@ def test_delete_finds_what_a_killed_batch_left(
     assert ended["TransformJobStatus"] == "Stopped"
     assert "nothing is left of killed" in capsys.readouterr().out
     assert client.describe_model(ModelName="pipeline")
+
+
+def test_a_model_that_is_refused_takes_its_artifacts_with_it(
+    account: Account, artifacts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    account.client("ecr").create_repository(repositoryName="unknown")
+    manifest = (ROOT / "docs" / "manifest.json").read_text(encoding="utf-8")
+    account.client("ecr").put_image(repositoryName="unknown", imageTag="t", imageManifest=manifest)
+    host = account.plane.url.partition("://")[2]
+    images = [f"--{stage}-image={host}/unknown:t" for stage in STAGES]
+
+    code = verb(
+        account, "create-model", "--endpoint", "refused", "--role", ROLE, "--artifacts", str(artifacts), *images
+    )
+
+    found = account.client("s3").list_objects_v2(Bucket=OWN_BUCKET, Prefix="serial-inference/refused/")
+    assert code == 1
+    assert "cannot be run without Docker" in capsys.readouterr().err
+    assert "Contents" not in found
 
 
 def test_images_are_named_after_the_control_plane_when_there_is_no_registry(account: Account) -> None:
