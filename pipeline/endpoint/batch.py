@@ -113,6 +113,8 @@ def _look_at(arguments: argparse.Namespace, media: str) -> Rows | None:
             )
         return None
     rows = Rows.of(Path(arguments.input), media, lines=_split(arguments, media) == "Line")
+    if next(rows.records(), None) is None:
+        raise PipelineError(f"there are no rows in {rows.file}", "give a file with at least one row", WRONG)
     batch_files.check_header(rows, arguments.header, arguments.artifacts)
     return rows
 

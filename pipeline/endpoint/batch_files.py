@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import tempfile
@@ -16,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pipeline.endpoint.errors import NOT_FOUND, WRONG, PipelineError
-from pipeline.endpoint.payloads import csv_records, is_header, read_lines
+from pipeline.endpoint.payloads import cells, csv_records, is_header, read_lines
 from pipeline.endpoint.session import Clients, say
 from serving.contract import Contract
 from serving.errors import BadArtifact
@@ -115,7 +114,7 @@ def check_header(rows: Rows, choice: str, artifacts: Path) -> None:
             "give --header strip to send the rows without it, or --header keep to send it as it is",
             WRONG,
         )
-    named = next(_cells(rows.header))
+    named = cells(rows.header.rstrip(b"\r\n"))
     try:
         contract = Contract.load(artifacts / "featurizer" / "model")
     except (BadArtifact, OSError):
@@ -128,12 +127,6 @@ def check_header(rows: Rows, choice: str, artifacts: Path) -> None:
             f"write them as {','.join(orders[0])}",
             WRONG,
         )
-
-
-def _cells(record: bytes) -> Iterator[list[str]]:
-    import csv
-
-    return iter(csv.reader(io.StringIO(record.decode("utf-8-sig", "replace"))))
 
 
 def upload(clients: Clients, file: Path, to: Location, kms_key: str | None) -> None:

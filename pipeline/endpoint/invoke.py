@@ -32,6 +32,7 @@ examples:
   python -m pipeline invoke rows.csv --accept 'text/csv; output=label' --json --output labels.csv
   tail -n +2 rows.csv | python -m pipeline invoke - --content-type text/csv --header absent
 """
+MOST_ATTRIBUTES = 1024  # characters
 HEADERS = {"auto": None, "present": True, "absent": False}
 
 
@@ -54,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--retries", type=natural, default=runtime.RETRIES, metavar="N", help="of a request (default %(default)s)"
     )
     parser.add_argument("--target-variant", metavar="NAME", help="the production variant to ask")
-    parser.add_argument("--custom-attributes", metavar="TEXT", help="X-Amzn-SageMaker-Custom-Attributes")
+    parser.add_argument("--custom-attributes", type=visible, metavar="TEXT", help="X-Amzn-SageMaker-Custom-Attributes")
     session.add_arguments(parser)
 
 
@@ -62,6 +63,12 @@ def positive(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
     return int(text)
+
+
+def visible(text: str) -> str:
+    if not (text.isascii() and text.isprintable() and 0 < len(text) <= MOST_ATTRIBUTES):
+        raise argparse.ArgumentTypeError(f"expected 1 to {MOST_ATTRIBUTES} visible ASCII characters, got {text[:80]!r}")
+    return text
 
 
 def natural(text: str) -> int:

@@ -105,14 +105,18 @@ def csv_records(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 def is_header(first: bytes, second: bytes) -> bool | None:
     """Whether the first of two CSV records is a header: no numbers in it, but below it. None: there are none at all."""
-    numbers = [any(map(_is_number, _fields(record))) for record in (first, second)]
+    numbers = [any(map(_is_number, cells(record))) for record in (first, second)]
     if any(numbers):
         return not numbers[0]
     return None
 
 
-def _fields(record: bytes) -> list[str]:
-    return next(csv.reader([record.decode("utf-8-sig", "replace").replace("\n", " ").replace("\r", " ")]), [])
+def cells(record: bytes) -> list[str]:
+    """The fields of a CSV record; none where one of them is longer than Python's csv module takes."""
+    try:
+        return next(csv.reader([record.decode("utf-8-sig", "replace").replace("\n", " ").replace("\r", " ")]), [])
+    except csv.Error:
+        return []
 
 
 def _is_number(field: str) -> bool:

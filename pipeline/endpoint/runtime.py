@@ -102,6 +102,8 @@ def refusal(error: BotoCoreError | ClientError, batch: Batch, source: str, endpo
     if isinstance(error, ClientError) and code_of(error) == "ModelError":
         return _model_error(error.response, batch, source)
     if isinstance(error, ClientError) and code_of(error) == "ValidationError" and "not found" in message_of(error):
+        if message_of(error).startswith("Variant"):
+            return PipelineError(message_of(error), "check --target-variant", NOT_FOUND)
         return PipelineError(
             f"there is no endpoint {endpoint}: {message_of(error)}", "check --endpoint and --region", NOT_FOUND
         )

@@ -231,6 +231,21 @@ def test_an_endpoint_that_is_not_there_is_not_found(scripted, thousand, capsys):
     assert "there is no endpoint other" in capsys.readouterr().err
 
 
+def test_a_variant_that_is_not_there_is_not_found_though_its_endpoint_is(invoke, thousand, capsys):
+    assert invoke(thousand, "--target-variant", "Nope") == 3
+
+    assert re.search(r"pipeline: Variant Nope .*not found.*\n  next: check --target-variant", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("given", ["a\nb", "", "é", "a" * 1025])
+def test_attributes_that_no_header_can_have_are_wrong_arguments(invoke, thousand, capsys, given):
+    with pytest.raises(SystemExit) as ended:
+        invoke(thousand, "--custom-attributes", given)
+
+    assert ended.value.code == 2
+    assert "visible ASCII" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def real(chain: tuple[Server, Server]) -> Iterator[dict[str, str]]:
     featurizer, predictor = chain

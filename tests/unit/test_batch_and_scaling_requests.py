@@ -11,11 +11,12 @@ import botocore.session
 import pytest
 from botocore.validate import ParamValidator
 
+from pipeline.cli import main
 from pipeline.endpoint import autoscale, batch, batch_files, comparison, transform
 from pipeline.endpoint.autoscale import Scaling
 from pipeline.endpoint.batch_files import Location, Rows
 from pipeline.endpoint.capacity import Capacity, Step, measure
-from pipeline.endpoint.errors import PipelineError
+from pipeline.endpoint.errors import WRONG, PipelineError
 from pipeline.endpoint.transform import Job
 
 MODELS = botocore.session.get_session()
@@ -123,6 +124,17 @@ def headed(tmp_path: Path) -> Rows:
     file = tmp_path / "rows.csv"
     file.write_bytes(b"sex,length\nM,1\nF,2\n")
     return Rows.of(file, "text/csv", lines=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n"])
+def test_a_file_without_rows_starts_no_job(content, tmp_path, capsys):
+    (tmp_path / "rows.csv").write_bytes(content)
+
+    code = main(["batch", str(tmp_path / "rows.csv"), "--output", str(tmp_path), "--model", "m", "--endpoint", "e"],
+                {"AWS_REGION": "us-east-1"})  # fmt: skip
+
+    assert code == WRONG
+    assert "there are no rows in" in capsys.readouterr().err
 
 
 def test_a_header_is_refused_unless_something_is_said(headed, tmp_path):

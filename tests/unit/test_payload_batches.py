@@ -150,6 +150,13 @@ def test_a_header_is_told_by_the_numbers_below_it(first, second, found):
     assert payloads.is_header(first, second) is found
 
 
+def test_a_row_too_long_for_any_request_is_refused_by_its_number():
+    body = b"M," + b"9" * 7_000_000 + b"\n1,2\n"
+
+    with pytest.raises(PipelineError, match=r"^row 1 has 6,291,457 bytes; a request may have 6,291,456"):
+        list(payloads.batches(io.BytesIO(body), CSV, Limits()))
+
+
 def test_words_above_words_are_sent_as_they_are_while_one_request_holds_them():
     assert [batch.header for batch in cut(b"sex,color\nM,red\n", rows=2, header=None)] == [None]
 
