@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -13,6 +15,10 @@ from typing import Any
 import botocore.session
 import pytest
 from botocore import xform_name
+
+from pipeline.cli import main
+from pipeline.endpoint.dry_run import ACCOUNT
+from pipeline.endpoint.release import scratch_prefix
 
 ROOT = Path(__file__).resolve().parents[2]
 POLICIES = sorted((ROOT / "docs" / "iam").glob("*.json"))
@@ -50,16 +56,12 @@ EVERY_RESOURCE = {
     "ecr:GetAuthorizationToken": "the token is the registry's",
     "sagemaker:ListModels": "a list has no resource",
     "sagemaker:ListEndpointConfigs": "a list has no resource",
-    "sagemaker:ListEndpoints": "a list has no resource",
     "sagemaker:ListTransformJobs": "a list has no resource",
     "apprunner:ListServices": "a list has no resource",
     "apprunner:ListAutoScalingConfigurations": "a list has no resource",
     "application-autoscaling:DescribeScalableTargets": "no resource in AWS's table of actions",
     "application-autoscaling:DescribeScalingPolicies": "no resource in AWS's table of actions",
-    "application-autoscaling:DescribeScalingActivities": "no resource in AWS's table of actions",
     "cloudwatch:GetMetricData": "metrics have no ARN",
-    "cloudwatch:GetMetricStatistics": "metrics have no ARN",
-    "cloudwatch:ListMetrics": "metrics have no ARN",
     "cloudwatch:PutMetricData": "metrics have no ARN; a condition names the namespaces",
     "ec2:DescribeDhcpOptions": "EC2's Describe has no resource",
     "ec2:DescribeNetworkInterfaces": "EC2's Describe has no resource",
@@ -226,6 +228,105 @@ def test_the_deployer_may_do_all_that_the_commands_ask_of_aws() -> None:
 
     assert {"sagemaker:CreateModel", "sagemaker:UpdateEndpoint", "sagemaker:ListTags", "s3:PutObject"} <= asked
     assert needed - allowed("deployer") == set()
+
+
+# What the deployer may do that no command asks for by this name
+BESIDES = {
+    "iam:PassRole": "CreateModel",
+    "iam:CreateServiceLinkedRole": "RegisterScalableTarget, the first time in an account",
+    "application-autoscaling:TagResource": "RegisterScalableTarget with tags",
+    "sagemaker:AddTags": "every Create with tags",
+    "sagemaker:UpdateEndpointWeightsAndCapacities": "PutScalingPolicy: Application Auto Scaling acts for the caller",
+    "cloudwatch:PutMetricAlarm": "PutScalingPolicy, and docs/deploy.md",
+    "cloudwatch:DeleteAlarms": "DeregisterScalableTarget, and who made an alarm",
+    "s3:PutObjectTagging": "PutObject with tags",
+    "s3:AbortMultipartUpload": "an upload of a large file that fails",
+    "ecr:GetAuthorizationToken": "docker login",
+}
+
+
+def test_the_deployer_may_do_nothing_that_nobody_asks_for() -> None:
+    asked = {ALLOWED_BY.get(operation, operation) for operation in asked_operations()}
+
+    assert allowed("deployer") - allowed("build") - asked - BESIDES.keys() == set()
+
+
+def dry_run(artifacts: Path, *more: str) -> list[dict[str, Any]]:
+    """The requests of a `deploy` with the names of docs/deploy.md."""
+    given = ["--endpoint", "serial-inference-houses", "--role", "serial-inference-execution", "--tag", "t"]
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        code = main(["deploy", "--dry-run", "--artifacts", str(artifacts), *given, *more], {"AWS_REGION": "eu-west-1"})
+    assert code == 0
+    found: list[dict[str, Any]] = json.loads(printed.getvalue())
+    return found
+
+
+SAGEMAKER = {"ModelName": "model", "EndpointConfigName": "endpoint-config", "EndpointName": "endpoint"}
+
+
+def touched(service: str, asked: Mapping[str, Any]) -> list[str]:
+    """The ARNs of what a request names."""
+    if service == "s3":
+        return ["arn:aws:s3:::" + "/".join(asked[part] for part in ("Bucket", "Key") if part in asked)]
+    if service == "ecr":
+        return [f"arn:aws:ecr:REGION:ACCOUNT:repository/{asked.get('repositoryName') or asked['repositoryNames'][0]}"]
+    if service == "iam":
+        return [f"arn:aws:iam::ACCOUNT:role/{asked['RoleName']}"]
+    if service == "cloudwatch":
+        return ["arn:aws:cloudwatch:REGION:ACCOUNT:alarm:*"]
+    found = [f"arn:aws:sagemaker:REGION:ACCOUNT:{SAGEMAKER[name]}/{asked[name]}" for name in asked if name in SAGEMAKER]
+    return found or ["*"]
+
+
+def may(name: str, action: str, arn: str) -> bool:
+    """Whether a policy, filled in as docs/deploy.md fills it, allows an action on a resource."""
+    filled = {"REGION": "eu-west-1", "ACCOUNT": ACCOUNT}
+    patterns = resources(name, action)
+    for word, value in filled.items():
+        arn, patterns = arn.replace(word, value), [pattern.replace(word, value) for pattern in patterns]
+    return any(fnmatchcase(arn, pattern) for pattern in patterns)
+
+
+@pytest.mark.parametrize("more", [(), ("--update", "--alarm", "serial-inference-houses-5xx")], ids=["new", "update"])
+def test_the_deployer_may_send_each_request_of_a_deploy_about_what_it_names(
+    artifacts: Path, more: tuple[str, ...]
+) -> None:
+    sent = [(one["service"], one["operation"], one["params"]) for one in dry_run(artifacts, *more)]
+
+    refused = [
+        (action, arn)
+        for service, operation, asked in sent
+        if (action := ALLOWED_BY.get(f"{service}:{operation}", f"{service}:{operation}"))
+        for arn in touched(service, asked)
+        if arn.rpartition("/")[2] not in ("CURRENT-CONFIG", "CURRENT-MODEL") and not may("deployer", action, arn)
+    ]
+
+    assert len(sent) > 9
+    assert refused == []
+
+
+def test_the_execution_role_may_fetch_and_write_what_a_deploy_names(artifacts: Path) -> None:
+    asked = {one["operation"]: one["params"] for one in dry_run(artifacts, "--data-capture", "5")}
+    containers = asked["CreateModel"]["Containers"]
+    captured = asked["CreateEndpointConfig"]["DataCaptureConfig"]["DestinationS3Uri"]
+
+    assert may("deployer", "iam:PassRole", asked["CreateModel"]["ExecutionRoleArn"])
+    for one in containers:
+        assert may("execution-role", "s3:GetObject", one["ModelDataUrl"].replace("s3://", "arn:aws:s3:::"))
+        repository = one["Image"].partition("/")[2].partition("@")[0]
+        assert may("execution-role", "ecr:BatchGetImage", f"arn:aws:ecr:REGION:ACCOUNT:repository/{repository}")
+    assert may("execution-role", "s3:PutObject", captured.replace("s3://", "arn:aws:s3:::") + "/houses/AllTraffic/1")
+    assert may("deployer", "s3:GetObject", captured.replace("s3://", "arn:aws:s3:::") + "/houses/AllTraffic/1")
+
+
+def test_rows_of_a_batch_pass_through_where_both_may_read_and_write() -> None:
+    place = f"arn:aws:s3:::sagemaker-REGION-ACCOUNT/{scratch_prefix('serial-inference-houses')}run/in/rows.csv"
+
+    for action in ("s3:PutObject", "s3:GetObject", "s3:DeleteObject"):
+        assert may("deployer", action, place)
+    for action in ("s3:GetObject", "s3:PutObject"):
+        assert may("execution-role", action, place)
 
 
 @pytest.mark.parametrize("kind", ["model", "endpoint-config", "endpoint", "transform-job"])
