@@ -22,18 +22,19 @@ Credentials, region and AWS_ENDPOINT_URL are found as the AWS CLI finds them. Wi
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def parser(only: str = "") -> argparse.ArgumentParser:
+    """The whole command line, or that of one verb: the libraries of training take seconds to import."""
     whole = argparse.ArgumentParser(
         prog="python -m pipeline",
         description="Train a serial inference pipeline, ship it to SageMaker and operate it there.",
         epilog="python -m pipeline VERB --help shows examples",
     )
     verbs = whole.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for name in HERE:
-        _add_verb(verbs, name, f"pipeline.{name}")
-    for name in ON_SAGEMAKER:
-        _add_verb(verbs, name, f"pipeline.endpoint.{name.replace('-', '_')}", COMMON)
+    for name in (only,) if only in (*HERE, *ON_SAGEMAKER) else (*HERE, *ON_SAGEMAKER):
+        if name in HERE:
+            _add_verb(verbs, name, f"pipeline.{name}")
+        else:
+            _add_verb(verbs, name, f"pipeline.endpoint.{name.replace('-', '_')}", COMMON)
     return whole
 
 
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str], env: Mapping[str, str] = MappingProxyType({})
 
     Returns its exit code; 2 for wrong arguments or data that do not fit, with one line that says why.
     """
-    parsed = parser().parse_args(arguments, argparse.Namespace(env=env))
+    parsed = parser(next(iter(arguments), "")).parse_args(arguments, argparse.Namespace(env=env))
     try:
         code: int = parsed.run(parsed)
         return code

@@ -45,3 +45,19 @@ def test_a_prediction_needs_no_pickle_and_no_library_of_training(
     assert answer
     assert heavy == []
     assert opened == []
+
+
+LOOK = """
+import sys
+from pipeline.cli import parser
+
+parser(sys.argv[1])
+print(*sorted({"sklearn", "pandas", "joblib", "scipy", "xgboost", "boto3", "sagemaker"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize("verb", ["deploy", "invoke", "delete"])
+def test_a_verb_that_talks_to_aws_waits_for_no_library_of_training(verb: str) -> None:
+    ran = subprocess.run([sys.executable, "-c", LOOK, verb], capture_output=True, text=True, check=True)
+
+    assert ran.stdout.split() == []
