@@ -30,13 +30,13 @@ examples:
   python -m pipeline status --target lambda
 """
 HOUR = 3600
-# What CloudWatch has of an endpoint: the metric, how an hour of it is summed up, and its unit
+# What CloudWatch has of an endpoint: the metric, how an hour of it is summed up, and what it is called here
 FIGURES = {
-    "Invocations": ("Sum", ""),
-    "Invocation4XXErrors": ("Sum", ""),
-    "Invocation5XXErrors": ("Sum", ""),
-    "ModelLatency": ("Average", " us"),
-    "OverheadLatency": ("Average", " us"),
+    "Invocations": ("Sum", "invocations"),
+    "Invocation4XXErrors": ("Sum", "errors_4xx"),
+    "Invocation5XXErrors": ("Sum", "errors_5xx"),
+    "ModelLatency": ("Average", "model_us"),
+    "OverheadLatency": ("Average", "overhead_us"),
 }
 
 
@@ -103,8 +103,8 @@ def scaling(clients: Clients, name: str) -> dict[str, Any] | None:
     return {"least": found[0]["MinCapacity"], "most": found[0]["MaxCapacity"], "targets": targets}
 
 
-def figures(clients: Clients, name: str) -> dict[str, str] | None:
-    """The endpoint's metrics of the last hour that CloudWatch has. None when they may not be read."""
+def figures(clients: Clients, name: str) -> dict[str, float | str]:
+    """The endpoint's metrics of the last hour that CloudWatch has, or why they may not be read."""
     from botocore.exceptions import ClientError
 
     dimensions = [{"Name": "EndpointName", "Value": name}, {"Name": "VariantName", "Value": VARIANT}]
@@ -128,7 +128,7 @@ def figures(clients: Clients, name: str) -> dict[str, str] | None:
     except ClientError as error:
         return {"not readable": code_of(error)}
     return {
-        one["Label"]: f"{_summed(one['Label'], one['Values']):g}{FIGURES[one['Label']][1]}"
+        FIGURES[one["Label"]][1]: round(_summed(one["Label"], one["Values"]), 1)
         for one in answer["MetricDataResults"]
         if one["Values"]
     }
@@ -164,4 +164,6 @@ def _shown(value: object) -> str:
         )
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S %Z}"
+    if isinstance(value, float):
+        return f"{value:,.0f}"
     return "-" if value is None else str(value)

@@ -488,6 +488,29 @@ def verb(account: Account, *arguments: str) -> int:
     return main(arguments, {"AWS_ENDPOINT_URL": account.plane.url, "AWS_REGION": account.plane.region, **keys})
 
 
+def test_machines_read_what_status_logs_and_autoscale_say(
+    account: Account, endpoint: str, artifacts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(name: str, *arguments: str) -> str:
+        assert verb(account, name, "--endpoint", endpoint, "--json", *arguments) == 0
+        return capsys.readouterr().out
+
+    status = json.loads(said("status", "--artifacts", str(artifacts)))
+    lines = [json.loads(line) for line in said("logs", "--since", "1h", "--container", "predictor").splitlines()]
+    quick = ("--step", "0.2", "--most", "2", "--p99", "60000", "--max", "4", "--dry-run")
+    measured = json.loads(said("autoscale", "--measure", str(artifacts / "test.csv"), *quick))
+
+    assert status["status"] == "InService"
+    assert status["last_hour"]["invocations"] >= 4
+    assert status["last_hour"]["model_us"] > 0
+    assert {one["stream"] for one in lines} == {"AllTraffic/local/predictor"}
+    register, policy = (one["params"] for one in measured["requests"])
+    tracked = policy["TargetTrackingScalingPolicyConfiguration"]["TargetValue"]
+    assert register["ResourceId"] == policy["ResourceId"] == f"endpoint/{endpoint}/variant/AllTraffic"
+    assert tracked == measured["measured"]["proposed_target"] > 0
+    assert status["scaling"] is None
+
+
 def test_delete_finds_what_a_killed_batch_left(
     account: Account, rows: list[bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
