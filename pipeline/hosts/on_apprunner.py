@@ -27,7 +27,6 @@ from pipeline.hosts.sizes import CPU, MEMORY
 
 CLOSED = "App Runner is closed to new customers since 2026-04-30; AWS recommends ECS Express Mode: --target ecs"
 LEAST, MOST, CONCURRENCY = 1, 4, 100
-NAMES = (4, 32)  # characters; of the scaling's name, and a service's may have 40
 PENDING, BUSY = ("PENDING", "IN_PROGRESS", "ROLLBACK_IN_PROGRESS"), "OPERATION_IN_PROGRESS"
 
 
@@ -67,10 +66,6 @@ def scaling_of(ready: Ready) -> dict[str, Any]:
 
 def deploy(ready: Ready, undo: Undo) -> Answering:
     clients, name = ready.clients, ready.name
-    if not NAMES[0] <= len(name) <= NAMES[1]:
-        raise PipelineError(
-            f"App Runner takes names of {NAMES[0]} to {NAMES[1]} characters, not {name!r}", "--endpoint"
-        )
     say(CLOSED)
     current = _settled(clients, name, ready.timeout)
     if current:

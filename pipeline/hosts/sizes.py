@@ -1,4 +1,4 @@
-"""The CPU and memory that each host sells. A wrong size is found here, before anything is made."""
+"""The CPU and memory that each host sells, and its names. What is wrong is found here, before anything is made."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ APPRUNNER: Mapping[int, Sequence[int]] = {
     2048: (4096, 6144),
     4096: (8192, 10240, 12288),
 }
+NAMES = {"apprunner": (4, 32)}  # characters; of the scaling's name, and a service's may have 40
 PAIRS = {"ecs": FARGATE, "apprunner": APPRUNNER}
 
 
@@ -38,6 +39,17 @@ def refuse_others(target: str, cpu: int | None, memory: int | None) -> None:
         raise _wrong(f"{target} has --cpu {_one_of(tuple(pairs))}, not {cpu}")
     if memory not in pairs[cpu]:
         raise _wrong(f"{target} has, with --cpu {cpu}, --memory {_one_of(pairs[cpu])}, not {memory}")
+
+
+def refuse_name(target: str, name: str) -> None:
+    """Raises `PipelineError` (code 2) for a service's name that the target does not take."""
+    least, most = NAMES.get(target, (1, len(name)))
+    if not least <= len(name) <= most:
+        raise PipelineError(
+            f"{target} takes names of {least} to {most} characters, not {name!r}",
+            "give another name: --endpoint",
+            WRONG,
+        )
 
 
 def _wrong(message: str) -> PipelineError:

@@ -23,7 +23,7 @@ from pipeline.endpoint.release import (
 )
 from pipeline.endpoint.session import Clients, default_endpoint, say, show_json
 from pipeline.endpoint.undo import Undo, leaving_nothing
-from pipeline.hosts import on_apprunner, on_ecs, on_lambda, release_image
+from pipeline.hosts import on_apprunner, on_ecs, on_lambda, release_image, sizes
 from pipeline.hosts.dry_run import HostRecorder
 from pipeline.hosts.host import OWN, SAGEMAKER, Answering, Host, Ready, Wanted
 from pipeline.hosts.registry import Registry
@@ -66,6 +66,7 @@ def deploy(arguments: argparse.Namespace) -> int:
     contract = sound_contract(arguments.artifacts)
     name = arguments.endpoint or default_endpoint(contract.dataset)
     checked = new_release(name, contract.hash, dict(arguments.tags))
+    sizes.refuse_name(arguments.target, name)
     with leaving_nothing() as undo:
         image = _image(arguments, clients, checked, undo, recorder)
         release = Release(name, image.tag, contract.hash, checked.more_tags)

@@ -211,6 +211,19 @@ def test_no_size_is_allowed_that_the_service_does_not_describe(target: str, pair
                 assert re.fullmatch(model.shape_for("Memory").metadata["pattern"], str(memory))
 
 
+def test_a_name_that_app_runner_does_not_take_is_refused_before_anything_is_made(
+    artifacts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "serial-inference-california-housing"
+    command = ["deploy", "--target", "apprunner", "--dry-run", "--endpoint", name, "--artifacts", str(artifacts)]
+
+    code = main(command, {"AWS_REGION": "eu-west-1"})
+
+    said = capsys.readouterr()
+    assert (code, said.out) == (2, "")
+    assert said.err.startswith(f"pipeline: apprunner takes names of 4 to 32 characters, not '{name}'")
+
+
 def test_serve_takes_no_notice_of_the_word_that_lambda_gives_it(tmp_path: Path) -> None:
     """An image's command stays an argument of the entry point when a host names only that."""
     python = tmp_path / "python"
