@@ -67,8 +67,7 @@ class RecordReader:
             blocks = self._from_csv(read_csv(body, self.max_rows), media.parameters.get("header", ""))
         else:
             limits = len(self.names), self.max_rows
-            alone = media.name == JSON
-            blocks = self._from_json([read_json(body, *limits)] if alone else read_jsonlines(body, *limits))
+            blocks = self._from_json((read_json if media.name == JSON else read_jsonlines)(body, *limits))
         first, *others = blocks
         if not others:
             return first

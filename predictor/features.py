@@ -51,7 +51,7 @@ def _blocks(
         yield from named_blocks(read_csv(body, most), header, names, names, _from_cells, in_order=batch)
     else:
         limits = len(names), most
-        for rows in [read_json(body, *limits)] if media.name == JSON else read_jsonlines(body, *limits):
+        for rows in (read_json if media.name == JSON else read_jsonlines)(body, *limits):
             yield _float32(numbers_from_json(_flat(rows, names), names, rows.first_row), names, rows.first_row)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -39,10 +40,14 @@ MISSING = frozenset(
 
 
 class Beyond(float):
-    """An infinite number out of a document that has a finite one, which says how it stands there."""
+    """Infinity, for a number of a document that is not finite; it says how it stands there."""
 
-    def __init__(self, written: str) -> None:
-        self.written = written
+    written: str
+
+    def __new__(cls, written: str) -> Beyond:
+        number = super().__new__(cls, math.inf)
+        number.written = written
+        return number
 
     def __repr__(self) -> str:
         return self.written
@@ -157,6 +162,8 @@ def first_not_finite(matrix: NDArray[np.floating[Any]]) -> tuple[int, int] | Non
 def not_finite(value: object, place: tuple[int, str], kind: str = "float64", largest: str = "1.8e308") -> BadPayload:
     """The error for a number that is infinite, or so in the `kind` of float that it has to be."""
     message = f"expected a finite number ({kind}: up to {largest}), got {_shown(value)}"
+    if isinstance(value, Beyond) and value.written == "NaN":
+        message = "expected a number or null, got NaN, which is no JSON"
     return _wrong(message, "non_finite", place)
 
 

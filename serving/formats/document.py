@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import math
 import re
 from collections import Counter
 from functools import partial
@@ -11,36 +11,27 @@ from typing import Any
 
 import orjson
 
-from serving.cells import Beyond
 from serving.errors import BadPayload, cut
+from serving.formats.exact import read_exactly, with_signed_zeros
 from serving.formats.text import BLOCK
 
 _MINUS_ZERO = re.compile(r"-0(?=[\s,\]}])")
+_SIGNED = json.JSONDecoder(parse_int=float)  # made once: to make it takes longer than to read a row
 _MOST_LOCATED = 1 << 21  # values among which an infinite one is looked for: it takes a second
 _MOST_NAMED = 1 << 19  # colons of a text in which a repeated name is looked for: likewise
-_ORDINARY_DIGITS = 19  # of an integer that is one for orjson too
+_CONSTANTS = ("NaN", "Infinity", "-Infinity")  # which Python and JavaScript write and JSON has not
+
+
+class Constant(BadPayload):
+    """A text that were JSON without NaN and infinities. `document`: what it says, the first of them `Beyond`."""
+
+    def __init__(self, message: str, row: int | None, document: Any) -> None:  # noqa: ANN401
+        super().__init__(message, code="json_syntax", row=row)
+        self.document = document
 
 
 def parse(text: str, row: int | None = None) -> Any:  # noqa: ANN401
     """The only document of a text. Raises `BadPayload` (400); `row` is the one that it is, for the error."""
-    return signed(text, read(text, row), row)
-
-
-def signed(text: str, document: Any, row: int | None = None) -> Any:  # noqa: ANN401
-    """What `read` made of a text, where -0 has its sign. Raises `BadPayload` (400).
-
-    It takes longer than `read`: whoever would refuse the document for its size does so before.
-    """
-    if "-0" not in text or not _MINUS_ZERO.search(text):
-        return document
-    try:
-        return json.loads(text, parse_int=float)
-    except RecursionError as error:
-        raise _too_deep(row) from error
-
-
-def read(text: str, row: int | None = None) -> Any:  # noqa: ANN401
-    """The only document of a text, where -0 may be the integer 0. Raises `BadPayload` (400)."""
     try:
         document = _load(text)
         if ":" in text and _lost_a_name(text, document):
@@ -50,7 +41,7 @@ def read(text: str, row: int | None = None) -> Any:  # noqa: ANN401
     except json.JSONDecodeError as error:
         if row and not text.strip():
             raise BadPayload("expected a row, got a blank line", code="blank_row", row=row) from error
-        raise _syntax(error, row) from error
+        raise _syntax(error, text, row) from error
     except RecursionError as error:  # orjson reads some levels more than the standard library
         raise _too_deep(row) from error
     except ValueError as error:
@@ -58,8 +49,11 @@ def read(text: str, row: int | None = None) -> Any:  # noqa: ANN401
     return document
 
 
-def _syntax(error: json.JSONDecodeError, row: int | None = None) -> BadPayload:
+def _syntax(error: json.JSONDecodeError, text: str, row: int | None = None) -> BadPayload:
     message = f"expected JSON (RFC 8259): {error.msg} at character {error.pos + 1}"
+    if text.startswith(_CONSTANTS, error.pos) and text.count(",") <= _MOST_LOCATED:
+        with contextlib.suppress(ValueError, RecursionError):
+            return Constant(message, row, read_exactly(text, constants=True))
     return BadPayload(message, code="json_syntax", row=row)
 
 
@@ -68,41 +62,29 @@ def _too_deep(row: int | None) -> BadPayload:
 
 
 def _load(text: str) -> Any:  # noqa: ANN401
+    zeros = "-0" in text and _MINUS_ZERO.search(text)
+    if zeros and len(text) >= BLOCK:
+        with contextlib.suppress(orjson.JSONDecodeError):  # which would name another character
+            return orjson.loads(with_signed_zeros(text))
     try:
-        return orjson.loads(text)
+        document = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         if "infinity" not in error.msg:
             raise
         if text.count(",") > _MOST_LOCATED:
             message = f"expected finite numbers (float64: up to 1.8e308), got another at character {error.pos + 1}"
             raise BadPayload(message, code="non_finite") from error
-    return _load_infinite(text)
+        return _with_infinite(text)
+    return _SIGNED.decode(text) if zeros else document
 
 
-def _load_infinite(text: str) -> Any:  # noqa: ANN401
-    """The document by the standard library, its first infinite number `Beyond`. Raises `ValueError`."""
-    beyond: list[Beyond] = []
-
-    def real(written: str) -> float:
-        number = float(written)
-        if beyond or not math.isinf(number):
-            return number
-        beyond.append(Beyond(written))  # the first only: a large body may have millions
-        return beyond[0]
-
-    def integer(written: str) -> float:
-        return int(written) if len(written) <= _ORDINARY_DIGITS else real(written)
-
-    document = json.loads(text, parse_float=real, parse_int=integer, parse_constant=_refuse_constant)
+def _with_infinite(text: str) -> Any:  # noqa: ANN401
+    document = read_exactly(text)
     try:
         orjson.dumps(document, default=repr)  # what this refuses is no text: half a surrogate
     except orjson.JSONEncodeError as error:
         raise ValueError(str(error)) from error
     return document
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"unexpected {name}")
 
 
 def _lost_a_name(text: str, document: object) -> bool:
@@ -134,4 +116,4 @@ def check_depth(text: str) -> None:
         orjson.loads(text.lstrip()[:BLOCK])
     except orjson.JSONDecodeError as error:
         if "depth" in error.msg:
-            raise _syntax(error) from error
+            raise _syntax(error, "") from error

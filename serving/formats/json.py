@@ -11,7 +11,7 @@ from typing import Any
 
 from serving.errors import BadPayload, cut
 from serving.formats.csv import column_count
-from serving.formats.document import check_depth, parse, read, signed
+from serving.formats.document import Constant, check_depth, parse
 from serving.formats.text import BLOCK, check_rows, decode, decode_lines, text_blocks
 
 SHAPES = (
@@ -68,16 +68,20 @@ class Rows:
                 raise BadPayload(message, code="unknown_column", row=row, column=min(unknown))
 
 
-def read_json(body: bytes, width: int, most: int = 0) -> Rows:
+def read_json(body: bytes, width: int, most: int = 0) -> Iterator[Rows]:
     """Read a JSON body whose rows have at least `width` values. Raises `BadPayload` (400) for anything else.
 
     Raises `PayloadTooLarge` (413) for more than `most` rows; 0 is no limit.
     """
     text = decode(body)
     _refuse_crowded(text, width)
-    document = read(text)
-    check_rows(len(_rows_of(document)), most)
-    return Rows(_plain(_rows_of(signed(text, document)), 1)[0])
+    try:
+        rows = _rows_of(parse(text))
+    except Constant as error:  # who reads these rows says where it stands, if it is in a column
+        yield Rows(_plain(_rows_of(error.document), 1)[0])
+        raise
+    check_rows(len(rows), most)
+    yield Rows(_plain(rows, 1)[0])
 
 
 def _rows_of(document: Any) -> list[Any]:  # noqa: ANN401
@@ -97,7 +101,11 @@ def read_jsonlines(body: bytes, width: int, most: int = 0) -> Iterator[Rows]:
     """Read one row a line, block by block. Raises `BadPayload` (400) naming the line, `PayloadTooLarge` as above."""
     kind = None
     for row, block in text_blocks(decode_lines(body), most=most):
-        rows, kind = _plain(_parse_lines(block.split("\n"), row), row, kind)
+        try:
+            rows, kind = _plain(_parse_lines(block.split("\n"), row), row, kind)
+        except Constant as error:
+            yield Rows(_plain([error.document], error.row or row, kind)[0], error.row or row)
+            raise
         yield Rows(rows, row)
         _refuse_crowded(block, width)  # not before: what is wrong with a row names it
 

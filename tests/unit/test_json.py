@@ -16,6 +16,8 @@ from featurizer.records import read_records
 from predictor.features import read_features
 from predictor.outputs import write_predictions
 from serving.errors import BadPayload
+from serving.formats.document import parse
+from serving.formats.exact import with_signed_zeros
 from serving.media import MediaType
 from serving.payload import CSV, JSON, JSONLINES
 from tests.unit.abalone import CONTRACT, HEADER, ROW
@@ -110,7 +112,7 @@ def test_a_byte_order_mark_is_stripped_once() -> None:  # J12
         pytest.param("[1] // one", "json_syntax", None, id="J3 comment"),
         pytest.param("[1]x", "json_syntax", None, id="J3 trailing text"),
         pytest.param("[1] [2]", "json_syntax", None, id="J3 two documents"),
-        *(pytest.param(with_length(x), "json_syntax", None, id=f"J4 {x}") for x in ("NaN", "Infinity", "-Infinity")),
+        *(pytest.param(with_length(x), "non_finite", 1, id=f"J4 {x}") for x in ("NaN", "Infinity", "-Infinity")),
         pytest.param(with_length("1e999"), "non_finite", 1, id="J5"),
         pytest.param('{"length":1,"length":2}', "duplicate_key", None, id="J6"),
         pytest.param('[{"features":[1],"features":[2]}]', "duplicate_key", None, id="J6 in a row"),
@@ -189,6 +191,33 @@ def test_among_millions_of_values_an_infinite_number_is_named_by_its_character()
 
     assert (error.code, error.row) == ("non_finite", None)
     assert "at character 6000002" in error.message
+
+
+@pytest.mark.parametrize("media", [JSON, JSONLINES])
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("row", [VALUES, OBJECT, {"features": VALUES}], ids=["list", "object", "features"])
+def test_what_python_writes_and_json_has_not_is_named_with_its_place(media: str, constant: str, row: object) -> None:
+    rows = [json.dumps(row).replace("M", "é"), json.dumps(row).replace("0.365", constant)]
+    body = f"[{','.join(rows)}]" if media == JSON else "\n".join(rows)
+
+    error = refusal(body, media)
+
+    assert (error.code, error.row, error.column) == ("non_finite", 2, "diameter")
+    assert f"got {constant}" in error.message
+
+
+def test_minus_zeros_of_a_large_body_are_those_of_the_standard_library() -> None:
+    """Within strings, after escapes, in exponents, before blanks and at the very end."""
+    odd = r"""-0,"-0,","a\"-0,",-0 ,1e-0,"\\",-0,"\\\"-0]",-0e0,1E-0,-0.0,[-0],{"-0":-0}"""
+    text = f"[{','.join([odd] * 5000)},-0]"
+
+    assert repr(parse(text)) == repr(json.loads(text, parse_int=float))
+    assert with_signed_zeros("-0") == b"-0.0"
+
+
+def test_a_control_character_does_not_become_a_zero() -> None:
+    with pytest.raises(BadPayload, match="JSON"):
+        parse("[" + "-0," * 100_000 + "\x010]")
 
 
 def test_a_label_may_be_infinite_as_it_may_be_anything() -> None:
