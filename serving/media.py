@@ -8,14 +8,20 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from serving.errors import NotAcceptable, UnsupportedMediaType, cut
-from serving.payload import JSONLINES
+from serving.payload import JSONLINES, NPY
 
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_TYPE = re.compile(rf"\s*({_WORD}/{_WORD})\s*(;|$)")
-_PARAMETER = re.compile(rf'\s*({_WORD})=({_WORD}|"(?:[^"\\]|\\.)*")\s*(?:;|$)')
-_QVALUE = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
+_QUOTED = r'"(?:[^"\\]|\\.)*+(?:"|\\?$)'  # one that is not closed goes to the end
+_TYPE = re.compile(rf"\s*({_WORD}/{_WORD}|\*)\s*(;|$)")
+_PARAMETER = re.compile(rf'\s*({_WORD})=({_WORD}|"(?:[^"\\]|\\.)*+")\s*')
+# separators within quotes separate nothing
+_PARAMETERS, _RANGES = (re.compile(rf'(?:[^{mark}"]++|{_QUOTED})++', re.DOTALL) for mark in ";,")
+# `.2` and a lone `*` are none of RFC 9110, and what Java sends unless told otherwise
+_QVALUE = re.compile(r"0(\.[0-9]{0,3})?|\.[0-9]{1,3}|1(\.0{0,3})?")
 _CHARSETS = {"utf-8", "utf8", "us-ascii", "ascii"}
-_ALIASES = {"application/x-jsonlines": JSONLINES, "application/x-ndjson": JSONLINES, "application/jsonl": JSONLINES}
+_ALIASES = {
+    "application/x-jsonlines": JSONLINES, "application/x-ndjson": JSONLINES, "application/jsonl": JSONLINES, "*": "*/*",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -31,10 +37,14 @@ def parse_media_type(text: str) -> MediaType | None:
     if not (found := _TYPE.match(text)):
         return None
     parameters: dict[str, str] = {}
-    for part in text[found.end() :].split(";"):
+    for part in _PARAMETERS.findall(text, found.end()):
         if pair := _PARAMETER.fullmatch(part):
-            parameters.setdefault(pair[1].lower(), pair[2].strip('"'))
+            parameters.setdefault(pair[1].lower(), _unquoted(pair[2]))
     return MediaType(found[1].lower(), parameters)
+
+
+def _unquoted(value: str) -> str:
+    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
 
 
 @lru_cache(256)
@@ -45,8 +55,8 @@ def content_type(text: str, supported: tuple[str, ...]) -> MediaType:
     if media is None or name not in supported:
         came = f"got {cut(text)}" if text else "got no Content-Type"
         raise UnsupportedMediaType(f"expected Content-Type {' or '.join(supported)}, {came}")
-    charset = media.parameters.get("charset", "utf-8")
-    if charset.lower() not in _CHARSETS:
+    charset = media.parameters.get("charset") or "utf-8"
+    if name != NPY and charset.lower() not in _CHARSETS:  # NPY is no text
         raise UnsupportedMediaType(f"expected charset utf-8, got {cut(charset)}", code="unsupported_charset")
     return MediaType(name, media.parameters)
 
@@ -86,12 +96,15 @@ _Range = tuple[float, Mapping[str, str]]  # q-value and parameters
 
 
 def _read_accept(accept: str) -> dict[str, _Range]:
+    """Of a type that is named several times, with different parameters, the most wanted."""
     ranges: dict[str, _Range] = {}
-    for part in accept.split(","):
+    for part in _RANGES.findall(accept):
         media = parse_media_type(part)
         quality = media.parameters.get("q", "1") if media else ""
         if media and _QVALUE.fullmatch(quality):
-            ranges[_ALIASES.get(media.name, media.name)] = float(quality), media.parameters
+            name = _ALIASES.get(media.name, media.name)
+            if name not in ranges or float(quality) > ranges[name][0]:
+                ranges[name] = float(quality), media.parameters
     return ranges
 
 

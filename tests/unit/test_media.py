@@ -28,6 +28,10 @@ JUNK = "x" * 8192
         pytest.param("text/csv; foo=bar; label_size=1", CSV, {"foo": "bar", "label_size": "1"}, id="M6"),
         pytest.param("text/csv;;;=;", CSV, {}, id="M10 empty parameters"),
         pytest.param("text/csv;contract=ab12", CSV, {"contract": "ab12"}, id="the hop"),
+        pytest.param('text/csv; charset=""', CSV, {"charset": ""}, id="a charset that says nothing"),
+        pytest.param(r'text/csv; charset="u\tf\-8"', CSV, {"charset": "utf-8"}, id="a quoted pair"),
+        pytest.param('text/csv; a=";charset=utf-16;"', CSV, {"a": ";charset=utf-16;"}, id="semicolons in quotes"),
+        pytest.param('text/csv; charset=utf-8; a="b;c', CSV, {"charset": "utf-8"}, id="a quote that is open"),
         pytest.param("application/json", JSON, {}, id="JSON"),
         pytest.param("application/jsonlines", JSONLINES, {}, id="L5"),
         pytest.param("application/x-jsonlines", JSONLINES, {}, id="L5 x-jsonlines"),
@@ -78,7 +82,15 @@ def test_npy_is_no_raw_record() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [JUNK, f"text/csv;{'x=' * 4000}", f'text/csv;a="{"a" * 8000}', "text/csv" + ";" * 8000]
+    "text",
+    [
+        JUNK,
+        f"text/csv;{'x=' * 4000}",
+        f'text/csv;a="{"a" * 8000}',
+        "text/csv" + ";" * 8000,
+        'text/csv;a="' + r"\"" * 4000,
+        "text/csv" + ';"' * 4000,
+    ],
 )
 def test_junk_in_a_header_is_read_in_no_time(text: str) -> None:  # M10, M21
     started = time.process_time()
@@ -110,6 +122,9 @@ def test_junk_in_a_header_is_read_in_no_time(text: str) -> None:  # M10, M21
         pytest.param("application/json, text/csv", CSV, JSON, id="M20"),
         pytest.param("text/csv;q=0.5, application/json;q=0.500", CSV, JSON, id="M20 with q"),
         pytest.param("application/*", JSON, JSON, id="application"),
+        pytest.param("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", CSV, JSON, id="Java"),
+        pytest.param('text/csv;a="b,c";q=0.1, application/jsonlines;q=0.5', JSONLINES, JSONLINES, id="comma in quotes"),
+        pytest.param("text/csv;version=2;q=0, text/csv;q=0.5", CSV, CSV, id="a kind of CSV is refused"),
         pytest.param("application/*;q=0.9, text/csv;q=0.8", JSON, JSON, id="the higher q"),
         pytest.param(",".join(["application/xml"] * 1000) + ",text/csv", CSV, CSV, id="M21"),
     ],
