@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from serving.cells import MISSING
@@ -13,6 +13,7 @@ from serving.formats.grid import Cells, Grid
 
 Positions = Mapping[str, int]
 T = TypeVar("T")
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
 
 
 def named_blocks(
@@ -34,7 +35,7 @@ def named_blocks(
     if (header := header.lower()) not in ("", "present", "absent"):
         raise BadPayload(f"expected header=present or header=absent, got header={cut(header)}", code="bad_header")
     if header == "present" or (header == "" and _may_be_header(lines, names)):
-        first = lines.first(2 * len(every))
+        first = _first(lines, names, every)
         if header or set(first) >= set(names):
             _check(first, names, every)
             if in_order and list(first) not in (list(names), list(every)):
@@ -57,7 +58,26 @@ def named_blocks(
     except BadPayload as error:
         if error.row == 1 and header == "" and _looks_like_names(lines, 2 * len(every)):
             error.message += f"; if this row is a header, its names must be {_listed(names)}"
+        if error.row == 1 and error.code in ("column_count", "not_a_number", "csv_syntax"):
+            error.message += _separated(lines.first_line, {len(names), len(every)})
         raise
+
+
+def _first(lines: Lines, names: Sequence[str], every: Sequence[str]) -> list[str]:
+    try:
+        return lines.first(2 * len(every))
+    except BadPayload as error:
+        error.message += _separated(lines.first_line, {len(names), len(every)})
+        raise
+
+
+def _separated(line: str, widths: Collection[int]) -> str:
+    """What to add for a row whose cells something else separates than commas, as in an export of another country."""
+    for mark, marks in _SEPARATORS.items():
+        count = line.count(mark)
+        if count and count + 1 - line.endswith(mark) in widths:
+            return f"; this row has as many {marks} as it should have commas"
+    return ""
 
 
 def _refuse_empty(cells: Cells | Grid, positions: Sequence[int]) -> None:
