@@ -20,7 +20,6 @@ from flask.testing import FlaskClient
 from featurizer.model import Featurizer
 from predictor.model import Predictor
 from serving.app import create_app
-from serving.payload import Stage
 from serving.settings import Settings
 from tests.corpus_cases import LEVELS, Ask, Case, Reply, Request, in_process, load_corpus, over_tcp, plain_csv, replay
 from tests.servers import Server, launched, running, wait_until
@@ -38,7 +37,7 @@ ELSEWHERE = {
     "P24": "test_every_hop_and_every_answer_give_the_predictions_of_xgboost",
     "P25": "test_after_a_restart_and_with_other_threads_the_bytes_are_the_same",
 }
-STAGES: dict[str, Callable[..., Stage]] = {"featurizer": Featurizer.load, "predictor": Predictor.load}
+STAGES: dict[str, Callable[..., Featurizer | Predictor]] = {"featurizer": Featurizer.load, "predictor": Predictor.load}
 AS_THE_CHAIN_RUNS_IT = {
     "MODEL_SERVER_NGINX": "off",
     "MODEL_SERVER_WORKERS": "1",
@@ -131,7 +130,7 @@ class Fleet:
         stage = STAGES[place.stage](
             self._model(place), settings.default_accept, max_rows=settings.max_rows, batch=settings.batch
         )
-        return create_app(stage, settings).test_client()
+        return create_app(stage, settings, interface=stage.interface).test_client()
 
     def _command(self, place: Place) -> tuple[str, Mapping[str, str]]:
         if place.level == "router":
