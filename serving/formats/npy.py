@@ -38,7 +38,7 @@ def read_npy(body: bytes, most: int = 0) -> NDArray[np.generic]:
     """
     shape, fortran, dtype, offset = _read_header(body)
     if dtype.kind not in "fiub" or dtype.itemsize > 8:  # a long double is another thing on every machine
-        raise _refuse(f"expected an array of numbers, got elements of type {dtype.str[:16]}")
+        raise _refuse(f"expected an array of numbers of at most 64 bits, got elements of type {dtype.str[:16]}")
     if len(shape) not in (1, 2) or min(shape) < 0:
         raise _refuse(f"expected an array of 1 or 2 dimensions, got shape {str(shape)[:64]}")
     expected, got = math.prod(shape) * dtype.itemsize, len(body) - offset
