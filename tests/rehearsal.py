@@ -26,6 +26,7 @@ from tests.servers import free_ports
 ENDPOINT = "rehearsal"
 ROWS = 40
 CALLERS = 4
+PAUSE = 0.02  # seconds between a caller's requests
 
 
 def with_header(artifacts: Path) -> tuple[str, list[str]]:
@@ -187,6 +188,7 @@ def callers(many: int, who: Owner, body: str, known: tuple[list[float], ...]) ->
             except Exception as error:  # noqa: BLE001 - whatever a caller sees is a lost request
                 wrong.append(repr(error))
             counts[number] += 1
+            done.wait(PAUSE)  # the machine must have time for the update, too
 
     threads = [threading.Thread(target=call, args=[number]) for number in range(many)]
     for thread in threads:
@@ -206,13 +208,15 @@ def left(who: Owner) -> dict[str, list[str]]:
     sagemaker, s3 = who.client("sagemaker"), who.client("s3")
     buckets = [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
     objects = [found["Key"] for name in buckets for found in s3.list_objects_v2(Bucket=name).get("Contents", [])]
+    repositories = who.client("ecr").describe_repositories()["repositories"]
     targets = who.client("application-autoscaling").describe_scalable_targets(ServiceNamespace="sagemaker")
     return {
         "endpoints": [one["EndpointName"] for one in sagemaker.list_endpoints()["Endpoints"]],
         "configs": [one["EndpointConfigName"] for one in sagemaker.list_endpoint_configs()["EndpointConfigs"]],
         "models": [one["ModelName"] for one in sagemaker.list_models()["Models"]],
         "scaling": [one["ResourceId"] for one in targets["ScalableTargets"]],
-        "artifacts": [key for key in objects if key.endswith("model.tar.gz")],
+        "objects": objects,
+        "repositories": [one["repositoryName"] for one in repositories],
     }
 
 
@@ -233,8 +237,8 @@ def life(who: Owner, first: Path, second: Path, images: list[str]) -> int:
     assert [len(held[kind]) for kind in ("endpoints", "configs", "models")] == [1, 1, 1]
 
     who.pipeline("delete", "--artifacts", "--yes")
-    who.pipeline("delete", "--artifacts", "--yes")
-    assert left(who) == {"endpoints": [], "configs": [], "models": [], "scaling": [], "artifacts": []}
+    who.pipeline("delete", "--artifacts", "--images", "--yes")
+    assert not any(left(who).values()), left(who)
     return checked
 
 

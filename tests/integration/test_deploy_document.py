@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "deploy.md"
 PORT = "4566"
 FOR_ALL = {"query", "output", "region", "profile"}  # options of the AWS CLI that every command has
+AWS_TAKES_LONGER = ('"Delay": 10', '"Delay": 1')
 SETTING_UP = 2  # console blocks: the control plane, the role and the images
 
 
@@ -91,7 +92,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Iterato
     shutil.copytree(artifacts, copy / "artifacts", dirs_exist_ok=True)
     (copy / ".venv").symlink_to(ROOT / ".venv")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SAGEMAKER_"))}
-    made = Reader(copy, str(free_ports(1)[0]), clean)
+    made = Reader(copy, str(free_ports(1)[0]), clean | {"MODEL_SERVER_WORKERS": "1"})
     try:
         made.follows(blocks("console")[:SETTING_UP])
         yield made
@@ -107,7 +108,7 @@ def test_the_rehearsal_and_then_the_recipe_print_what_the_document_shows(reader:
 
     reader.follows(rehearsal)
     done = subprocess.run(
-        [ROOT / ".venv/bin/python", "-c", recipe],
+        [ROOT / ".venv/bin/python", "-c", recipe.replace(*AWS_TAKES_LONGER)],
         cwd=reader.checkout,
         env=reader.env,
         capture_output=True,
