@@ -89,6 +89,8 @@ def run(
     given = Hosting.of(arguments)
     before, role = _current(clients, config, current or {})
     ready = plan.make_plan(arguments, clients, release, given.over(before), role)
+    if rollout.strategy in STEPS and ready.hosting.instance_count == 1:
+        say(f"one instance is less than a step of {rollout.strategy} needs: at most half of them; --instance-count 2")
     with leaving_nothing() as undo:
         build(ready, undo)
         say(f"updating endpoint {release.endpoint}: {rollout.strategy}")

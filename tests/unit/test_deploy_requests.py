@@ -511,11 +511,11 @@ def test_an_update_that_nobody_waits_for_goes_on_and_nothing_of_it_is_deleted(
 ) -> None:
     aws = Aws(
         GetCallerIdentity=IDENTITY,
-        DescribeEndpointConfig={"ProductionVariants": [{"VariantName": "AllTraffic", "ModelName": "m"}]},
+        DescribeEndpointConfig={"ProductionVariants": [{"ModelName": "m", "InitialInstanceCount": 1}]},
         DescribeImages=of_type(images.DOCKER_MANIFEST),
         DescribeEndpoint=described("Updating"),
     )
-    given = ["deploy", "--update", "--role", ROLE, "--artifacts", str(artifacts), *IMAGES]
+    given = ["deploy", "--update", "--strategy", "canary", "--role", ROLE, "--artifacts", str(artifacts), *IMAGES]
     asked = parser().parse_args(given, argparse.Namespace(env=ENV))
     new = release.new_release("houses", "hash", {})
 
@@ -528,7 +528,9 @@ def test_an_update_that_nobody_waits_for_goes_on_and_nothing_of_it_is_deleted(
 
     assert "UpdateEndpoint" in aws.asked
     assert not [one for one in aws.asked if one.startswith("Delete")]
-    assert "the update of houses goes on" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "one instance is less than a step of canary needs" in said
+    assert "the update of houses goes on" in said
 
 
 def test_an_endpoint_that_somebody_else_made_first_is_not_deleted(artifacts: Path) -> None:
