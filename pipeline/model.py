@@ -12,6 +12,7 @@ from pipeline.older import OlderRequest
 from predictor.model import Predictor
 from serving.errors import BadArtifact
 from serving.interface import Interface
+from serving.media import content_type
 from serving.payload import NPY, Payload, run_serially
 from serving.settings import Settings
 
@@ -67,6 +68,8 @@ class Pipeline:
         return Interface(contract, contract.inputs, ACCEPTED, self.predictor.offered)
 
     def _run(self, payload: Payload) -> Payload:
+        content_type(payload.content_type, ACCEPTED)  # which is refused first, as by a container of one stage
+        self.predictor.answer_for(payload.accept)  # before anything is computed
         return run_serially([self.featurizer, self.predictor], payload)
 
 

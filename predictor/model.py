@@ -17,7 +17,7 @@ from serving import artifact, logs
 from serving.contract import FILE, Column, ColumnType, Contract
 from serving.errors import BadArtifact, NotAcceptable, ServingError
 from serving.interface import Interface
-from serving.media import content_type, negotiate, preferred
+from serving.media import MediaType, content_type, negotiate, preferred
 from serving.payload import CSV, JSON, JSONLINES, NPY, Payload
 from serving.sizes import check_numbers
 
@@ -72,8 +72,7 @@ class Predictor:
 
     def __call__(self, payload: Payload) -> Payload:
         media = content_type(payload.content_type, ACCEPTED)
-        answer = negotiate(payload.accept, self.offered)
-        output = choose(answer.parameters.get("output", self.output), answer.name, self.contract)
+        answer, output = self.answer_for(payload.accept)
         features = read_features(payload.body, media, self.contract, self.max_rows, batch=self.batch)
         logs.note(rows=len(features))
         check_numbers(len(features) * numbers_a_row(output, self.contract), self.max_response)
@@ -83,6 +82,11 @@ class Predictor:
             raise ServingError("expected finite predictions, the model computed one that is none")
         charset = "; charset=utf-8" if answer.name == CSV else ""
         return Payload(write(select(scores, output, self.contract), answer.name), answer.name + charset)
+
+    def answer_for(self, accept: str) -> tuple[MediaType, Output]:
+        """What a caller gets who accepts this. Raises `NotAcceptable` (406)."""
+        answer = negotiate(accept, self.offered)
+        return answer, choose(answer.parameters.get("output", self.output), answer.name, self.contract)
 
     @property
     def interface(self) -> Interface:
