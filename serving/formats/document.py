@@ -7,14 +7,15 @@ import json
 import re
 from collections import Counter
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
 from serving.errors import BadPayload, cut
-from serving.formats.exact import read_exactly, with_signed_zeros
+from serving.formats.exact import exact_decoder, with_signed_zeros
 from serving.formats.text import BLOCK
 
+Document = TypeVar("Document")
 _MINUS_ZERO = re.compile(r"-0(?=[\s,\]}])")
 _SIGNED = json.JSONDecoder(parse_int=float)  # made once: to make it takes longer than to read a row
 _MOST_LOCATED = 1 << 21  # values among which an infinite one is looked for: it takes a second
@@ -49,11 +50,26 @@ def parse(text: str, row: int | None = None) -> Any:  # noqa: ANN401
     return document
 
 
+def parse_plain(text: str) -> list[Any] | None:
+    """The documents of a text's lines. None where one is wrong or uncommon: `parse` says of each what is to be said."""
+    lines = with_signed_zeros(text).split(b"\n") if _has_minus_zero(text) else text.split("\n")
+    try:
+        documents = list(map(orjson.loads, lines))
+    except orjson.JSONDecodeError as error:
+        if "infinity" not in error.msg:
+            return None
+        try:
+            documents = _refuse_surrogates(list(map(exact_decoder().decode, text.split("\n"))))
+        except (ValueError, RecursionError):
+            return None
+    return None if ":" in text and _lost_a_name(text, documents) else documents
+
+
 def _syntax(error: json.JSONDecodeError, text: str, row: int | None = None) -> BadPayload:
     message = f"expected JSON (RFC 8259): {error.msg} at character {error.pos + 1}"
     if text.startswith(_CONSTANTS, error.pos) and text.count(",") <= _MOST_LOCATED:
         with contextlib.suppress(ValueError, RecursionError):
-            return Constant(message, row, read_exactly(text, constants=True))
+            return Constant(message, row, exact_decoder(constants=True).decode(text))
     return BadPayload(message, code="json_syntax", row=row)
 
 
@@ -62,7 +78,7 @@ def _too_deep(row: int | None) -> BadPayload:
 
 
 def _load(text: str) -> Any:  # noqa: ANN401
-    zeros = "-0" in text and _MINUS_ZERO.search(text)
+    zeros = _has_minus_zero(text)
     if zeros and len(text) >= BLOCK:
         with contextlib.suppress(orjson.JSONDecodeError):  # which would name another character
             return orjson.loads(with_signed_zeros(text))
@@ -74,14 +90,18 @@ def _load(text: str) -> Any:  # noqa: ANN401
         if text.count(",") > _MOST_LOCATED:
             message = f"expected finite numbers (float64: up to 1.8e308), got another at character {error.pos + 1}"
             raise BadPayload(message, code="non_finite") from error
-        return _with_infinite(text)
+        return _refuse_surrogates(exact_decoder().decode(text))
     return _SIGNED.decode(text) if zeros else document
 
 
-def _with_infinite(text: str) -> Any:  # noqa: ANN401
-    document = read_exactly(text)
+def _has_minus_zero(text: str) -> bool:
+    return "-0" in text and _MINUS_ZERO.search(text) is not None
+
+
+def _refuse_surrogates(document: Document) -> Document:
+    """Half a surrogate is no text for orjson, and passes the standard library."""
     try:
-        orjson.dumps(document, default=repr)  # what this refuses is no text: half a surrogate
+        orjson.dumps(document, default=repr)
     except orjson.JSONEncodeError as error:
         raise ValueError(str(error)) from error
     return document

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +16,10 @@ _MARK = b"\x01"  # a byte that stands nowhere in JSON
 _LOWER = 0x20  # what makes an E an e
 
 
-def read_exactly(text: str, *, constants: bool = False) -> Any:  # noqa: ANN401
-    """The document by the standard library: -0 has its sign, and the first number that is infinite is `Beyond`.
+def exact_decoder(*, constants: bool = False) -> json.JSONDecoder:
+    """The standard library's: -0 has its sign, and the first number that is infinite is `Beyond`.
 
-    `constants`: NaN, Infinity and -Infinity are such numbers. Raises `ValueError`, and `RecursionError`.
+    `constants`: NaN, Infinity and -Infinity are such numbers. It raises `ValueError`, and `RecursionError`.
     """
     beyond: list[Beyond] = []
 
@@ -35,7 +34,7 @@ def read_exactly(text: str, *, constants: bool = False) -> Any:  # noqa: ANN401
         return int(written) if len(written) <= _ORDINARY_DIGITS and written != "-0" else real(written)
 
     constant: Callable[[str], float] = real if constants else _refuse_constant
-    return json.loads(text, parse_float=real, parse_int=integer, parse_constant=constant)
+    return json.JSONDecoder(parse_float=real, parse_int=integer, parse_constant=constant)
 
 
 def _refuse_constant(name: str) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 
 from serving.errors import BadPayload, cut
 from serving.formats.csv import column_count
-from serving.formats.document import Constant, check_depth, parse
+from serving.formats.document import Constant, check_depth, parse, parse_plain
 from serving.formats.text import BLOCK, check_rows, decode, decode_lines, text_blocks
 
 SHAPES = (
@@ -111,18 +111,9 @@ def read_jsonlines(body: bytes, width: int, most: int = 0) -> Iterator[Rows]:
 
 
 def _parse_lines(lines: Sequence[str], first_row: int) -> Iterable[Any]:
-    """All lines at once when none can be a part of its neighbour: each opens one list or one object, at its start."""
-    joined = "\n,".join(lines)
-    opener = joined[:1]
-    if opener in ("[", "{") and joined.count(opener) == joined.count(f"\n,{opener}") + 1 == len(lines):
-        try:
-            rows: list[Any] = parse(f"[{joined}]")
-        except BadPayload:
-            pass  # one by one they name the line
-        else:
-            if len(rows) == len(lines) and all(type(found) is type(rows[0]) for found in rows):
-                return rows
-    return (parse(line, row) for row, line in enumerate(lines, first_row))
+    """All lines at once where nothing is to be said of any."""
+    rows = parse_plain("\n".join(lines))
+    return (parse(line, row) for row, line in enumerate(lines, first_row)) if rows is None else rows
 
 
 def _refuse_crowded(text: str, width: int) -> None:
