@@ -19,7 +19,8 @@ def leaving_nothing() -> Iterator[Undo]:
     try:
         yield lambda what, delete: made.append((what, delete))
     except BaseException:
-        say("this failed; deleting what was made (Ctrl-C leaves the rest)")
+        if made:
+            say("this failed; deleting what was made (Ctrl-C leaves the rest)")
         _delete_all(made)
         raise
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from pipeline.endpoint.errors import FAILED, NOT_FOUND, WRONG, PipelineError
 from pipeline.endpoint.hosting import Hosting, between, current_hosting
 from pipeline.endpoint.plan import Plan
 from pipeline.endpoint.release import Release
-from pipeline.endpoint.session import Clients, say
+from pipeline.endpoint.session import Clients, find_endpoint, say
 from pipeline.endpoint.undo import Undo, leaving_nothing
 from pipeline.endpoint.waiting import last_words, once_seen, wait_until_settled
 
@@ -94,12 +94,24 @@ def run(
     with leaving_nothing() as undo:
         build(ready, undo)
         say(f"updating endpoint {release.endpoint}: {rollout.strategy}")
-        once_seen(clients, "update_endpoint", request(release, rollout, given))
+        _begin(clients, release, request(release, rollout, given))
     described = _settled(clients, release.endpoint, arguments.timeout + rollout.seconds)
     if (described["EndpointStatus"], described["EndpointConfigName"]) != ("InService", release.name):
         raise _rolled_back(ready, described)
     _clean(ready, described)
     return ready, described
+
+
+def _begin(clients: Clients, release: Release, asked: Mapping[str, Any]) -> None:
+    """Raises what SageMaker refuses the update with, unless it is that a request before it was taken, unheard."""
+    from botocore.exceptions import ClientError
+
+    try:
+        once_seen(clients, "update_endpoint", asked)
+    except ClientError:
+        pending = (find_endpoint(clients, release.endpoint) or {}).get("PendingDeploymentSummary", {})
+        if pending.get("EndpointConfigName") != release.name:
+            raise
 
 
 def _settled(clients: Clients, name: str, timeout: float) -> dict[str, Any]:

@@ -533,6 +533,56 @@ def test_an_update_that_nobody_waits_for_goes_on_and_nothing_of_it_is_deleted(
     assert "the update of houses goes on" in said
 
 
+def test_an_update_whose_acceptance_was_lost_on_the_way_goes_on(artifacts: Path) -> None:
+    new = release.new_release("houses", "hash", {})
+    under_way = {**described("Updating"), "PendingDeploymentSummary": {"EndpointConfigName": new.name}}
+    aws = Aws(
+        GetCallerIdentity=IDENTITY,
+        DescribeEndpointConfig={"ProductionVariants": [{"ModelName": "m", "InitialInstanceCount": 1}]},
+        DescribeImages=of_type(images.DOCKER_MANIFEST),
+        UpdateEndpoint=refused(
+            "ValidationException", 'Cannot update in-progress endpoint "x"'
+        ),  # of the second request
+        DescribeEndpoint=[under_way, {**described("InService"), "EndpointConfigName": new.name}],
+        ListEndpointConfigs={"EndpointConfigs": []},
+        ListModels={"Models": []},
+    )
+    given = ["deploy", "--update", "--role", ROLE, "--artifacts", str(artifacts), *IMAGES]
+    asked = parser().parse_args(given, argparse.Namespace(env=ENV))
+
+    _, after = update.run(asked, clients(aws), new, described("InService"), update.Rollout.of(asked), deploy.build)
+
+    assert after["EndpointConfigName"] == new.name
+
+
+def test_an_update_that_is_refused_for_another_one_deletes_what_it_made(
+    artifacts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws = Aws(
+        GetCallerIdentity=IDENTITY,
+        DescribeEndpointConfig={"ProductionVariants": [{"ModelName": "m", "InitialInstanceCount": 1}]},
+        DescribeImages=of_type(images.DOCKER_MANIFEST),
+        UpdateEndpoint=refused("ValidationException", 'Cannot update in-progress endpoint "x"'),
+        DescribeEndpoint={**described("Updating"), "PendingDeploymentSummary": {"EndpointConfigName": "theirs"}},
+    )
+    given = ["deploy", "--update", "--role", ROLE, "--artifacts", str(artifacts), *IMAGES]
+    asked = parser().parse_args(given, argparse.Namespace(env=ENV))
+    new = release.new_release("houses", "hash", {})
+
+    with pytest.raises(boto.ClientError, match="in-progress"):
+        update.run(asked, clients(aws), new, described("InService"), update.Rollout.of(asked), deploy.build)
+
+    assert {"DeleteEndpointConfig", "DeleteModel"} <= set(aws.asked)
+    assert "deleting what was made" in capsys.readouterr().err
+
+
+def test_who_has_made_nothing_does_not_speak_of_deleting(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(PipelineError), undo.leaving_nothing():
+        raise PipelineError("refused", "give another")
+
+    assert capsys.readouterr().err == ""
+
+
 def test_an_endpoint_that_somebody_else_made_first_is_not_deleted(artifacts: Path) -> None:
     aws = Aws(
         GetCallerIdentity=IDENTITY,
