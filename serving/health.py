@@ -27,7 +27,7 @@ def start_health_server(path: Path, ready: Callable[[], bool]) -> None:
     path.unlink(missing_ok=True)  # of a server that was killed
     listener.bind(str(path))
     path.chmod(0o600)
-    listener.listen(128)
+    listener.listen(4096)  # as many as may wait at nginx: whoever finds no place here is told 503
     threading.Thread(target=_serve, args=(listener, ready), name="health", daemon=True).start()
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 from tests.servers import BROKEN, ECHO, GATED, ROOT, Server, launched, running, wait_until
 
@@ -48,6 +51,22 @@ def test_ping_is_never_200_after_sigterm_while_a_request_is_finished(front):
     assert pings <= {0, 503}
     assert pending.result().status == 200
     assert (code, health) == (0, 1)
+
+
+def test_hundreds_of_pings_at_once_wait_for_their_answer():
+    with running(ECHO) as server, ExitStack() as stack:
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            address = ("127.0.0.1", server.port)
+            asking = [stack.enter_context(socket.create_connection(address, timeout=30)) for _ in range(500)]
+            for connection in asking:
+                connection.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            time.sleep(0.5)  # in which nginx hands them on
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        statuses = {connection.recv(12) for connection in asking}
+
+    assert statuses == {b"HTTP/1.1 200"}
 
 
 def test_ping_answers_in_time_while_every_worker_is_busy():
