@@ -220,11 +220,10 @@ def left(who: Owner) -> dict[str, list[str]]:
     }
 
 
-def life(who: Owner, first: Path, second: Path, images: list[str]) -> int:
+def life(who: Owner, first: Path, second: Path, given: list[str]) -> int:
     """Deploy, call, batch, scale, update under load, delete. Returns the answers checked during the update."""
     header, rows = with_header(first)
     expected = predictions(first, header, rows)
-    given = ["--role", role(who), *images]
 
     who.pipeline("deploy", "--artifacts", first, *given)
     call_in_every_way(who, header, rows, expected)

@@ -11,7 +11,7 @@ from local_test.control_plane import registry
 from local_test.control_plane.plane import LABEL
 from tests.conftest import ROOT
 from tests.docker.conftest import docker
-from tests.rehearsal import delete_all, deploy_single, life, owner
+from tests.rehearsal import deploy_single, life, owner, role
 
 pytestmark = [
     pytest.mark.docker,
@@ -35,9 +35,10 @@ def test_an_endpoint_of_pushed_images_lives_and_leaves_nothing(
         try:
             assert pushed.count("@sha256:") >= len(stages), pushed
 
-            checked = life(who, artifacts, retrained, ["--tag", "rehearsal"])
-            deploy_single(who, artifacts, ["--role", "serial-inference-execution", "--tag", "rehearsal"])
-            delete_all(who)
+            given = ["--role", role(who), "--tag", "rehearsal"]
+            deploy_single(who, artifacts, given)
+            who.pipeline("delete", "--artifacts", "--yes")
+            checked = life(who, artifacts, retrained, given)  # which deletes all images, too
 
             running = docker("ps", "--all", "--quiet", "--filter", label(tmp_path))
         finally:

@@ -28,7 +28,7 @@ def test_an_endpoint_lives_and_leaves_nothing(tmp_path: Path, artifacts: Path, r
     with owner("processes", tmp_path) as who:
         name_images(who)
 
-        checked = life(who, artifacts, retrained, ["--tag", "rehearsal"])
+        checked = life(who, artifacts, retrained, ["--role", role(who), "--tag", "rehearsal"])
 
         alive = running(tmp_path)
     assert checked > 0
