@@ -7,23 +7,19 @@ from typing import TYPE_CHECKING
 
 from featurizer.schema import Schema, labels, typed_frame
 from featurizer.train import fingerprint
-from serving import artifact
+from pipeline.artifacts import STAGES, verify_both
 from serving.contract import Contract
 from serving.errors import BadArtifact
 
 if TYPE_CHECKING:
     import pandas as pd
 
-STAGES = ("featurizer", "predictor")
-
 
 def sound(out: Path) -> bool:
     """Whether both artifacts are there, undamaged and of one training run."""
     try:
-        for stage in STAGES:
-            artifact.verify(out / stage / "model")
-            (out / stage / "model.tar.gz").stat()
-        return len({Contract.load(out / stage / "model").hash for stage in STAGES}) == 1
+        verify_both(out)
+        return all((out / stage / "model.tar.gz").exists() for stage in STAGES)
     except (BadArtifact, FileNotFoundError):
         return False
 

@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import single
+from pipeline.artifacts import STAGES, files_of_both, verify_both
+from serving import artifact
 from serving.errors import BadArtifact
 from serving.training import BadJob
 
@@ -133,7 +134,8 @@ def _listed(prefix: str, names: tuple[str, ...]) -> str:
 
 def _pack(artifacts: Path, archive: Path) -> None:
     try:
-        contract = single.pack(artifacts, archive)
+        contract = verify_both(artifacts)
+        artifact.pack_files(files_of_both(artifacts), archive)
     except (BadArtifact, OSError) as error:
         raise BadJob(str(error)) from error
-    print(f"Wrote {archive}: {' and '.join(single.STAGES)} of {contract.dataset}, training run {contract.hash[:12]}")
+    print(f"Wrote {archive}: {' and '.join(STAGES)} of {contract.dataset}, training run {contract.hash[:12]}")

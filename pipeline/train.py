@@ -16,6 +16,7 @@ from xgboost.core import XGBoostError
 from featurizer import train as featurizer
 from featurizer.schema import BadDataset, Schema, labels, typed_frame
 from pipeline import kept
+from pipeline.artifacts import STAGES
 from pipeline.data import known_datasets, load_rows, load_schema
 from pipeline.evaluate import Reference, baselines, metrics
 from predictor import search
@@ -35,7 +36,6 @@ EXAMPLES = """examples:
 """
 DATASET = "abalone"
 FEWEST_ROWS = 20
-STAGES = kept.STAGES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

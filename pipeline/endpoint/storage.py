@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from pipeline import single
+from pipeline.artifacts import STAGES, files_of_both
 from pipeline.endpoint.errors import PipelineError, code_of
-from pipeline.endpoint.release import PREFIX, STAGES, Release, is_release_of, scratch_prefix
+from pipeline.endpoint.release import PREFIX, Release, is_release_of, scratch_prefix
 from pipeline.endpoint.session import Clients
 from serving import artifact
 
@@ -68,7 +68,7 @@ def _packed(artifacts: Path, name: str) -> bytes:
         if name in STAGES:
             artifact.pack(artifacts / name / "model", archive)
         else:
-            artifact.pack_files(single.files_of(artifacts), archive)
+            artifact.pack_files(files_of_both(artifacts), archive)
         return archive.read_bytes()
 
 

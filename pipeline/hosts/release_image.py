@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipeline import single
+from pipeline.artifacts import files_of_both
 from pipeline.endpoint.errors import NOT_FOUND, WRONG, PipelineError, is_missing
 from pipeline.endpoint.images import DOCKER_LIST, DOCKER_MANIFEST, URI
 from pipeline.endpoint.release import CONTRACT_TAG
@@ -111,7 +111,7 @@ def find_base(clients: Clients, prefix: str, tag: str, given: str | None) -> Bas
 
 def make_layer(artifacts: Path) -> Layer:
     """Both artifacts where the container looks for them. The same files give the same bytes."""
-    files = {f"{WHERE}/{name}": path for name, path in single.files_of(artifacts).items()}
+    files = {f"{WHERE}/{name}": path for name, path in files_of_both(artifacts).items()}
     with tempfile.TemporaryDirectory() as scratch:
         artifact.pack_files(files, Path(scratch) / "layer")
         return Layer((Path(scratch) / "layer").read_bytes())

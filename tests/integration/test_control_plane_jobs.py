@@ -23,9 +23,10 @@ from botocore.exceptions import ClientError
 
 from local_test.control_plane import deployment, jobs, logs, scaling, server, service
 from local_test.control_plane.plane import Plane
+from pipeline.artifacts import STAGES
 from pipeline.cli import main
 from pipeline.demo import in_process
-from pipeline.endpoint.release import ENDPOINT_TAG, STAGES, scratch_prefix
+from pipeline.endpoint.release import ENDPOINT_TAG, scratch_prefix
 from tests.conftest import ROOT
 
 ROLE = "arn:aws:iam::123456789012:role/any"

@@ -19,6 +19,7 @@ import pytest
 from botocore import exceptions as boto
 from botocore.validate import ParamValidator
 
+from pipeline.artifacts import STAGES
 from pipeline.cli import main, parser
 from pipeline.endpoint import autoscale, delete, deploy, errors, images, made, release, storage, undo, update
 from pipeline.endpoint.errors import FAILED, NOT_FOUND, TIMEOUT, WRONG, PipelineError
@@ -33,7 +34,7 @@ ROLE = f"arn:aws:iam::{ACCOUNT}:role/SageMakerServing"
 DIGEST = "sha256:" + "a" * 64
 REGISTRY = f"{ACCOUNT}.dkr.ecr.eu-central-1.amazonaws.com/serial-inference"
 ENV = {"AWS_REGION": "eu-central-1"}
-IMAGES = [f"--{stage}-image={REGISTRY}/{stage}@{DIGEST}" for stage in release.STAGES]
+IMAGES = [f"--{stage}-image={REGISTRY}/{stage}@{DIGEST}" for stage in STAGES]
 FOUND = ("deploy", "--dry-run", "--endpoint", "houses", "--role", ROLE)
 DEPLOY = (*FOUND, *IMAGES)
 SINGLE = (*FOUND, "--single", f"--image={REGISTRY}/pipeline@{DIGEST}")
@@ -217,7 +218,7 @@ def test_images_are_those_of_the_tag_when_none_are_given(artifacts: Path, capsys
     sent = json.loads(capsys.readouterr().out)
     asked = [one["params"] for one in sent if one["operation"] == "DescribeImages"]
     assert asked == [
-        {"repositoryName": f"mine/{stage}", "imageIds": [{"imageTag": "0123456789ab"}]} for stage in release.STAGES
+        {"repositoryName": f"mine/{stage}", "imageIds": [{"imageTag": "0123456789ab"}]} for stage in STAGES
     ]
 
 
@@ -400,7 +401,7 @@ def clients(aws: Aws) -> Clients:
 
 def plan(aws: Aws, artifacts: Path) -> Plan:
     new = release.Release("houses", "houses-20260101-000000-abcd", "hash", {})
-    found = {stage: f"{REGISTRY}/{stage}@{DIGEST}" for stage in release.STAGES}
+    found = {stage: f"{REGISTRY}/{stage}@{DIGEST}" for stage in STAGES}
     return Plan(clients(aws), new, artifacts, "bucket", None, ROLE, found, Hosting())
 
 
@@ -633,7 +634,7 @@ def test_an_image_that_sagemaker_would_refuse_is_refused_with_what_makes_it(
     )
 
     with pytest.raises(PipelineError) as error:
-        images.find_images(clients(aws), "serial-inference", "t", dict.fromkeys(release.STAGES))
+        images.find_images(clients(aws), "serial-inference", "t", dict.fromkeys(STAGES))
 
     assert error.value.code == code
     assert reason in error.value.message
@@ -647,7 +648,7 @@ def test_a_docker_list_of_manifests_must_have_one_for_amd64(platform: str, accep
         DescribeImages=of_type(images.DOCKER_LIST),
         BatchGetImage={"images": [{"imageManifest": json.dumps({"manifests": manifests})}]},
     )
-    given = dict.fromkeys(release.STAGES, f"{REGISTRY}/one:t")
+    given = dict.fromkeys(STAGES, f"{REGISTRY}/one:t")
 
     if accepted:
         found = images.find_images(clients(aws), "p", "t", given)

@@ -18,9 +18,9 @@ from botocore.exceptions import ClientError
 from botocore.loaders import create_loader
 from moto import mock_aws
 
+from pipeline.artifacts import STAGES
 from pipeline.cli import main
 from pipeline.endpoint.errors import FAILED, NOT_FOUND, WRONG
-from pipeline.endpoint.release import STAGES
 from serving import artifact
 from tests.host_apis import HostApis, host_apis
 from tests.registry_api import DOCKER, TOKEN, MemoryRegistry, memory_registry
