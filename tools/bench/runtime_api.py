@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from tools.bench.processes import HOST
 
@@ -39,44 +40,8 @@ class RuntimeApi:
 
 @contextlib.contextmanager
 def runtime_api() -> Iterator[RuntimeApi]:
-    api = RuntimeApi()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def do_GET(self) -> None:
-            if self.path != f"{_VERSION}/invocation/next":
-                self._answer(404, {}, b"")
-            elif (found := api.events.get()) is None:
-                self._answer(500, {}, b"")
-            else:
-                self._answer(200, *found)
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            api.answers.put((self.path.removeprefix(_VERSION), dict(self.headers.items()), body))
-            self._answer(api.status, {}, b'{"status":"OK"}')
-
-        def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_: object) -> None:
-            """A function that was killed resets its connection."""
-
-    server = Server((HOST, 0), Handler)
+    server = _Server((HOST, 0), _Handler)
+    api = server.api
     api.address = f"{HOST}:{server.server_address[1]}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -85,3 +50,45 @@ def runtime_api() -> Iterator[RuntimeApi]:
         api.events.put(None)
         server.shutdown()
         server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, *arguments: Any) -> None:  # noqa: ANN401
+        self.api = RuntimeApi()
+        super().__init__(*arguments)
+
+    def handle_error(self, *_: object) -> None:
+        """A function that was killed resets its connection."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_GET(self) -> None:
+        if self.path != f"{_VERSION}/invocation/next":
+            self._answer(404, {}, b"")
+        elif (found := self.server.api.events.get()) is None:
+            self._answer(500, {}, b"")
+        else:
+            self._answer(200, *found)
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.api.answers.put((self.path.removeprefix(_VERSION), dict(self.headers.items()), body))
+        self._answer(self.server.api.status, {}, b'{"status":"OK"}')
+
+    def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
