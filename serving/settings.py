@@ -20,9 +20,8 @@ OUTPUTS = ("score", "label", "probabilities")
 ENGINES = ("auto", "compiled", "sklearn")
 METRICS = ("off", "emf")
 WORKER_CLASSES = ("sync", "gthread", "gevent")
-_DIGITS = re.compile(
-    "[0-9]{1,18}"
-)  # more are no number that anything here may have, and thousands are an error of int()
+# More digits are no number that anything here may have, and thousands are an error of int().
+_DIGITS = re.compile("[0-9]{1,18}")
 _HOST = re.compile(r"[A-Za-z0-9.-]{0,253}|\[[0-9A-Fa-f:.]{2,45}\]")
 
 
