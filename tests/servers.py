@@ -178,7 +178,7 @@ def environment(stage: str, port: int, env: Mapping[str, str]) -> dict[str, str]
     return clean | ours | dict(env)
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

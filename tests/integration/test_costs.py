@@ -1,6 +1,7 @@
 """What must be refused at once costs its worker little CPU time and no memory that stays.
 
-Both are read from /proc, of the worker alone: neither the clock nor whoever else runs here counts.
+Both are read from /proc, of the worker alone: neither the clock nor whoever else runs here counts, and a second is one
+of an ordinary core.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.corpus_cases import TRIES, Case, load_corpus, over_tcp
+from tests.corpus_cases import Case, load_corpus, over_tcp
+from tests.pace import TRIES, least_cost
 from tests.servers import Server, launched, wait_until
 
 STAGES = ("featurizer", "predictor")
@@ -73,11 +75,11 @@ def test_its_worker_spends_no_more_cpu_and_memory_than_the_case_allows(
 ) -> None:
     expected = case.expected("nginx")
 
-    costs = [workers[stage].ask(case) for _ in range(TRIES)]
+    seconds = least_cost(lambda: workers[stage].ask(case)[0], expected.cpu_seconds)
 
-    assert min(seconds for seconds, _ in costs) <= expected.cpu_seconds
+    assert seconds <= expected.cpu_seconds
     if expected.memory_mb:
-        assert min(memory for _, memory in costs) <= expected.memory_mb
+        assert min(workers[stage].ask(case)[1] for _ in range(TRIES)) <= expected.memory_mb
 
 
 @pytest.mark.parametrize("stage", STAGES)

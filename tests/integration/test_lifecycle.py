@@ -139,7 +139,7 @@ def test_a_container_dies_with_its_child(master, nginx):
     with running(ECHO, {"MODEL_SERVER_NGINX": nginx}) as server:
         os.kill(server.master(master), signal.SIGKILL)
         code = server.process.wait(20)
-        wait_until(lambda: server.processes() == [], "every process to end", 5)
+        wait_until(lambda: server.processes() == [], "every process to end")
         status = server.pings()
         lines = server.lines()
 

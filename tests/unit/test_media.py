@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from featurizer import model as featurizer
@@ -13,6 +11,7 @@ from predictor import model as predictor
 from serving.errors import NotAcceptable, UnsupportedMediaType
 from serving.media import content_type, negotiate, parse_media_type, preferred
 from serving.payload import CSV, JSON, JSONLINES, NPY
+from tests.pace import cost, least_cost
 
 JUNK = "x" * 8192
 
@@ -93,11 +92,11 @@ def test_npy_is_no_raw_record() -> None:
     ],
 )
 def test_junk_in_a_header_is_read_in_no_time(text: str) -> None:  # M10, M21
-    started = time.process_time()
-    parse_media_type(text)
-    negotiate(",".join(["application/xml;q=0.5"] * 1000) + ",text/csv", (CSV,))
+    def read() -> None:
+        parse_media_type(text)
+        negotiate(",".join(["application/xml;q=0.5"] * 1000) + ",text/csv", (CSV,))
 
-    assert time.process_time() - started < 0.05
+    assert least_cost(lambda: cost(read), 0.05) <= 0.05
 
 
 @pytest.mark.parametrize(
