@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import importlib.util
 import json
@@ -18,7 +17,7 @@ from typing import Any
 from gunicorn import glogging, util
 from gunicorn.errors import HaltServer
 
-from serving import logs, metrics
+from serving import garbage, logs, metrics
 from serving.errors import code_of, cut
 from serving.scoreboard import VARIABLE, Scoreboard
 from serving.settings import MOST_HEADERS, Settings
@@ -94,12 +93,8 @@ def pre_fork(_server: object, worker: Any) -> None:  # noqa: ANN401
 
 
 def post_worker_init(worker: Any) -> None:  # noqa: ANN401
-    """The model is loaded: only now does this worker count.
-
-    What was loaded stays: looking through all of it for garbage would hold a request up for tens of milliseconds.
-    """
-    gc.collect()
-    gc.freeze()
+    """The model is loaded: only now does this worker count."""
+    garbage.keep_what_is_loaded()
     worker.since, worker.slot = board.since, slots[worker.age]
     board.mark_ready(slots[worker.age])
     if page:

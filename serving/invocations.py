@@ -8,7 +8,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
-from serving import logs
+from serving import garbage, logs
 from serving.errors import ServingError
 from serving.exchange import Exchange, error_body
 from serving.framing import Environ, check_framing, read_body, refuse_compressed
@@ -49,7 +49,7 @@ class Invocations:
         try:
             check_framing(exchange.environ)
             refuse_compressed(exchange.environ)
-            answer = self.stage(read_payload(exchange.environ, self.max_body))
+            answer = self._ask(read_payload(exchange.environ, self.max_body))
             if self.batch:
                 answer = _ended(answer)
             check_answer(len(answer.body), self.max_response)
@@ -61,6 +61,12 @@ class Invocations:
             exchange.refusal = OWN_FAULT["code"]
             log.exception("exception on POST /invocations")
             return HTTPStatus.INTERNAL_SERVER_ERROR, Payload(error_body(OWN_FAULT), JSON), []
+
+    def _ask(self, payload: Payload) -> Payload:
+        if len(payload.body) < garbage.LARGE:
+            return self.stage(payload)
+        with garbage.left_alone():
+            return self.stage(payload)
 
 
 def read_payload(environ: Environ, most: int) -> Payload:

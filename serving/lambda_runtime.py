@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import http.client
 import importlib
 import json
@@ -12,7 +11,7 @@ import sys
 import time
 from collections.abc import Mapping
 
-from serving import logs, metrics, output
+from serving import garbage, logs, metrics, output
 from serving.errors import PayloadTooLarge, ServingError
 from serving.exchange import error_body
 from serving.lambda_events import Wsgi, answer, envelope, read_event
@@ -93,8 +92,7 @@ def _load(api: RuntimeApi, env: Mapping[str, str]) -> tuple[Settings, Wsgi | Non
     except SystemExit:  # of `container_app`, which has logged the reason
         api.refuse_to_start("the model cannot be loaded; the log names the reason")
         return settings, None
-    gc.collect()
-    gc.freeze()  # as gunicorn_conf.py does
+    garbage.keep_what_is_loaded()
     return settings, app
 
 
