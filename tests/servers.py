@@ -16,12 +16,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 ROOT = Path(__file__).resolve().parent.parent
 ECHO, GATED, BROKEN = "tests.stages.echo", "tests.stages.gated", "tests.stages.broken"
 # Variables of the machine that would change what is tested.
 _OURS = ("SAGEMAKER_", "SM_", "MODEL_SERVER_", "PORT", "STAGE", "MAX_CONTENT_LENGTH", "LOG_LEVEL")
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -178,12 +180,20 @@ def environment(stage: str, port: int, env: Mapping[str, str]) -> dict[str, str]
     return clean | ours | dict(env)
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], Found], what: str, seconds: float = 60) -> Found:
+    """What the condition finds, once that is true. Raises `TimeoutError`."""
     deadline = time.monotonic() + seconds
-    while not condition():
+    while not (found := condition()):
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {seconds} s for {what}")
-        time.sleep(0.02)
+        time.sleep(0.03)
+    return found
+
+
+def established(server: Server) -> int:
+    """Connections that the server's side of the port has, accepted or still in the backlog."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
+    return sum(row[3] == "01" and int(row[1].rpartition(":")[2], 16) == server.port for row in rows)
 
 
 def end(server: Server) -> None:

@@ -20,7 +20,8 @@ from local_test.process import Process
 from pipeline.demo import in_process
 from tests.conftest import ROOT
 from tests.docker.conftest import docker
-from tests.integration.test_control_plane import ROLE, ROWS, Account, Command, eventually, load
+from tests.integration.test_control_plane import ROLE, ROWS, Account, Command, load
+from tests.servers import wait_until
 
 pytestmark = [
     pytest.mark.docker,
@@ -125,7 +126,7 @@ def test_a_container_that_dies_is_replaced_with_its_neighbours(
         now = containers(command)
         return len(now) == 2 and before.isdisjoint(container["Id"] for container in now)
 
-    eventually(replaced)
+    wait_until(replaced, "other containers", 90)
     runtime = account.client("sagemaker-runtime")
 
     def answers() -> bool:
@@ -134,7 +135,7 @@ def test_a_container_that_dies_is_replaced_with_its_neighbours(
         except runtime.exceptions.ModelError:
             return False
 
-    eventually(answers)
+    wait_until(answers, "an answer", 90)
     account.delete("mortal")
 
     assert containers(command) == []

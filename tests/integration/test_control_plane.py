@@ -12,8 +12,7 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from local_test.process import Process
 from local_test.state import State
 from pipeline.demo import in_process
 from tests.conftest import ROOT
+from tests.servers import wait_until
 
 ROLE = "arn:aws:iam::123456789012:role/any"
 ROWS = (ROOT / "local_test" / "payloads" / "rows.csv").read_bytes()
@@ -116,7 +116,7 @@ class Account:
             found = client.describe_endpoint(EndpointName=name)
             return found if found["EndpointStatus"] in ("InService", "Failed") else None
 
-        return eventually(look)
+        return wait_until(look, f"{name} to settle", 90)
 
     def invoke(self, name: str) -> bytes:
         answer = self.client("sagemaker-runtime").invoke_endpoint(EndpointName=name, ContentType="text/csv", Body=ROWS)
@@ -125,7 +125,8 @@ class Account:
     def delete(self, name: str) -> None:
         client = self.client("sagemaker")
         client.delete_endpoint(EndpointName=name)
-        eventually(lambda: name not in [one["EndpointName"] for one in client.list_endpoints()["Endpoints"]])
+        names = lambda: [one["EndpointName"] for one in client.list_endpoints()["Endpoints"]]  # noqa: E731
+        wait_until(lambda: name not in names(), f"{name} to be gone")
 
 
 def packed(directory: Path) -> bytes:
@@ -134,14 +135,6 @@ def packed(directory: Path) -> bytes:
         for path in sorted(directory.iterdir()):
             tar.add(path, path.name)
     return whole.getvalue()
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 90) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.1)
-    return found
 
 
 @pytest.fixture
@@ -307,7 +300,8 @@ def test_an_alarm_rolls_an_update_back_once_it_goes_off(account: Account) -> Non
     sagemaker.update_endpoint(EndpointName="alarmed", EndpointConfigName="second", DeploymentConfig=quick)
     quiet = account.settled("alarmed")
     sagemaker.update_endpoint(EndpointName="alarmed", EndpointConfigName="first", DeploymentConfig=policy)
-    eventually(lambda: sagemaker.describe_endpoint(EndpointName="alarmed")["EndpointStatus"] == "Updating")
+    status = lambda: sagemaker.describe_endpoint(EndpointName="alarmed")["EndpointStatus"]  # noqa: E731
+    wait_until(lambda: status() == "Updating", "the update to begin")
     cloudwatch.set_alarm_state(AlarmName="errors", StateValue="ALARM", StateReason="a test")
     after = account.settled("alarmed")
     answer = account.invoke("alarmed")
@@ -324,7 +318,7 @@ def test_containers_that_die_are_started_anew(account: Account, shared: Command)
     before = [process for process in shared.processes() if process.name in STAGES]
     before[1].kill()
 
-    eventually(lambda: before[0].pid not in {process.pid for process in shared.processes()})
+    wait_until(lambda: before[0].pid not in {process.pid for process in shared.processes()}, "other containers")
     runtime = account.client("sagemaker-runtime")
 
     def answers() -> bool:
@@ -332,7 +326,7 @@ def test_containers_that_die_are_started_anew(account: Account, shared: Command)
             return bool(account.invoke("dying"))
         return False
 
-    eventually(answers)
+    wait_until(answers, "an answer", 90)
     status = account.settled("dying")["EndpointStatus"]
     account.delete("dying")
 
@@ -413,7 +407,7 @@ def test_down_ends_what_a_killed_server_left(command: Command, artifacts: Path) 
     account.make_endpoint("orphan", "first")
     processes = command.processes()
     os.kill(command.server().pid, signal.SIGKILL)
-    eventually(lambda: not command.server().is_alive())
+    wait_until(lambda: not command.server().is_alive(), "the server to be gone")
 
     left = [process for process in processes if process.is_alive()]
     done = command.down()

@@ -9,7 +9,6 @@ import os
 import socket
 import tarfile
 import threading
-import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from pipeline.cli import main
 from pipeline.demo import in_process
 from pipeline.endpoint.release import ENDPOINT_TAG, scratch_prefix
 from tests.conftest import ROOT
+from tests.servers import wait_until
 
 ROLE = "arn:aws:iam::123456789012:role/any"
 BUCKET = "jobs"
@@ -67,14 +67,6 @@ class Account:
         names = [one["logStreamName"] for one in streams if one["logStreamName"].endswith(stream)]
         found = [client.get_log_events(logGroupName=group, logStreamName=name)["events"] for name in names]
         return [event["message"] for events in found for event in events]
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.2)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +141,7 @@ def wait(describe: Callable[[], Any], status: str) -> Any:
         found[:] = [describe()]
         return found[0][status] not in ("InProgress", "Stopping")
 
-    eventually(over, 120)
+    wait_until(over, "the job to be over", 120)
     return found[0]
 
 
@@ -251,7 +243,7 @@ def test_a_prefix_without_objects_fails_the_job(account: Account) -> None:
 
 
 def test_a_job_that_ended_leaves_no_process_and_no_file(account: Account) -> None:
-    eventually(lambda: not account.plane.jobs)
+    wait_until(lambda: not account.plane.jobs, "the jobs to end")
 
     assert list((account.plane.directory / "transform-jobs").iterdir()) == []
 
@@ -370,11 +362,12 @@ def endpoint(account: Account) -> Iterator[str]:
         EndpointConfigName="c", ProductionVariants=[{**variant, "InitialInstanceCount": 1}], DataCaptureConfig=capture
     )
     client.create_endpoint(EndpointName="e", EndpointConfigName="c")
-    wait_status = lambda: client.describe_endpoint(EndpointName="e")["EndpointStatus"]  # noqa: E731
-    assert eventually(lambda: wait_status() != "Creating" and wait_status()) == "InService"
+    status = lambda: client.describe_endpoint(EndpointName="e")["EndpointStatus"]  # noqa: E731
+    wait_until(lambda: status() != "Creating", "the endpoint")
+    assert status() == "InService"
     yield "e"
     client.delete_endpoint(EndpointName="e")
-    eventually(lambda: not client.list_endpoints()["Endpoints"])
+    wait_until(lambda: not client.list_endpoints()["Endpoints"], "the endpoint to be gone")
 
 
 def invoke(account: Account, body: bytes, accept: str = "application/json") -> bytes:
@@ -390,7 +383,7 @@ def test_what_is_asked_and_answered_is_captured(account: Account, endpoint: str)
     answered = invoke(account, GOOD)
     binary = invoke(account, GOOD, "application/x-npy")
 
-    found = eventually(lambda: len(some := captured(account)) >= 2 and some)
+    found = wait_until(lambda: len(some := captured(account)) >= 2 and some, "what was captured")
 
     first, second = (one["captureData"] for one in found[:2])
     assert first["endpointInput"] == {
@@ -410,7 +403,7 @@ def test_the_lines_of_every_container_reach_cloudwatch(account: Account, endpoin
 
     for stage in ("featurizer", "predictor"):
         stream = f"AllTraffic/local/{stage}"
-        lines = eventually(lambda stream=stream: account.lines(f"{logs.ENDPOINTS}/{endpoint}", stream))
+        lines = wait_until(lambda stream=stream: account.lines(f"{logs.ENDPOINTS}/{endpoint}", stream), "its lines")
         file = next((account.plane.directory / "endpoints" / endpoint).glob(f"*/{stage}.log"))
         assert lines == file.read_text().splitlines()[: len(lines)]
 
@@ -422,7 +415,7 @@ def test_invocations_are_counted_and_timed(account: Account, endpoint: str, monk
     with pytest.raises(ClientError):
         invoke(account, BAD)
 
-    counted = eventually(lambda: (found := sums(account, endpoint, "Invocations")) >= 4 and found)
+    counted = wait_until(lambda: (found := sums(account, endpoint, "Invocations")) >= 4 and found, "four counted")
 
     assert counted == int(counted)
     assert sums(account, endpoint, "Invocation4XXErrors") == 1

@@ -9,11 +9,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.client import HTTPException
-from pathlib import Path
 
 import pytest
 
-from tests.servers import ECHO, GATED, Server, launched, running, wait_until
+from tests.servers import ECHO, GATED, Server, established, launched, running, wait_until
 
 
 def test_no_request_in_flight_at_sigterm_is_lost():
@@ -41,9 +40,10 @@ def test_every_worker_class_serves_and_drains(worker_class, at_once, nginx):
     env = {"MODEL_SERVER_NGINX": nginx, "MODEL_SERVER_WORKER_CLASS": worker_class}
     with running(ECHO, env) as server, ThreadPoolExecutor(at_once) as pool:
         served = server.invoke(b"hello")
-        bodies = [f"sleep 0.8 {number}".encode() for number in range(at_once)]
+        bodies = [f"sleep 1.2 {number}".encode() for number in range(at_once)]
         pending = [pool.submit(server.invoke, body) for body in bodies]
-        time.sleep(0.4)
+        wait_until(lambda: established(server) >= at_once, "the requests to be in flight")
+        time.sleep(0.4)  # in which whoever is free accepts them
         code = server.stop()
         answers = [request.result() for request in pending]
 
@@ -69,6 +69,7 @@ def test_a_signal_during_model_load_stops_the_container_soon(number, nginx, tmp_
 def test_a_second_signal_while_draining_is_harmless(front):
     with running(ECHO, front) as server, ThreadPoolExecutor() as pool:
         pending = pool.submit(server.invoke, b"sleep 1.2")
+        wait_until(lambda: established(server) >= 1, "the request to be in flight")
         time.sleep(0.3)
         server.process.send_signal(signal.SIGINT)
         time.sleep(0.2)
@@ -138,7 +139,7 @@ def test_a_worker_that_hangs_costs_its_caller_a_504_and_is_replaced():
 def test_a_container_dies_with_its_child(master, nginx):
     with running(ECHO, {"MODEL_SERVER_NGINX": nginx}) as server:
         os.kill(server.master(master), signal.SIGKILL)
-        code = server.process.wait(20)
+        code = server.process.wait(60)
         wait_until(lambda: server.processes() == [], "every process to end")
         status = server.pings()
         lines = server.lines()
@@ -195,9 +196,3 @@ def kill_a_worker(server: Server) -> None:
     os.kill(workers[0], signal.SIGKILL)
     wait_until(lambda: len(new := server.workers()) == 2 and workers[0] not in new, "a new worker")
     wait_until(lambda: server.pings() == 200, "/ping to answer 200")
-
-
-def established(server: Server) -> int:
-    """Connections that the server's side of the port has, accepted or still in the backlog."""
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
-    return sum(row[3] == "01" and int(row[1].rpartition(":")[2], 16) == server.port for row in rows)

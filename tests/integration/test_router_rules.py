@@ -260,7 +260,7 @@ def test_a_dripping_container_ends_with_the_time_of_the_whole_chain(client_of, f
 
     response = client.post("/invocations", data=ROW)
 
-    assert 0.3 < time.monotonic() - begun < 1.5
+    assert 0.3 < time.monotonic() - begun < 4  # the whole would take five
     assert (response.status_code, response.json["OriginalStatusCode"]) == (424, 0)
     assert response.json["OriginalMessage"].startswith(
         "Your invocation timed out while waiting for a response from container predictor."
@@ -269,10 +269,10 @@ def test_a_dripping_container_ends_with_the_time_of_the_whole_chain(client_of, f
 
 def test_the_time_of_one_container_is_taken_from_the_next_one(client_of, featurizer, predictor):
     def slow(asked: Asked, connection: socket.socket) -> None:
-        time.sleep(0.3)
+        time.sleep(0.7)
         answer(b"1")(asked, connection)
 
-    client = client_of(featurizer, predictor, limits=Limits(seconds=0.5))
+    client = client_of(featurizer, predictor, limits=Limits(seconds=1.2))
     featurizer.reply = predictor.reply = slow
 
     response = client.post("/invocations", data=ROW)

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from predictor.model import MODEL, Predictor
 from serving import artifact, training
 from serving.contract import Contract
 from serving.payload import Payload, run_serially
+from tests.servers import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = """
@@ -313,13 +313,11 @@ def test_sigterm_ends_a_training_at_once_with_a_reason(tmp_path):
     )
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
     process = subprocess.Popen([sys.executable, "-c", program, "slow_stage"], cwd=tmp_path, env=environment)
-    deadline = time.monotonic() + 20
-    while not (tmp_path / "model/begun").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until((tmp_path / "model/begun").exists, "the training to begin")
 
     process.send_signal(signal.SIGTERM)
 
-    assert process.wait(timeout=5) == 1
+    assert process.wait(timeout=30) == 1
     assert "stopped by SIGTERM" in failure(tmp_path)
 
 
