@@ -137,5 +137,5 @@ def _pack(artifacts: Path, archive: Path) -> None:
         contract = verify_both(artifacts)
         artifact.pack_files(files_of_both(artifacts), archive)
     except (BadArtifact, OSError) as error:
-        raise BadJob(str(error)) from error
+        raise BadJob(f"{error}; to train both again: python -m pipeline train --out {artifacts}") from error
     print(f"Wrote {archive}: {' and '.join(STAGES)} of {contract.dataset}, training run {contract.hash[:12]}")

@@ -30,6 +30,8 @@ def loaded(path: Path, content: bytes) -> Any:  # noqa: ANN401
     try:
         booster.load_model(bytearray(content))
     except XGBoostError as error:  # its own words are of its source: map::at, std::bad_alloc
+        if b'"generic_param"' in content[:1000]:
+            raise BadJob(f"{expected} settings, as save_config writes them: save_model('model.json')") from error
         raise BadJob(f"{expected} one that is damaged, or no XGBoost model") from error
     return booster
 

@@ -13,7 +13,7 @@ import xgboost
 from numpy.typing import NDArray
 
 from pipeline.adopt.booster_files import loaded
-from pipeline.adopt.pickles import BEGINNINGS, read_bytes, unpickled
+from pipeline.adopt.pickles import BEGINNINGS, PICKLE, read_bytes, unpickled
 from predictor.structure import OBJECTIVES
 from serving.contract import Task
 from serving.errors import cut
@@ -76,8 +76,9 @@ def read_booster(path: Path, trees: str = "", *, allow_pickle: bool = False) -> 
     content = read_bytes(path)
     if content.startswith(BEGINNINGS):
         if not allow_pickle:
+            kind = "a pickle" if content.startswith(PICKLE) else "compressed bytes: unpack them, or is it a pickle?"
             raise BadJob(
-                f"{path}: expected a file of save_model, got a pickle. To read one runs code of whoever wrote it: "
+                f"{path}: expected a file of save_model, got {kind}. To read one runs code of whoever wrote it: "
                 "give --allow-pickle if you trust it, or save the model with save_model('model.json')"
             )
         return given(path, unpickled(path), trees)

@@ -20,7 +20,8 @@ from xgboost.core import XGBoostError
 from serving.training import BadJob
 
 # How a pickle begins, and what joblib may have compressed one with.
-BEGINNINGS = (b"\x80", b"\x78", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x5d\x00", b"\x04\x22\x4d\x18")
+PICKLE = b"\x80"
+BEGINNINGS = (PICKLE, b"\x78", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x5d\x00", b"\x04\x22\x4d\x18")
 UNREADABLE = (
     *(pickle.UnpicklingError, EOFError, OSError, ValueError, TypeError, KeyError, IndexError, ImportError),
     *(AttributeError, zlib.error, lzma.LZMAError, XGBoostError),

@@ -75,8 +75,10 @@ def test_artifacts_that_do_not_belong_together_are_not_packed(artifacts: Path, t
 
     code = main(["package", "--single", str(tmp_path / "out.tar.gz"), "--artifacts", str(tmp_path)])
 
+    said = capsys.readouterr().err
     assert code == 2
-    assert capsys.readouterr().err.startswith("pipeline: ")
+    assert said.startswith("pipeline: ")
+    assert said.endswith(f"; to train both again: python -m pipeline train --out {tmp_path}\n")
     assert not (tmp_path / "out.tar.gz").exists()
 
 
