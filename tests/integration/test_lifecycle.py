@@ -122,7 +122,7 @@ def test_a_request_that_kills_its_worker_is_answered_with_json_and_harms_no_othe
 
 
 def test_a_worker_that_hangs_costs_its_caller_a_504_and_is_replaced():
-    with running(ECHO, {"MODEL_SERVER_TIMEOUT": "3"}) as server:
+    with running(ECHO, {"MODEL_SERVER_TIMEOUT": "6"}) as server:
         hung = server.workers()
         answer = server.invoke(b"sleep 30")
         wait_until(lambda: set(server.workers()) != set(hung) and len(server.workers()) == 2, "a new worker")

@@ -72,7 +72,10 @@ def predictor(model: str) -> Flask:
 
 
 def nginx_config(run_dir: Path, host: str, port: int, user: str) -> str:
-    """nginx in front of gunicorn's socket, as such samples configure it."""
+    """nginx in front of gunicorn's socket, as such samples configure it.
+
+    But for how long it keeps idle connections, 5 s there: a busy machine may be longer about its next request.
+    """
     return f"""\
 daemon off;
 user {user};
@@ -93,7 +96,7 @@ http {{
   server {{
     listen {host}:{port} deferred;
     client_max_body_size 25m;
-    keepalive_timeout 5;
+    keepalive_timeout 75;
     proxy_read_timeout 1200s;
     location ~ ^/(ping|invocations) {{
       proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
