@@ -73,6 +73,8 @@ def _first(lines: Lines, names: Sequence[str], every: Sequence[str]) -> list[str
 
 def _separated(line: str, widths: Collection[int]) -> str:
     """What to add for a row whose cells something else separates than commas, as in an export of another country."""
+    if line.startswith(("sep=", "SEP=")):
+        return "; this row tells Excel what separates cells: leave it out, and separate them by commas"
     for mark, marks in _SEPARATORS.items():
         count = line.count(mark)
         if count and count + 1 - line.endswith(mark) in widths:
