@@ -162,9 +162,13 @@ def write_features(features: NDArray[np.floating[Any]], media: str) -> bytes:
     """Features as text in their shortest exact form, or as NPY."""
     if media == NPY:
         return write_npy(features)
-    rows = orjson.dumps(np.ascontiguousarray(features), option=orjson.OPT_SERIALIZE_NUMPY)
     if media == CSV:
-        return write_csv(rows)
+        return write_csv(_as_json(features))
     if media == JSONLINES:
-        return rows[1:-1].replace(b"],[", b"]\n[") + b"\n"
-    return b'{"instances":' + rows + b"}"
+        rows = _as_json(features).replace(b"],[", b"]\n[")
+        return b"".join((memoryview(rows)[1:-1], b"\n"))
+    return b"".join((b'{"instances":', _as_json(features), b"}"))
+
+
+def _as_json(features: NDArray[np.floating[Any]]) -> bytes:
+    return orjson.dumps(np.ascontiguousarray(features), option=orjson.OPT_SERIALIZE_NUMPY)

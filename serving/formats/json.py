@@ -12,6 +12,7 @@ from typing import Any
 from serving.errors import BadPayload, cut
 from serving.formats.csv import column_count
 from serving.formats.document import Constant, check_depth, parse, parse_plain
+from serving.formats.pieces import lists_of_rows
 from serving.formats.text import BLOCK, check_rows, decode, decode_lines, text_blocks
 
 SHAPES = (
@@ -69,19 +70,38 @@ class Rows:
 
 
 def read_json(body: bytes, width: int, most: int = 0) -> Iterator[Rows]:
-    """Read a JSON body whose rows have at least `width` values. Raises `BadPayload` (400) for anything else.
+    """Read a JSON body whose rows have at least `width` values, a large one block by block.
 
-    Raises `PayloadTooLarge` (413) for more than `most` rows; 0 is no limit.
+    Raises `BadPayload` (400) for anything else, `PayloadTooLarge` (413) for more than `most` rows; 0 is no limit.
     """
     text = decode(body)
     _refuse_crowded(text, width)
+    read, shape, pieces = 0, None, lists_of_rows(text)
+    for piece in pieces:
+        try:
+            given = parse(piece)
+            if most and read + len(given) > most:
+                check_rows(read + len(given) + sum(len(parse(other)) for other in pieces), most)
+        except BadPayload:  # what is to be said is said of the whole
+            break
+        rows, shape = _plain(given, read + 1, shape)
+        yield Rows(rows, read + 1)
+        read += len(rows)
+    else:
+        if read:
+            return
+    yield from _read_whole(text, most, read)
+
+
+def _read_whole(text: str, most: int, read: int) -> Iterator[Rows]:
+    """The rows of a text but for the first, which are read. Raises as `read_json`."""
     try:
         rows = _rows_of(parse(text))
     except Constant as error:  # who reads these rows says where it stands, if it is in a column
         yield Rows(_plain(_rows_of(error.document), 1)[0])
         raise
     check_rows(len(rows), most)
-    yield Rows(_plain(rows, 1)[0])
+    yield Rows(_plain(rows, 1)[0][read:], read + 1)
 
 
 def _rows_of(document: Any) -> list[Any]:  # noqa: ANN401

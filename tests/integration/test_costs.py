@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.corpus_cases import Case, load_corpus, over_tcp
+from serving.payload import CSV, JSON, JSONLINES
+from serving.settings import MIB
+from tests.corpus_cases import Case, Request, load_corpus, over_tcp
 from tests.pace import TRIES, least_cost
-from tests.servers import Server, launched, wait_until
+from tests.servers import Server, running
 
 STAGES = ("featurizer", "predictor")
 SOON = 0.2  # seconds of CPU; who has more is in no hurry
@@ -26,6 +28,14 @@ CASES = [
     for stage in case.stages
     if case.answer.get("cpu_seconds", 1) <= SOON and not case.env and "nginx" in case.levels
 ]
+ROWS = 200_000  # as many as a request may have
+ROW = ",".join(["0.51234567890123"] * 7)
+LARGE = {
+    CSV: f"F,{ROW}\n".encode() * ROWS,
+    JSONLINES: f'["F",{ROW}]\n'.encode() * ROWS,
+    JSON: b"[" + b",".join([f'["F",{ROW}]'.encode()] * ROWS) + b"]",
+}
+TIMES = 10
 STAYS = 8  # MB that a worker may have grown by once it has seen everything twice
 
 
@@ -50,23 +60,27 @@ class Worker:
 
     def ask(self, case: Case) -> tuple[float, float]:
         """What a case costs: seconds, and the MB that were needed at most."""
+        return self.send(case.request, case.expected("nginx").status)
+
+    def send(self, request: Request, status: int) -> tuple[float, float]:
         self.forget_its_peak()
         memory, seconds = self.memory("VmRSS"), self.seconds()
-        reply = over_tcp(self.server.port)(case.request, 1)
-        assert reply.responses[0].status == case.expected("nginx").status
+        reply = over_tcp(self.server.port)(request, 1)
+        assert reply.responses[0].status == status
         return self.seconds() - seconds, self.memory("VmHWM") - memory
 
 
 @pytest.fixture(scope="module")
 def workers(artifacts: Path) -> Iterator[dict[str, Worker]]:
     with contextlib.ExitStack() as stack:
-        servers = {}
-        for stage in STAGES:
-            env = {"SM_MODEL_DIR": str(artifacts / stage / "model"), "MODEL_SERVER_WORKERS": "1"}
-            servers[stage] = stack.enter_context(launched(stage, env))
-        for stage, server in servers.items():
-            wait_until(lambda server=server: server.pings() == 200, f"{stage} to answer 200", 60)  # type: ignore[misc]
-        yield {stage: Worker(server, server.workers()[0]) for stage, server in servers.items()}
+        yield {stage: stack.enter_context(alone(artifacts, stage)) for stage in STAGES}
+
+
+@contextlib.contextmanager
+def alone(artifacts: Path, stage: str) -> Iterator[Worker]:
+    env = {"SM_MODEL_DIR": str(artifacts / stage / "model"), "MODEL_SERVER_WORKERS": "1"}
+    with running(stage, env) as server:
+        yield Worker(server, server.workers()[0])
 
 
 @pytest.mark.parametrize(("stage", "case"), CASES)
@@ -94,3 +108,15 @@ def test_a_worker_that_has_seen_all_of_them_does_not_grow_by_seeing_them_again(
         worker.ask(case)
 
     assert worker.memory("VmRSS") - before <= STAYS
+
+
+@pytest.mark.parametrize("media", LARGE)
+def test_a_worker_takes_at_most_ten_times_the_largest_body(artifacts: Path, media: str) -> None:
+    body = LARGE[media]
+    request = Request(headers={"Content-Type": media, "Accept": CSV}, parts=((body, 1),))
+
+    with alone(artifacts, "featurizer") as worker:
+        _, memory = worker.send(request, 200)
+
+    assert 24e6 < len(body) < 25 * MIB
+    assert memory <= len(body) * TIMES / 1e6
