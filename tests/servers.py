@@ -190,10 +190,11 @@ def wait_until(condition: Callable[[], Found], what: str, seconds: float = 60) -
     return found
 
 
-def established(server: Server) -> int:
-    """Connections that the server's side of the port has, accepted or still in the backlog."""
+def accepted(server: Server) -> int:
+    """Connections of the server's port that a process of it has taken: one in the backlog has no inode yet."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
-    return sum(row[3] == "01" and int(row[1].rpartition(":")[2], 16) == server.port for row in rows)
+    ours = [row for row in rows if row[3] == "01" and int(row[1].rpartition(":")[2], 16) == server.port]
+    return sum(row[9] != "0" for row in ours)
 
 
 def end(server: Server) -> None:

@@ -15,7 +15,7 @@ from tools.chaos.container import Server, featurizer, running, state, timed_ping
 from tools.chaos.oracle import unique_rows
 from tools.chaos.report import Given, Outcome, scenario
 
-PLATFORM = 60.0  # seconds for a request
+SHORT = 12  # what a shorter run gives one: a busy machine needs some of them for what is no fault
 
 
 def send(server: Server, number: int) -> None:
@@ -26,7 +26,7 @@ def send(server: Server, number: int) -> None:
 
 @scenario("workers hang in Python, in C, and stopped: 504 and new workers within 60 s, /ping 200 while one is left")
 def hung_workers(given: Given) -> Outcome:
-    outcome, timeout = Outcome(), 60 if given.scale >= 1 else 6
+    outcome, timeout = Outcome(), 60 if given.scale >= 1 else SHORT
     env = {"MODEL_SERVER_WORKERS": "4", "MODEL_SERVER_TIMEOUT": str(timeout)}
     with running(ECHO, env) as server, ThreadPoolExecutor(5) as pool:
         begun = time.monotonic()
@@ -75,7 +75,7 @@ def all_workers_stopped(given: Given) -> Outcome:
 
 @scenario("all workers hang: /ping is not 200 within 5 s of the time they had, and 200 with new workers")
 def all_workers_hang(given: Given) -> Outcome:
-    outcome, timeout = Outcome(), 60 if given.scale >= 1 else 6
+    outcome, timeout = Outcome(), 60 if given.scale >= 1 else SHORT
     with running(ECHO, {"MODEL_SERVER_TIMEOUT": str(timeout)}) as server, ThreadPoolExecutor(2) as pool:
         old, begun = server.workers(), time.monotonic()
         hung = [pool.submit(server.invoke, b"grind") for _ in range(2)]
