@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -190,8 +191,13 @@ def wait_until(condition: Callable[[], Found], what: str, seconds: float = 60) -
     return found
 
 
-def accepted(server: Server) -> int:
-    """Connections of the server's port that a process of it has taken: one in the backlog has no inode yet."""
+def wait_until_taken(server: Server, pending: Sequence[Future[Answer]]) -> None:
+    """Until a process of the server has accepted each of the requests; on a slow machine some are answered by then."""
+    wait_until(lambda: _accepted(server) + sum(one.done() for one in pending) >= len(pending), "the requests")
+
+
+def _accepted(server: Server) -> int:
+    """Connections of the server's port that a process of it has: one that waits to be accepted has no inode yet."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
     ours = [row for row in rows if row[3] == "01" and int(row[1].rpartition(":")[2], 16) == server.port]
     return sum(row[9] != "0" for row in ours)

@@ -12,15 +12,14 @@ from http.client import HTTPException
 
 import pytest
 
-from tests.servers import ECHO, GATED, Server, accepted, launched, running, wait_until
+from tests.servers import ECHO, GATED, Server, launched, running, wait_until, wait_until_taken
 
 
 def test_no_request_in_flight_at_sigterm_is_lost():
     with running(ECHO) as server, ThreadPoolExecutor(100) as pool:
         bodies = [f"sleep 0.2 {number}".encode() for number in range(100)]
         pending = [pool.submit(server.invoke, body) for body in bodies]
-        wait_until(lambda: accepted(server) >= 90, "the requests to be in flight")
-        server.ping()  # nginx accepts in order: by now it has accepted the hundred
+        wait_until_taken(server, pending)
         unanswered = sum(not request.done() for request in pending)
         server.process.terminate()
         server.process.terminate()
@@ -42,7 +41,7 @@ def test_every_worker_class_serves_and_drains(worker_class, at_once, nginx):
         served = server.invoke(b"hello")
         bodies = [f"sleep 1.2 {number}".encode() for number in range(at_once)]
         pending = [pool.submit(server.invoke, body) for body in bodies]
-        wait_until(lambda: accepted(server) >= at_once, "the requests to be in flight")
+        wait_until_taken(server, pending)
         time.sleep(0.4)  # in which they are read
         code = server.stop()
         answers = [request.result() for request in pending]
@@ -69,7 +68,7 @@ def test_a_signal_during_model_load_stops_the_container_soon(number, nginx, tmp_
 def test_a_second_signal_while_draining_is_harmless(front):
     with running(ECHO, front) as server, ThreadPoolExecutor() as pool:
         pending = pool.submit(server.invoke, b"sleep 1.2")
-        wait_until(lambda: accepted(server) >= 1, "the request to be in flight")
+        wait_until_taken(server, [pending])
         time.sleep(0.3)
         server.process.send_signal(signal.SIGINT)
         time.sleep(0.2)

@@ -11,7 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
-from tests.servers import BROKEN, ECHO, GATED, ROOT, Server, accepted, launched, running, wait_until
+from tests.servers import BROKEN, ECHO, GATED, ROOT, Server, launched, running, wait_until, wait_until_taken
 
 PLATFORM_LIMIT = 2.0  # seconds SageMaker waits for /ping
 
@@ -39,7 +39,7 @@ def test_ping_is_503_until_every_worker_has_loaded_and_200_after(front, tmp_path
 def test_ping_is_never_200_after_sigterm_while_a_request_is_finished(front):
     with running(ECHO, front) as server, ThreadPoolExecutor() as pool:
         pending = pool.submit(server.invoke, b"sleep 1.5")
-        wait_until(lambda: accepted(server) >= 1, "the request to be in flight")
+        wait_until_taken(server, [pending])
         time.sleep(0.3)
         server.process.terminate()
         wait_until(lambda: server.pings(PLATFORM_LIMIT) != 200, "/ping to notice", PLATFORM_LIMIT)
@@ -73,7 +73,7 @@ def test_hundreds_of_pings_at_once_wait_for_their_answer():
 def test_ping_answers_in_time_while_every_worker_is_busy():
     with running(ECHO) as server, ThreadPoolExecutor(4) as pool:
         pending = [pool.submit(server.invoke, b"sleep 1.5") for _ in range(4)]
-        wait_until(lambda: accepted(server) >= 4, "the requests to be in flight")
+        wait_until_taken(server, pending)
         pings = [timed_ping(server) for _ in range(10)]
         busy = not all(request.done() for request in pending)
 

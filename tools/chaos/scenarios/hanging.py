@@ -79,7 +79,7 @@ def all_workers_hang(given: Given) -> Outcome:
     with running(ECHO, {"MODEL_SERVER_TIMEOUT": str(timeout)}) as server, ThreadPoolExecutor(2) as pool:
         old, begun = server.workers(), time.monotonic()
         hung = [pool.submit(server.invoke, b"grind") for _ in range(2)]
-        time.sleep(timeout - 3)
+        time.sleep(timeout * 2 / 3)
         busy = server.pings()
         wait_until(lambda: server.pings() != 200, "/ping to notice", 10)
         noticed = time.monotonic() - begun - (timeout - 2)
