@@ -96,7 +96,7 @@ def test_sigterm_ends_the_function_at_once(tmp_path: Path) -> None:
         echo.invoke(b"[1]")
         echo.process.send_signal(signal.SIGTERM)
 
-        assert echo.process.wait(30) == 0
+        assert echo.process.wait(5) == 0
 
 
 def test_a_platform_that_has_no_more_events_ends_the_function(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_platform_that_has_no_more_events_ends_the_function(tmp_path: Path) ->
         echo.invoke(b"[1]")
         echo.api.events.put(None)
 
-        assert echo.process.wait(30) == 1
+        assert echo.process.wait(5) == 1
         assert "500 instead of an event" in echo.lines()[-1]["exception"]
 
 
@@ -116,7 +116,7 @@ def test_what_cannot_start_says_so_to_the_platform(tmp_path: Path, env: dict[str
     with function(tmp_path / "log", "pipeline", env) as broken:
         path, headers, body = broken.api.answers.get(timeout=60)
 
-        assert broken.process.wait(30) == 1
+        assert broken.process.wait(10) == 1
     assert path == "/init/error"
     assert headers["Lambda-Runtime-Function-Error-Type"] == json.loads(body)["errorType"] == "Runtime.CannotLoad"
     assert reason in json.loads(body)["errorMessage"]
@@ -135,4 +135,4 @@ def test_it_needs_no_other_process_and_listens_nowhere(pipeline: Function) -> No
     children = Path(f"/proc/{pipeline.process.pid}/task/{pipeline.process.pid}/children").read_text()
 
     assert children == ""
-    wait_until(lambda: not held() & inodes, "no listening socket")
+    wait_until(lambda: not held() & inodes, "no listening socket", 1)

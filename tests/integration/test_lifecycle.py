@@ -138,8 +138,8 @@ def test_a_worker_that_hangs_costs_its_caller_a_504_and_is_replaced():
 def test_a_container_dies_with_its_child(master, nginx):
     with running(ECHO, {"MODEL_SERVER_NGINX": nginx}) as server:
         os.kill(server.master(master), signal.SIGKILL)
-        code = server.process.wait(60)
-        wait_until(lambda: server.processes() == [], "every process to end")
+        code = server.process.wait(20)
+        wait_until(lambda: server.processes() == [], "every process to end", 5)
         status = server.pings()
         lines = server.lines()
 
