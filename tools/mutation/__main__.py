@@ -1,0 +1,229 @@
+"""`python -m tools.mutation`: would the tests notice a fault? Put small faults into the code, and see which live.
+
+A number of mutants is drawn from a seed. Each is tried in a copy of the checkout: first by the unit tests that are
+nearest to its module, then by all that `make test` runs. A mutant that no test notices lives, and is shown. Read it: it
+is a hole in the tests, or it changes nothing that anybody could see.
+
+exit codes: 0 at least --least percent were noticed, 1 fewer, 2 wrong arguments or tests that fail without a mutant
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from queue import SimpleQueue
+
+from tools.mutation.mutants import Mutant, find_mutants, is_another_program
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("serving", "featurizer", "predictor", "pipeline", "local_test")
+NEAREST = 12  # unit test files that are asked first
+FAILED = ("FAILED ", "ERROR ")
+NOBODY = ("-c", "user.name=Nobody", "-c", "user.email=nobody@localhost", "-c", "commit.gpgsign=false")
+QUICK = ("-m", "not docker and not long")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a mutant. `killed_by` is the first test that failed, `timeout`, or empty for one that lives."""
+
+    mutant: Mutant
+    killed_by: str
+    seconds: float
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tools.mutation", description=__doc__)
+    parser.add_argument("--count", type=int, default=20, help="mutants to draw (default: %(default)s)")
+    parser.add_argument("--seed", default="1", help="the same seed draws the same mutants (default: %(default)s)")
+    parser.add_argument("--since", metavar="REV", help="only lines changed since this revision")
+    parser.add_argument("--paths", nargs="+", default=PACKAGES, help="files or folders (default: all of the product)")
+    parser.add_argument("--jobs", type=int, default=2, help="mutants tried at once (default: %(default)s)")
+    parser.add_argument("--near-only", action="store_true", help="ask only the unit tests nearest to the module")
+    parser.add_argument("--least", type=float, default=0, help="percent that must be noticed (default: %(default)s)")
+    parser.add_argument("--list", action="store_true", help="show the mutants and try none")
+    parser.add_argument("--json", type=Path, help="write the verdicts to this file")
+    options = parser.parse_args(arguments)
+    mutants = draw(options.paths, changed_lines(options.since) if options.since else None, options.seed, options.count)
+    if options.list or not mutants:
+        print("\n".join(describe(one) for one in mutants) or "there is nothing to mutate")
+        return 0
+    verdicts = []
+    for verdict in judge(mutants, options.jobs, near_only=options.near_only):
+        verdicts.append(verdict)
+        fate = verdict.killed_by or "LIVES"
+        print(f"{len(verdicts)}/{len(mutants)} {verdict.seconds:.0f} s {fate} | {describe(verdict.mutant)}", flush=True)
+        if options.json:
+            options.json.write_text(json.dumps([asdict(one) for one in verdicts], indent=1), encoding="utf-8")
+    alive = [one for one in verdicts if not one.killed_by]
+    score = 100 * (1 - len(alive) / len(verdicts))
+    print(f"\nseed {options.seed}: the tests notice {len(verdicts) - len(alive)} of {len(verdicts)}: {score:.1f} %")
+    print("\n".join(f"lives: {describe(one.mutant)}" for one in alive))
+    return 0 if score >= options.least else 1
+
+
+def draw(paths: Sequence[str], lines: dict[str, set[int]] | None, seed: str, count: int) -> list[Mutant]:
+    """Draw lines at random, and of each line one mutant. `lines` by file, where only some count."""
+    modules = _git("ls-files", "--", *(f"{path}/*.py" if (ROOT / path).is_dir() else path for path in paths))
+    by_line: dict[tuple[str, int], list[Mutant]] = {}
+    for path in sorted(modules):
+        for mutant in find_mutants(ROOT, path):
+            if lines is None or mutant.line in lines.get(path, ()):
+                by_line.setdefault((path, mutant.line), []).append(mutant)
+    chance = random.Random(seed)  # noqa: S311 - not a secret
+    drawn: list[Mutant] = []
+    for place in chance.sample(sorted(by_line), len(by_line)):
+        if len(drawn) == count:
+            break
+        mutant = chance.choice(by_line[place])
+        if is_another_program(mutant, _source(mutant.path)):
+            drawn.append(mutant)
+    return drawn
+
+
+def changed_lines(revision: str) -> dict[str, set[int]]:
+    """The lines of each file that were added or changed since a revision."""
+    lines: dict[str, set[int]] = {}
+    path = ""
+    for line in _git("diff", "--unified=0", revision, "--", *PACKAGES):
+        if line.startswith("+++ b/"):
+            path = line[6:]
+        elif line.startswith("@@"):
+            first, _, count = line.split("+", 1)[1].split(" ", 1)[0].partition(",")
+            lines.setdefault(path, set()).update(range(int(first), int(first) + int(count or 1)))
+    return lines
+
+
+def judge(mutants: Sequence[Mutant], jobs: int, *, near_only: bool) -> Iterator[Verdict]:
+    """Try each mutant in a copy of the checkout; as many copies as jobs. Exits where tests fail without a mutant."""
+    with tempfile.TemporaryDirectory(prefix="mutants-") as directory, ThreadPoolExecutor(jobs) as pool:
+        copies: SimpleQueue[Path] = SimpleQueue()
+        for number in range(jobs):
+            copies.put(copy_checkout(Path(directory) / str(number)))
+        last = ["-n0", "tests/unit"] if near_only else []
+        begun = time.monotonic()
+        if failed := first_failure(Path(directory) / "0", last, None):
+            sys.exit(f"mutation: without a mutant {failed} fails")
+        patience = 120 + 4 * jobs * (time.monotonic() - begun)
+
+        def try_one(mutant: Mutant) -> Verdict:
+            copy = copies.get()
+            try:
+                return _try_in(copy, mutant, patience, near_only=near_only)
+            finally:
+                copies.put(copy)
+
+        yield from pool.map(try_one, mutants)
+
+
+def copy_checkout(to: Path) -> Path:
+    """Make a repository of the files that git knows here or would add."""
+    for name in _git("ls-files", "--cached", "--others", "--exclude-standard"):
+        if (ROOT / name).is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, to / name)
+    (to / ".venv").symlink_to(sys.prefix)
+    for command in (["init", "--quiet"], ["add", "--all"], [*NOBODY, "commit", "--quiet", "--message", "Copy"]):
+        subprocess.run(["git", *command], cwd=to, check=True)
+    return to
+
+
+def _try_in(copy: Path, mutant: Mutant, patience: float, *, near_only: bool) -> Verdict:
+    source, begun = _source(mutant.path), time.monotonic()
+    (copy / mutant.path).write_bytes(mutant.apply(source))
+    try:
+        killed_by = first_failure(copy, ["-n0", *nearest_tests(mutant.path)], patience)
+        if not killed_by and not near_only:
+            killed_by = _confirmed(copy, first_failure(copy, [], patience), patience)
+    finally:
+        (copy / mutant.path).write_bytes(source)
+    return Verdict(mutant, killed_by, time.monotonic() - begun)
+
+
+def _confirmed(copy: Path, failed: str, patience: float) -> str:
+    """Return the failed test only if it fails by itself, too: a mutant is not killed by chance."""
+    return failed if failed and ("::" not in failed or first_failure(copy, ["-n0", failed], patience)) else ""
+
+
+def first_failure(copy: Path, arguments: Sequence[str], patience: float | None) -> str:
+    """Run tests until one fails. Return its name, or nothing when all pass."""
+    command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", *QUICK, *arguments]
+    with subprocess.Popen(
+        command, cwd=copy, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as run:
+        try:
+            printed, _ = run.communicate(timeout=patience)
+        except subprocess.TimeoutExpired:
+            os.killpg(run.pid, signal.SIGKILL)
+            run.communicate()
+            return "timeout"
+    if run.returncode == 0:
+        return ""
+    named = [line.partition(" ")[2].partition(" - ")[0] for line in printed.splitlines() if line.startswith(FAILED)]
+    return named[0] if named else f"pytest ended with {run.returncode}"
+
+
+@cache
+def nearest_tests(path: str) -> list[str]:
+    """The unit test files whose imports lead to a module in the fewest steps, nearest first."""
+    distance = {path: 0}
+    waiting = [path]
+    while waiting:
+        at = waiting.pop(0)
+        for other in _importers().get(at, ()):
+            if other not in distance:
+                distance[other] = distance[at] + 1
+                waiting.append(other)
+    tests = [one for one in distance if one.startswith("tests/unit/test_")]
+    return sorted(tests, key=lambda one: (distance[one], one))[:NEAREST] or ["tests/unit"]
+
+
+@cache
+def _importers() -> dict[str, list[str]]:
+    """By file, the files that import it."""
+    files = set(_git("ls-files", "--cached", "--others", "--exclude-standard", "--", "*.py"))
+    importers: dict[str, list[str]] = {}
+    for file in sorted(files):
+        names: set[str] = set()
+        for node in ast.walk(ast.parse((ROOT / file).read_bytes())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        for name in names:
+            module = name.replace(".", "/")
+            for target in {f"{module}.py", f"{module}/__init__.py"} & files:
+                importers.setdefault(target, []).append(file)
+    return importers
+
+
+@cache
+def _source(path: str) -> bytes:
+    return (ROOT / path).read_bytes()
+
+
+def describe(mutant: Mutant) -> str:
+    return mutant.describe(_source(mutant.path))
+
+
+def _git(*arguments: str) -> list[str]:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True)
+    return done.stdout.splitlines()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
