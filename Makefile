@@ -3,11 +3,12 @@ PYTHON := .venv/bin/python
 STAMP := .venv/.installed
 # not artifacts/, which are the user's
 DEMO := .local_test/demo
+PYTEST := $(PYTHON) -m pytest -n auto --dist loadfile
 # what `train` and `up` are of, in the words of `python -m pipeline train`
 ROWS := $(if $(DATASET),--dataset '$(DATASET)') $(if $(DATA),--data '$(DATA)')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-docker lint train up down clean
+.PHONY: help setup demo test test-docker test-all mutants lint train up down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -22,11 +23,20 @@ demo: setup ## train on real data, start the chain, check its predictions, stop 
 	@$(PYTHON) -m local_test chain run --state $(DEMO)/run --artifacts $(DEMO) -- $(PYTHON) -m pipeline demo --artifacts $(DEMO)
 
 test: setup ## run the tests that need no Docker (TESTS=tests/unit for some of them)
-	@$(PYTHON) -m pytest -m "not docker" $(TESTS)
+	@$(PYTEST) -m "not docker and not long" $(TESTS)
 
 test-docker: setup ## build the images and run the tests that need Docker
 	@tools/setup.sh registry
-	@$(PYTHON) -m pytest -m docker
+	@$(PYTEST) -m "docker and not long" $(TESTS)
+
+test-all: setup ## run every test, the long ones and those with Docker too, then `make mutants` (hours)
+	@tools/setup.sh registry
+	@tools/setup.sh browser
+	@$(PYTEST) $(if $(shell docker info 2>/dev/null),,-m "not docker") $(TESTS)
+	@$(MAKE) mutants
+
+mutants: setup ## put COUNT=20 faults into the lines changed since SINCE=origin/main, and say how many the tests notice (SEED=1)
+	@$(PYTHON) -m tools.mutation --count $(or $(COUNT),20) --seed $(or $(SEED),1) --since $(or $(SINCE),origin/main)
 
 .PHONY: fuzz
 fuzz: setup ## fuzz every container and the router for 60 seconds (SECONDS=600 for longer, FUZZ_SEED=1 to repeat a run)

@@ -1,10 +1,10 @@
-"""What the tests share: artifacts trained once, through the command that users run."""
+"""Fixtures of all tests: artifacts, trained once for all the processes that run the tests beside each other."""
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,39 +14,66 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return the processes for `-n auto`: two for each core, because many tests wait for servers to start or end."""
+    return min(8, 2 * len(os.sched_getaffinity(0)))
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes that are no text after their argument: a gzip file holds the time at which it was made."""
+    return argname if isinstance(val, bytes) and not (val.isascii() and val.decode().isprintable()) else None
 
 
 @pytest.fixture(scope="session")
-def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory that `python -m pipeline train` wrote for abalone; TRAINED names one of just now, to be copied."""
-    out = tmp_path_factory.mktemp("artifacts")
-    if trained := os.environ.get("TRAINED"):
-        shutil.copytree(ROOT / trained, out, ignore=shutil.ignore_patterns("run"), dirs_exist_ok=True)
-        return out
-    subprocess.run([sys.executable, "-m", "pipeline", "train", "--out", out], cwd=ROOT, check=True)
-    return out
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Fill a directory once for all processes of this run: `once(name, fill)` returns it when it is full.
+
+    Whoever comes first calls `fill(directory)`, and the others wait. Nobody may change the directory afterwards.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def once(name: str, fill: Callable[[Path], object]) -> Path:
+        directory, done = shared / f"once-{name}", shared / f"once-{name}.done"
+        with (shared / f"once-{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                directory.mkdir()
+                fill(directory)
+                done.touch()
+        return directory
+
+    return once
 
 
 @pytest.fixture(scope="session")
-def retrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of another training run of abalone: a shorter search, and other rows left out."""
+def artifacts(once: Once) -> Path:
+    """The directory that `python -m pipeline train` writes for abalone."""
+
+    def train(out: Path) -> None:
+        subprocess.run([sys.executable, "-m", "pipeline", "train", "--out", out], cwd=ROOT, check=True)
+
+    return once("abalone", train)
+
+
+@pytest.fixture(scope="session")
+def retrained(once: Once) -> Path:
+    """The artifacts of another training run of abalone: a shorter search, and other rows left out."""
     from pipeline.data import load_rows, load_schema
     from pipeline.train import train
 
     schema = load_schema("abalone")
     quick = {"repeats": 1, "folds": 2, "rounds": 40, "grid": {"max_depth": [4], "eta": [0.1]}}
-    out = tmp_path_factory.mktemp("retrained")
-    train(replace(schema, search=quick, references=()), load_rows(schema, None), out, 7)
-    return out
+    brief = replace(schema, search=quick, references=())
+    return once("abalone-retrained", lambda out: train(brief, load_rows(schema, None), out, 7))
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def trained(once: Once) -> Callable[[str], Path]:
     """The artifacts of a data set besides abalone, by its name; trained when a test first asks for them."""
     from tests.datasets import train_dataset
 
-    @functools.cache
-    def train(name: str) -> Path:
-        return train_dataset(name, tmp_path_factory.mktemp(name))
-
-    return train
+    return functools.cache(lambda name: once(name, lambda out: train_dataset(name, out)))

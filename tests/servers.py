@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -23,6 +25,9 @@ ROOT = Path(__file__).resolve().parent.parent
 ECHO, GATED, BROKEN = "tests.stages.echo", "tests.stages.gated", "tests.stages.broken"
 # Variables of the machine that would change what is tested.
 _OURS = ("SAGEMAKER_", "SM_", "MODEL_SERVER_", "PORT", "STAGE", "MAX_CONTENT_LENGTH", "LOG_LEVEL")
+
+BLOCK = 200  # ports that belong to one process
+_next_port = [0]
 
 Found = TypeVar("Found")
 
@@ -126,13 +131,51 @@ class Server:
         return session == self.process.pid and state not in "ZX" and mother == parent
 
 
+@dataclass(frozen=True)
+class Gate:
+    """A directory that is empty at first. The echo stage holds requests until the gate opens."""
+
+    directory: Path
+
+    def body(self, name: object = "") -> bytes:
+        return f"hold {self.directory} {name}".encode()
+
+    def wait_until_held(self, count: int) -> None:
+        """Return when the stage has begun to compute so many requests."""
+        wait_until(lambda: len(list(self.directory.glob("held-*"))) >= count, f"{count} requests to be held")
+
+    def open(self) -> None:
+        (self.directory / "open").touch()
+
+
 def free_ports(count: int) -> list[int]:
-    """Adjacent free TCP ports, of those that are not given to outgoing connections."""
+    """Return adjacent free TCP ports of this process's own block, which no other run of these tests uses.
+
+    The ports are used in turn, so that one that was returned stays free for its user for a long while.
+    """
+    block = _claimed_block()
     while True:
-        first = random.randint(10_000, 32_000)
-        ports = list(range(first, first + count))
+        _next_port[0] = (_next_port[0] + count) % (BLOCK - count)
+        ports = [block + 1 + _next_port[0] + number for number in range(count)]
         if all(map(_is_free, ports)):
             return ports
+
+
+@functools.cache
+def _claimed_block() -> int:
+    """Claim a block of ports until this process ends. The first port, bound and never listened on, is the claim."""
+    # The kernel does not give these ports to outgoing connections.
+    blocks = range(10_000, 32_000, BLOCK)
+    for block in random.sample(blocks, len(blocks)):
+        claim = socket.socket()
+        try:
+            claim.bind(("127.0.0.1", block))
+        except OSError:
+            claim.close()
+            continue
+        atexit.register(claim.close)
+        return block
+    raise RuntimeError(f"expected a free block of {BLOCK} ports from 10000 to 32000, found none")
 
 
 @contextlib.contextmanager

@@ -12,21 +12,22 @@ from http.client import HTTPException
 
 import pytest
 
-from tests.servers import ECHO, GATED, Server, launched, running, wait_until, wait_until_taken
+from serving.serve import DRAINED_WITHIN
+from tests.servers import ECHO, GATED, Gate, Server, launched, running, wait_until, wait_until_taken
 
 
-def test_no_request_in_flight_at_sigterm_is_lost():
+def test_no_request_in_flight_at_sigterm_is_lost(tmp_path):
+    gate = Gate(tmp_path)
     with running(ECHO) as server, ThreadPoolExecutor(100) as pool:
-        bodies = [f"sleep 0.2 {number}".encode() for number in range(100)]
+        bodies = [gate.body(number) for number in range(100)]
         pending = [pool.submit(server.invoke, body) for body in bodies]
         wait_until_taken(server, pending)
-        unanswered = sum(not request.done() for request in pending)
         server.process.terminate()
         server.process.terminate()
+        gate.open()
         answers = [request.result() for request in pending]
         code = server.process.wait(30)
 
-    assert unanswered > 50
     assert [(answer.status, answer.body) for answer in answers] == [(200, body) for body in bodies]
     assert code == 0
 
@@ -35,15 +36,19 @@ def test_no_request_in_flight_at_sigterm_is_lost():
     ("worker_class", "at_once", "nginx"),
     [("sync", 2, "off"), ("gthread", 16, "off"), ("gthread", 16, "on"), ("gevent", 20, "off"), ("gevent", 20, "on")],
 )
-def test_every_worker_class_serves_and_drains(worker_class, at_once, nginx):
+def test_every_worker_class_serves_and_drains(worker_class, at_once, nginx, tmp_path):
+    gate = Gate(tmp_path)
     env = {"MODEL_SERVER_NGINX": nginx, "MODEL_SERVER_WORKER_CLASS": worker_class}
     with running(ECHO, env) as server, ThreadPoolExecutor(at_once) as pool:
         served = server.invoke(b"hello")
-        bodies = [f"sleep 1.2 {number}".encode() for number in range(at_once)]
+        bodies = [gate.body(number) for number in range(at_once)]
         pending = [pool.submit(server.invoke, body) for body in bodies]
+        gate.wait_until_held(2)
         wait_until_taken(server, pending)
-        time.sleep(0.4)  # in which they are read
-        code = server.stop()
+        server.process.terminate()
+        wait_until(lambda: "stopping: accepted" in server.output(), "the server to begin to stop")
+        gate.open()
+        code = server.process.wait(30)
         answers = [request.result() for request in pending]
 
     assert (served.status, served.body) == (200, b"hello")
@@ -61,18 +66,19 @@ def test_a_signal_during_model_load_stops_the_container_soon(number, nginx, tmp_
         left = server.processes()
 
     assert code == 0
-    assert seconds < 10
+    assert seconds < DRAINED_WITHIN  # nothing was accepted that it would wait for
     assert left == []
 
 
-def test_a_second_signal_while_draining_is_harmless(front):
+def test_a_second_signal_while_draining_is_harmless(front, tmp_path):
+    gate = Gate(tmp_path)
     with running(ECHO, front) as server, ThreadPoolExecutor() as pool:
-        pending = pool.submit(server.invoke, b"sleep 1.2")
-        wait_until_taken(server, [pending])
-        time.sleep(0.3)
+        pending = pool.submit(server.invoke, gate.body())
+        gate.wait_until_held(1)
         server.process.send_signal(signal.SIGINT)
-        time.sleep(0.2)
+        wait_until(lambda: "stopping: accepted" in server.output(), "the server to begin to stop")
         server.process.send_signal(signal.SIGTERM)
+        gate.open()
         code = server.process.wait(30)
         left = server.processes()
 

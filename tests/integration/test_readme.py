@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.servers import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 # Run by others: .ci/run runs the two commands, tests/docker runs compose.
@@ -35,11 +36,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def env(checkout: Path) -> Iterator[dict[str, str]]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in PORTS]
-    ports = {name: str(s.getsockname()[1]) for name, s in zip(PORTS, sockets, strict=True)}
-    for taken in sockets:
-        taken.close()
-    yield os.environ | ports
+    yield os.environ | dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
     subprocess.run([ROOT / ".venv/bin/python", "-m", "local_test", "chain", "down"], cwd=checkout, check=True)
 
 

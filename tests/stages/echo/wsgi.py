@@ -3,15 +3,25 @@
 import hashlib
 import os
 import time
+from pathlib import Path
+from uuid import uuid4
 
 from serving.payload import Payload
 from serving.wsgi import container_app
 
 
 def obey(payload: Payload) -> Payload:
-    """`sleep SECONDS ...`, `spin SECONDS`, `grind`, `grow MIB`, `die`, `fail`; anything else is answered at once."""
-    word, _, rest = payload.body[:64].partition(b" ")
-    if word == b"sleep":
+    """Obey `hold DIRECTORY ...`, `sleep SECONDS ...`, `spin SECONDS`, `grind`, `grow MIB`, `die` or `fail`.
+
+    A held request is answered when the file `open` appears in the directory. Any other body is answered at once.
+    """
+    word, _, rest = payload.body[:512].partition(b" ")
+    if word == b"hold":
+        gate = Path(os.fsdecode(rest.split()[0]))
+        (gate / f"held-{uuid4().hex}").touch()
+        while not (gate / "open").exists():
+            time.sleep(0.02)
+    elif word == b"sleep":
         time.sleep(float(rest.split()[0]))
     elif word == b"spin":
         until = time.monotonic() + float(rest.split()[0])
