@@ -14,7 +14,7 @@ from gunicorn.workers.sync import SyncWorker
 from serving.plain import MOST, plain_environ
 
 _LARGE = 1 << 16  # bytes that are not worth another copy
-_LONG = 1.0  # seconds after which a caller may have gone
+LONG = 1.0  # seconds after which a caller may have gone
 
 
 class Connection(socket.socket):
@@ -69,7 +69,7 @@ class Worker(SyncWorker):  # type: ignore[misc] # gunicorn is untyped
         client, address = listener.accept()
         now = time.monotonic()
         with contextlib.closing(client):
-            if now - self._took > _LONG and _gone(client):
+            if now - self._took > LONG and _gone(client):
                 return
             self.since[self.slot] = self._took = now
             try:
