@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # XGBoost's threads would burn the cores that other tests need
 ROOT = Path(__file__).resolve().parent.parent
 Once = Callable[[str, Callable[[Path], object]], Path]
 

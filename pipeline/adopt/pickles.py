@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import pickle
+import sys
 import tarfile
 import warnings
 import zlib
@@ -63,7 +64,8 @@ def unpickled(path: Path) -> Any:  # noqa: ANN401
 
 
 def _why_unreadable(content: bytes, error: Exception) -> str:
-    if isinstance(error, AttributeError) and "<module '__main__'" in str(error):
+    spec = sys.modules["__main__"].__spec__
+    if isinstance(error, AttributeError) and f"<module '{spec.name if spec else '__main__'}'" in str(error):
         return MAIN
     if content.startswith(b"{"):
         return "is not a pickle; begins like a model of save_model: give it with --predictor"
