@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import subprocess
 import time
 import uuid
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, locked
 
 STAGES = ("featurizer", "predictor")
 DOCKERFILES = {name: f"{name}/Dockerfile" for name in (*STAGES, "local_test", "pipeline")}
@@ -56,16 +57,37 @@ class Container:
 
 
 @pytest.fixture(scope="session")
-def images() -> Iterator[dict[str, str]]:
-    """The images' names, built from this checkout. None is left in the end."""
-    tag = f"test-{uuid.uuid4().hex[:8]}"
-    names = {stage: f"serial-inference-{stage.replace('_', '-')}:{tag}" for stage in PROGRAMS}
-    for stage, name in names.items():
-        docker("build", "--quiet", "--file", DOCKERFILES[stage], "--tag", name, ".", timeout=900)
+def images(shared: Path) -> Iterator[dict[str, str]]:
+    """The images' names by program, built from this checkout by the first process that needs them.
+
+    The last process that used them removes them. A container that a test left is an error.
+    """
+    users = shared / "images"
+    tag = f"{shared.parent.name}-{shared.name}"  # such as pytest-of-ann-pytest-7
+    names = {program: f"serial-inference-{program.replace('_', '-')}:{tag}" for program in PROGRAMS}
+    with locked(shared / "images.lock"):
+        users.mkdir(exist_ok=True)
+        if not list(users.iterdir()):
+            for program, name in names.items():
+                # with the label no other run has the same image, so that its containers can be told from ours
+                label, file = f"test-run={tag}", DOCKERFILES[program]
+                docker("build", "--quiet", "--label", label, "--file", file, "--tag", name, ".", timeout=1800)
+        mine = users / str(os.getpid())
+        mine.touch()
     yield names
-    left = [docker("ps", "--all", "--quiet", "--filter", f"ancestor={name}") for name in names.values()]
-    docker("rmi", "--force", *names.values())
-    assert left == [""] * len(names)
+    with locked(shared / "images.lock"):
+        mine.unlink()
+        if not list(users.iterdir()):
+            left = [docker("ps", "--all", "--quiet", "--filter", f"ancestor={name}") for name in names.values()]
+            docker("rmi", "--force", *names.values())
+            assert left == [""] * len(names)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the first test of each process the time in which the images are built."""
+    for item in items:
+        if item.get_closest_marker("docker") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(2400))
 
 
 Run = Callable[..., Container]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import uuid
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from pipeline.demo import in_process
 from tests.conftest import ROOT
 from tests.docker.conftest import Container, ask, docker
+from tests.servers import free_ports
 
 pytestmark = pytest.mark.docker
 
@@ -87,11 +87,8 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     subprocess.run(["tar", "-x"], cwd=checkout, input=archive.stdout, check=True)
     if os.getuid() == 0:  # a developer is not root, who the containers run as
         os.chown(checkout / "artifacts", 12345, 12345)
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
     names = ("ROUTER_PORT", "FEATURIZER_PORT", "PREDICTOR_PORT")
-    ports = {name: str(taken.getsockname()[1]) for name, taken in zip(names, sockets, strict=True)}
-    for taken in sockets:
-        taken.close()
+    ports = dict(zip(names, map(str, free_ports(3)), strict=True))
     running = Chain(checkout, f"serial-inference-test-{uuid.uuid4().hex[:8]}", ports)
     up = running.compose("up", "--build", "--wait")
     try:

@@ -61,7 +61,8 @@ def ports(images: dict[str, str], trained: Path) -> Iterator[dict[str, int]]:
             server.send_signal(signal.SIGINT)
         codes = [server.wait(40) for server in servers]
     assert codes == [0, 0]
-    assert [docker("ps", "--all", "--quiet", "--filter", f"ancestor={images[stage]}") for stage in ports] == ["", ""]
+    served = docker("ps", "--all", "--quiet", "--filter", "name=serve-local-").split()
+    assert [container for container in served if str(trained) in docker("inspect", container, check=False)] == []
 
 
 def test_what_train_local_trained_serve_local_serves(ports: dict[str, int], artifacts: Path, trained: Path) -> None:
