@@ -1,20 +1,15 @@
-"""The corpus: requests in TOML files, each with the answer it is owed. How they are read, sent and judged.
-
-Every file is read strictly: an unknown key or a value of the wrong type is an error, so that no expectation is
-misspelled into nothing.
-"""
+"""The corpus: requests with the answers that they are owed, and why. How they are sent and judged."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import re
 import socket
 import time
-import tomllib
 import tracemalloc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,28 +18,14 @@ from flask.testing import FlaskClient
 from tests.pace import least_cost
 from tests.servers import Answer
 
-CORPUS = Path(__file__).resolve().parent / "corpus"
 LEVELS = ("application", "gunicorn", "nginx", "router")
 GROUPS = ("http", "media", "csv", "json", "lines", "features")
-STAGES = {"featurizer": ("featurizer",), "predictor": ("predictor",), "both": ("featurizer", "predictor")}
 LONGEST_REFUSAL = 2048  # bytes: SageMaker shortens what is longer
 PATIENCE = 20  # seconds without a byte
 CPU_SECONDS = 2.0  # what any body up to the limit may cost the application, of an ordinary core
 
-_CASE = {"about": str, "stage": str, "env": dict, "levels": list, "request": dict, "answer": dict}
-_REQUEST = {
-    "method": str, "path": str, "content_type": str, "accept": str, "headers": dict,
-    "body": str, "body_hex": str, "body_parts": list, "raw": list, "ends": bool,
-}  # fmt: skip
-_PART = {"text": str, "hex": str, "times": int}
-_ANSWER = {
-    "status": int, "code": str, "row": int, "column": str, "says": list, "silent": list, "headers": dict,
-    "content_type": str, "rows": int, "same_as": str, "body": str, "ends_with_one_newline": bool, "responses": int,
-    "cpu_seconds": (int, float), "memory_mb": int,
-}  # fmt: skip
-_OF_REFUSALS = ("code", "row", "column", "says")
-_OF_ANSWERS = ("content_type", "rows", "same_as", "body", "ends_with_one_newline")
-_OVERRIDE = _ANSWER | {"why": str}
+OF_REFUSALS = ("code", "row", "column", "says")
+OF_ANSWERS = ("content_type", "rows", "same_as", "body", "ends_with_one_newline")
 
 Part = tuple[bytes, int]  # bytes, and how many times
 
@@ -63,6 +44,18 @@ class Request:
     @property
     def body(self) -> bytes:
         return b"".join(piece * times for piece, times in self.parts)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body, which is not put together for it."""
+        return sum(len(piece) * times for piece, times in self.parts)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a raw request's Content-Length promises more than is sent."""
+        head, _, body = self.body.partition(b"\r\n\r\n") if self.raw else (b"", b"", b"")
+        length = re.search(rb"\nContent-Length: ([0-9]+)\r", head)
+        return length is not None and int(length[1]) > len(body)
 
     def wire(self) -> bytes:
         if self.raw:
@@ -102,11 +95,18 @@ class Expected:
 
 @dataclass(frozen=True)
 class Case:
-    """One file. `overrides`: by level, the answer's keys that are rightly others there. `only`: where it is asked."""
+    """One request. `overrides`: by level, the answer's keys that are rightly others there. `only`: where it is asked.
+
+    `rule` is the id of its rule and `why` the reason for its answer. `contract` names the data set whose model
+    answers.
+    """
 
     group: str
+    rule: str
     name: str
     about: str
+    why: str
+    contract: str
     stages: tuple[str, ...]
     env: Mapping[str, str]
     request: Request
@@ -114,16 +114,19 @@ class Case:
     overrides: Mapping[str, Mapping[str, Any]]
     only: tuple[str, ...] = LEVELS
 
+    def __str__(self) -> str:
+        return f"{self.group}/{self.name}"
+
     @property
     def id(self) -> str:
-        """The row of the list of inputs."""
+        """Its rule's id, or its own where it was found later."""
         return self.name.partition("-")[0]
 
     @property
     def levels(self) -> tuple[str, ...]:
         """Where the case is replayed.
 
-        What is about HTTP meets the router only if the file has a table for it. Settings mean the same with nginx and
+        A case about HTTP meets the router only if it has a table for it. Settings mean the same with nginx and
         without, and each costs another server: without a table for it, none is started but the one with nginx.
         """
         skipped = {"application"} if self.request.raw else set()
@@ -135,15 +138,33 @@ class Case:
 
     @property
     def waits(self) -> bool:
-        """Whether the client neither completes its request nor ends it, so that only a timeout answers."""
-        answers = (self.answer, *self.overrides.values())
-        return self.request.raw and not self.request.ends and any(answer.get("status") == 0 for answer in answers)
+        """Whether a timeout of the server ends the exchange: it waits for the rest of a request."""
+        closed = any(answer.get("status") == 0 for answer in (self.answer, *self.overrides.values()))
+        return self.request.unfinished or (self.request.raw and not self.request.ends and closed)
 
     def expected(self, level: str) -> Expected:
-        """What a level owes. Where it refuses what the others answer, it owes nothing of their answer."""
+        """The answer that a level owes. Where it refuses what the others answer, it owes nothing of their answer."""
         override = {key: value for key, value in self.overrides.get(level, {}).items() if key != "why"}
-        told = {**self.answer, **override}
-        return _expected({key: value for key, value in told.items() if key not in _lapsed(told["status"])})
+        owed = {**self.answer, **override}
+        lapsed = OF_ANSWERS if owed["status"] >= 400 else OF_REFUSALS
+        lists = {name: tuple(owed[name]) for name in ("says", "silent") if name in owed}
+        return Expected(**{key: value for key, value in {**owed, **lists}.items() if key not in lapsed})
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A reason, with the cases that it explains. `test`: the test that holds what no single request shows."""
+
+    id: str
+    group: str
+    why: str
+    cases: tuple[Case, ...] = ()
+    test: str = ""
+
+    @property
+    def other_ids(self) -> set[str]:
+        """The ids of cases that were found later and belong to this rule."""
+        return {case.id for case in self.cases} - {self.id}
 
 
 @dataclass(frozen=True)
@@ -159,116 +180,6 @@ class Reply:
 
 
 Ask = Callable[[Request, int], Reply]  # the int: how many responses are waited for
-
-
-# --- reading
-
-
-def load_corpus() -> list[Case]:
-    """Every case, by group and name. Raises `ValueError` naming the file that is not as the format has it."""
-    strangers = [path for path in CORPUS.rglob("*") if path.is_file() and not _belongs(path)]
-    if strangers:
-        raise ValueError(f"expected GROUP/NAME.toml with GROUP one of {', '.join(GROUPS)}, got {strangers[0]}")
-    return [load_case(path) for group in GROUPS for path in sorted((CORPUS / group).glob("*.toml"))]
-
-
-def load_case(path: Path) -> Case:
-    try:
-        return _case(path, tomllib.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path.relative_to(CORPUS.parent)}: {error!r}") from error
-
-
-def _belongs(path: Path) -> bool:
-    return path.suffix == ".toml" and path.parent.parent == CORPUS and path.parent.name in GROUPS
-
-
-def _case(path: Path, table: Mapping[str, Any]) -> Case:
-    _check_keys("the file", table, _CASE | dict.fromkeys(LEVELS, dict))
-    _check_keys("[answer]", table["answer"], _ANSWER)
-    overrides = {level: table[level] for level in LEVELS if level in table}
-    for level, override in overrides.items():
-        _check_keys(f"[{level}]", override, _OVERRIDE)
-        if not override.get("why"):
-            raise ValueError(f"[{level}]: expected a `why`")
-    _check_texts("[env]", table.get("env", {}))
-    case = Case(
-        path.parent.name, path.stem, table["about"], STAGES[table["stage"]], table.get("env", {}),
-        _request(table["request"]), table["answer"], overrides, tuple(table.get("levels", LEVELS)),
-    )  # fmt: skip
-    if strangers := set(case.only) - set(LEVELS):
-        raise ValueError(f"levels: expected some of {', '.join(LEVELS)}, got {sorted(strangers)}")
-    _check_answer_table(case.answer)
-    for level in LEVELS:
-        _check_types(case.expected(level))
-    return case
-
-
-def _request(table: Mapping[str, Any]) -> Request:
-    _check_keys("[request]", table, _REQUEST)
-    if "raw" in table:
-        if table.keys() - {"raw", "ends"}:
-            raise ValueError("[request]: expected nothing but `ends` beside `raw`")
-        return Request(parts=_parts(table["raw"]), raw=True, ends=table.get("ends", False))
-    if "ends" in table:
-        raise ValueError("[request]: expected `ends` beside `raw` only")
-    named = {"Content-Type": table.get("content_type"), "Accept": table.get("accept")}
-    headers = {name: value for name, value in named.items() if value is not None} | table.get("headers", {})
-    _check_texts("headers", headers)
-    return Request(table.get("method", "POST"), table.get("path", "/invocations"), headers, _body(table))
-
-
-def _body(table: Mapping[str, Any]) -> tuple[Part, ...]:
-    if len(table.keys() & {"body", "body_hex", "body_parts"}) > 1:
-        raise ValueError("[request]: expected one of body, body_hex and body_parts")
-    parts = [{"text": table[key]} for key in ("body",) if key in table]
-    parts += [{"hex": table[key]} for key in ("body_hex",) if key in table]
-    return _parts(parts + table.get("body_parts", []))
-
-
-def _parts(parts: Sequence[Mapping[str, Any]]) -> tuple[Part, ...]:
-    for part in parts:
-        _check_keys("a part", part, _PART)
-        if ("text" in part) == ("hex" in part):
-            raise ValueError(f"a part: expected text or hex, got {part}")
-    return tuple(
-        (part["text"].encode() if "text" in part else bytes.fromhex(part["hex"]), part.get("times", 1))
-        for part in parts
-    )
-
-
-def _check_keys(where: str, table: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    for key, value in table.items():
-        if key not in known:
-            raise ValueError(f"{where}: unknown key {key!r}")
-        if not isinstance(value, known[key]) or (isinstance(value, bool) and known[key] is not bool):
-            raise ValueError(f"{where}: {key} has the wrong type: {value!r}")
-
-
-def _check_texts(where: str, table: Mapping[str, Any]) -> None:
-    if not all(isinstance(value, str) for value in table.values()):
-        raise ValueError(f"{where}: expected texts, got {table}")
-
-
-def _check_answer_table(answer: Mapping[str, Any]) -> None:
-    if found := answer.keys() & set(_lapsed(answer["status"])):
-        raise ValueError(f"[answer]: {sorted(found)} cannot be of status {answer['status']}")
-
-
-def _check_types(expected: Expected) -> None:
-    if not all(isinstance(text, str) and text for text in (*expected.says, *expected.silent)):
-        raise ValueError("says, silent: expected texts")
-    _check_texts("headers", expected.headers)
-
-
-def _lapsed(status: int) -> tuple[str, ...]:
-    """The keys that mean nothing of an answer with this status."""
-    return _OF_ANSWERS if status >= 400 else _OF_REFUSALS
-
-
-def _expected(answer: Mapping[str, Any]) -> Expected:
-    lists = {name: tuple(answer[name]) for name in ("says", "silent") if name in answer}
-    return Expected(**{**answer, **lists})
 
 
 # --- sending
@@ -358,12 +269,11 @@ def replay(ask: Ask, case: Case, level: str) -> None:
     """Send a case and compare the answer. Raises `AssertionError` with what was expected and what came."""
     __tracebackhide__ = True
     expected = case.expected(level)
-    reply = ask(case.request, expected.responses)
+    measure = level == "application"
+    reply = measured(ask, case.request, expected) if measure else ask(case.request, expected.responses)
     if level == "router" and "status" not in case.overrides.get(level, {}):
         reply = from_behind_the_router(reply, its_own="router" in case.overrides)
     check(reply, expected, head=case.request.method == "HEAD")
-    if level == "application":
-        check_costs(ask, case.request, expected, reply)
     if expected.same_as:
         check_same(reply, ask(plain_csv(expected.same_as, case.request.headers.get("Accept")), 1))
 
@@ -416,25 +326,31 @@ def check_same(reply: Reply, other: Reply) -> None:
     assert one.body == two.body, f"expected the answer of same_as, {shown(two)}; got {shown(one)}"
 
 
-def check_costs(ask: Ask, request: Request, expected: Expected, reply: Reply) -> None:
-    """Ask again, in-process, what cost too much time, and whatever has a bound of memory."""
+def measured(ask: Ask, request: Request, expected: Expected) -> Reply:
+    """Ask in-process, and hold the CPU time and the memory to their bounds."""
     __tracebackhide__ = True
-    whole = replace(request, parts=((request.body, 1),))  # made here, so that it counts for nothing
+    whole = replace(request, parts=((request.body, 1),))  # put together here, so that it counts for nothing
+    with allocations(counted=expected.memory_mb > 0) as most:
+        reply = ask(whole, 1)
+        megabytes = most() / 1e6
     seconds = reply.cpu_seconds
     if seconds > expected.cpu_seconds:
         seconds = least_cost(lambda: ask(whole, 1).cpu_seconds, expected.cpu_seconds)
     assert seconds <= expected.cpu_seconds, f"expected {expected.cpu_seconds} s of CPU at most, got {seconds:.3f}"
     if expected.memory_mb:
-        megabytes = _peak(lambda: ask(whole, 1)) / 1e6
         assert megabytes <= expected.memory_mb, f"expected {expected.memory_mb} MB at most, got {megabytes:.1f}"
+    return reply
 
 
-def _peak(call: Callable[[], object]) -> int:
-    """Bytes that a call allocates at most at once."""
+@contextlib.contextmanager
+def allocations(*, counted: bool) -> Iterator[Callable[[], int]]:
+    """Gives the bytes that Python and numpy have allocated at most at once; 0 where they are not counted."""
+    if not counted:
+        yield lambda: 0
+        return
     tracemalloc.start(1)
     try:
-        call()
-        return tracemalloc.get_traced_memory()[1]
+        yield lambda: tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 

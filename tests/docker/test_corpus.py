@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.corpus_cases import Case, over_tcp, replay
+from tests.corpus_format import load_corpus
 from tests.docker.conftest import STAGES, Container, Run, model_mount
-from tests.integration.test_corpus import AS_THE_CHAIN_RUNS_IT, CASES
+from tests.integration.test_corpus import AS_THE_CHAIN_RUNS_IT
 
 pytestmark = pytest.mark.docker
 
 LEVELS = ("nginx", "router")  # what a container, and the router's, owes
-SETTINGS = "settings of its own: the same code is asked with them without Docker, and each would be a container"
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,14 @@ class Asked:
         try:
             replay(over_tcp(self.container.port), case, self.level)
         except AssertionError as error:
-            return f"{self.level} {case.group}/{case.name}: {error}"
+            return f"{self.level} {case}: {error}"
         return ""
 
 
 def asked_of(stage: str, level: str) -> tuple[Case, ...]:
-    return tuple(case for case in CASES if stage in case.stages and level in case.levels and not skipped(case))
-
-
-def skipped(case: Case) -> str:
-    """Why a case is not asked of a container; nothing when it is."""
-    return SETTINGS if case.env else ""
+    """The cases without settings of their own: those would each be another container, with the same code."""
+    cases = [case for case in load_corpus() if not case.env]
+    return tuple(case for case in cases if stage in case.stages and level in case.levels)
 
 
 @pytest.fixture
@@ -65,7 +62,7 @@ def container(images: dict[str, str], artifacts: Path, run: Run, stage: str, lev
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("stage", STAGES)
-def test_containers_answer_the_corpus_as_the_list_says(container: Container, stage: str, level: str) -> None:
+def test_containers_give_the_cases_the_answers_that_they_are_owed(container: Container, stage: str, level: str) -> None:
     cases = asked_of(stage, level)
 
     assert len(cases) > 500

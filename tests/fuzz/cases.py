@@ -1,4 +1,4 @@
-"""Findings as cases of the corpus, ready to be kept, and the corpus as what the fuzzers begin with."""
+"""Findings as cases of the corpus, ready to be pasted into it, and the corpus as the fuzzers' first inputs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 
-from tests.corpus_cases import Request, load_corpus
+from tests.corpus_cases import Request
+from tests.corpus_format import load_corpus
 
 GROUPS = {"text/csv": "csv", "application/json": "json", "application/jsonlines": "lines"}
 
@@ -18,7 +19,7 @@ def bodies(stage: str, longest: int) -> list[Request]:
         for case in load_corpus()
         for request in [case.request]
         if stage in case.stages and not request.raw and request.path == "/invocations" and request.method == "POST"
-        if sum(len(piece) * times for piece, times in request.parts) <= longest
+        if request.size <= longest
     }
     return list(found.values())
 
@@ -26,7 +27,7 @@ def bodies(stage: str, longest: int) -> list[Request]:
 def raw_requests(stage: str, longest: int) -> list[bytes]:
     """The bytes on the wire of the corpus's cases about HTTP, each once."""
     requests = [case.request for case in load_corpus() if case.group in ("http", "media") and stage in case.stages]
-    short = [request for request in requests if sum(len(piece) * times for piece, times in request.parts) <= longest]
+    short = [request for request in requests if request.size <= longest]
     return list(dict.fromkeys(request.wire() for request in short))
 
 
@@ -35,16 +36,24 @@ def with_body(request: Request, body: bytes) -> Request:
 
 
 def as_case(about: str, stage: str, request: Request) -> str:
-    """A case to be kept, once its answer is filled in. The first line says where."""
+    """A block to paste below its rule in the corpus, once its id, name and answer are filled in."""
     media = request.headers.get("Content-Type", "").partition(";")[0]
     group = "http" if request.raw else GROUPS.get(media, "features" if stage == "predictor" else "media")
-    lines = [f"# tests/corpus/{group}/F<number>-<words>.toml", f"about = {quoted(about)}", f'stage = "{stage}"']
-    lines += ["", "[request]"]
+    lines = [
+        f"# tests/corpus/{group}.toml: paste this below the rule that it breaks, or below a new one",
+        "[[rule.case]]",
+    ]
+    lines += [
+        'id = "F0"  # the next free number',
+        'name = "in-a-few-words"',
+        f"about = {quoted(about)}",
+        f'stage = "{stage}"',
+    ]
     if request.raw:
-        lines += [f"raw = [ {{ {_as_text(request.body, 'text', 'hex')} }} ]", "ends = true"]
+        lines += [f"request.raw = [{{ {_as_text(request.body, 'text', 'hex')} }}]", "request.ends = true"]
     else:
-        lines += [*_headers(request.headers), _as_text(request.body, "body", "body_hex")]
-    return "\n".join([*lines, "", "[answer]", "status = 400", ""])
+        lines += [*_headers(request.headers), "request." + _as_text(request.body, "body", "body_hex")]
+    return "\n".join([*lines, "answer.status = 400", ""])
 
 
 def quoted(text: str) -> str:
@@ -53,10 +62,8 @@ def quoted(text: str) -> str:
 
 
 def _headers(headers: Mapping[str, str]) -> list[str]:
-    named = {"content_type": "Content-Type", "accept": "Accept"}
-    lines = [f"{key} = {quoted(headers[name])}" for key, name in named.items() if name in headers]
-    others = [f"{quoted(name)} = {quoted(value)}" for name, value in headers.items() if name not in named.values()]
-    return lines + ([f"headers = {{ {', '.join(others)} }}"] if others else [])
+    keys = {"Content-Type": "content_type", "Accept": "accept"}
+    return [f"request.{keys.get(name, f'headers.{quoted(name)}')} = {quoted(value)}" for name, value in headers.items()]
 
 
 def _as_text(body: bytes, text: str, binary: str) -> str:

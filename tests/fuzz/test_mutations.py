@@ -27,7 +27,8 @@ from serving.app import create_app
 from serving.media import content_type
 from serving.payload import NPY, Payload
 from serving.settings import Settings
-from tests.corpus_cases import LONGEST_REFUSAL, Ask, Request, in_process, load_case, over_tcp
+from tests.corpus_cases import LONGEST_REFUSAL, Ask, Request, in_process, over_tcp
+from tests.corpus_format import read_rules
 from tests.fuzz.cases import as_case, bodies, with_body
 from tests.fuzz.conftest import SEED, Budget
 from tests.fuzz.mutate import LONGEST, Mutator, smallest
@@ -264,16 +265,13 @@ def _differs(one: Answer, other: Answer) -> bool:
     return (one.status, one.content_type, one.body) != (other.status, other.content_type, other.body)
 
 
-def test_a_printed_case_is_read_as_the_request_it_was(tmp_path: Path) -> None:
-    (tmp_path / "csv").mkdir()
-    path = tmp_path / "csv" / "F1-printed.toml"
+def test_a_printed_case_is_read_as_the_request_it_was() -> None:
     headers = {"Content-Type": 'text/csv; a="b"', "Accept": "*/*", "X-Odd": "\\"}
     requests = [Request(headers=headers, parts=((body, 1),)) for body in (b'"\\\x7f\x1b\n\xc3\xa9', b"\xff\0", b"")]
     requests.append(Request(parts=((b"GET / HTTP/1.1\r\n\xff", 1),), raw=True, ends=True))
+    rule = 'contract = "abalone"\n[[rule]]\nid = "C1"\nwhy = "a reason"\n'
 
-    read = []
-    for request in requests:
-        path.write_text(as_case('a "case"', "featurizer", request), encoding="utf-8", newline="")
-        read.append(load_case(path).request)
+    rules = [read_rules(rule + as_case('a "case"', "featurizer", request), "csv") for request in requests]
 
+    read = [case.request for (only,) in rules for case in only.cases]
     assert [(r.headers, r.body, r.raw, r.ends) for r in read] == [(r.headers, r.body, r.raw, r.ends) for r in requests]

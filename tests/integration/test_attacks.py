@@ -1,6 +1,6 @@
 """Attacks on how a request is framed, named and sized: one answer at most, nothing smuggled is run, nothing is told.
 
-`tests/corpus/http` holds what each malformed request is answered; here each carries a second request inside, and the
+`tests/corpus/http.toml` holds the answer to each malformed request; here each carries a second request inside, and the
 logs say whether anybody ran it.
 """
 

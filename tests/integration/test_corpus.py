@@ -1,8 +1,7 @@
-"""Every input of the list is answered as the list says: by the application, by gunicorn, by nginx, by the router."""
+"""Every case of the corpus gets the answer that it is owed: from the application, gunicorn, nginx and the router."""
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import http.client
 import resource
@@ -21,22 +20,10 @@ from featurizer.model import Featurizer
 from predictor.model import Predictor
 from serving.app import create_app
 from serving.settings import Settings
-from tests.corpus_cases import LEVELS, Ask, Case, Reply, Request, in_process, load_corpus, over_tcp, plain_csv, replay
+from tests.corpus_cases import LEVELS, Ask, Case, Reply, Request, in_process, over_tcp, plain_csv, replay
+from tests.corpus_format import load_corpus
 from tests.servers import Server, launched, running, wait_until
 
-TESTS = Path(__file__).resolve().parents[1]
-ROWS = {"H": 42, "M": 22, "C": 69, "J": 32, "L": 8, "P": 25}
-BESIDE_THE_LIST = ("X", "F")  # cases that no row of the list asks for; F: found by fuzzing
-# What no single request shows, and the test that holds it.
-ELSEWHERE = {
-    "H38": "test_a_client_that_goes_away_costs_no_worker",
-    "H39": "test_idle_connections_keep_nobody_out",
-    "H42": "test_ping_is_503_until_every_worker_has_loaded_and_200_after",
-    "C67": "test_the_same_request_gets_the_same_bytes_from_every_worker",
-    "C68": "test_shuffled_rows_get_shuffled_answers",
-    "P24": "test_every_hop_and_every_answer_give_the_predictions_of_xgboost",
-    "P25": "test_after_a_restart_and_with_other_threads_the_bytes_are_the_same",
-}
 STAGES: dict[str, Callable[..., Featurizer | Predictor]] = {"featurizer": Featurizer.load, "predictor": Predictor.load}
 AS_THE_CHAIN_RUNS_IT = {
     "MODEL_SERVER_NGINX": "off",
@@ -68,7 +55,7 @@ class Replay:
     case: Case
 
     def __str__(self) -> str:
-        return f"{self.place.level}-{self.place.stage}-{self.case.group}/{self.case.name}"
+        return f"{self.place.level}-{self.place.stage}-{self.case}"
 
 
 CASES = load_corpus()
@@ -167,7 +154,7 @@ def fleet(artifacts: Path, request: pytest.FixtureRequest) -> Iterator[Fleet]:
 
 
 @pytest.mark.parametrize("asked", REPLAYS, ids=str)
-def test_every_input_gets_the_answer_that_the_list_owes_it(fleet: Fleet, asked: Replay) -> None:
+def test_every_case_gets_the_answer_that_it_is_owed(fleet: Fleet, asked: Replay) -> None:
     begun = fleet.begun.get(str(asked))
     ask = (lambda *_: begun.result()) if begun else fleet.ask(asked.place)
 
@@ -318,25 +305,3 @@ def test_no_worker_was_lost_and_every_log_line_is_json(fleet: Fleet, place: Plac
 
     assert place not in fleet.lost()
     assert exceptions == []
-
-
-def test_every_row_of_the_list_is_held_by_a_case_or_by_a_test() -> None:
-    rows = {f"{group}{number}" for group, count in ROWS.items() for number in range(1, count + 1)}
-    held = {case.id for case in CASES if not case.id.startswith(BESIDE_THE_LIST)}
-    tests = {name for path in TESTS.rglob("test_*.py") for name in _tests_of(path)}
-
-    assert sorted(held - rows) == []
-    assert sorted(rows - held - ELSEWHERE.keys()) == []
-    assert sorted(set(ELSEWHERE.values()) - tests) == []
-
-
-def test_every_case_is_among_its_like() -> None:
-    groups = {"H": "http", "M": "media", "C": "csv", "J": "json", "L": "lines", "P": "features"}
-
-    assert [case.name for case in CASES if groups.get(case.name[0], case.group) != case.group] == []
-
-
-def _tests_of(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-            yield node.name

@@ -11,7 +11,8 @@ from pipeline.model import Pipeline
 from serving.app import create_app
 from serving.payload import CSV
 from serving.settings import Settings
-from tests.corpus_cases import Case, Expected, check, in_process, load_corpus
+from tests.corpus_cases import Case, Expected, check, in_process
+from tests.corpus_format import load_corpus
 
 LONGEST = 1 << 16  # bytes of a body; longer ones cost the same as in the featurizer
 # sound as float64 features, and not as the float32 that a booster works in
@@ -20,7 +21,7 @@ CASES = [
     case
     for case in load_corpus()
     if "featurizer" in case.stages and "application" in case.levels and not case.env
-    if sum(len(piece) * times for piece, times in case.request.parts) <= LONGEST
+    if case.request.size <= LONGEST
 ]
 
 
@@ -31,7 +32,7 @@ def client(artifacts: Path) -> FlaskClient:
     return create_app(pipeline, interface=pipeline.interface).test_client()
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.group}/{case.name}")
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_it_refuses_what_the_featurizer_refuses_and_answers_as_many_rows(client: FlaskClient, case: Case) -> None:
     owed = case.expected("application")
     if case.name in BEYOND_FLOAT32:

@@ -16,14 +16,15 @@ import pytest
 
 from serving.payload import CSV, JSON, JSONLINES
 from serving.settings import MIB
-from tests.corpus_cases import Case, Request, load_corpus, over_tcp
+from tests.corpus_cases import Case, Request, over_tcp
+from tests.corpus_format import load_corpus
 from tests.pace import TRIES, least_cost
 from tests.servers import Server, running
 
 STAGES = ("featurizer", "predictor")
 SOON = 0.2  # seconds of CPU; who has more is in no hurry
 CASES = [
-    pytest.param(stage, case, id=f"{stage}-{case.group}/{case.name}")
+    pytest.param(stage, case, id=f"{stage}-{case}")
     for case in load_corpus()
     for stage in case.stages
     if case.answer.get("cpu_seconds", 1) <= SOON and not case.env and "nginx" in case.levels

@@ -1,4 +1,4 @@
-"""Any stage behind HTTP. The ids in the tables are those of the list of inputs: H for HTTP, M for negotiation."""
+"""Any stage behind HTTP. The ids are rules of the corpus (tests/corpus)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CSV, read and written. The ids in the tables are those of the list of inputs: C for raw records."""
+"""CSV, read and written. The ids are rules of the corpus (tests/corpus)."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import pytest
 from local_test.__main__ import parser as local_parser
 from pipeline.cli import parser as pipeline_parser
 from serving.errors import code_of
-from tests.corpus_cases import load_corpus
+from tests.corpus_format import load_corpus
 
 ROOT = Path(__file__).resolve().parents[2]
 VARIABLE = re.compile(r'"([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|PORT|STAGE)"')

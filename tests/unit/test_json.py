@@ -1,4 +1,4 @@
-"""JSON and JSON Lines, read and written. The ids are those of the list of inputs: J and L for raw records, P beyond."""
+"""JSON and JSON Lines, read and written. The ids are rules of the corpus (tests/corpus)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Content types and negotiation. The ids in the tables are those of the list of inputs: M."""
+"""Content types and negotiation. The ids are rules of the corpus (tests/corpus)."""
 
 from __future__ import annotations
 

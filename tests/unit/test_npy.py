@@ -1,4 +1,4 @@
-"""NPY, the hop between the containers. The ids in the tables are those of the list of inputs: P for the predictor."""
+"""NPY, the hop between the containers. The ids are rules of the corpus (tests/corpus)."""
 
 from __future__ import annotations
 
