@@ -91,3 +91,9 @@ def trained(once: Once) -> Callable[[str], Path]:
     from tests.datasets import train_dataset
 
     return functools.cache(lambda name: once(name, lambda out: train_dataset(name, out)))
+
+
+@pytest.fixture(scope="session")
+def artifacts_of(artifacts: Path, trained: Callable[[str], Path]) -> Callable[[str], Path]:
+    """The artifacts of a contract, by the name of its data set."""
+    return lambda contract: artifacts if contract == "abalone" else trained(contract)

@@ -19,7 +19,7 @@ def bodies(stage: str, longest: int) -> list[Request]:
         for case in load_corpus()
         for request in [case.request]
         if stage in case.stages and not request.raw and request.path == "/invocations" and request.method == "POST"
-        if request.size <= longest
+        if case.contract == "abalone" and request.size <= longest
     }
     return list(found.values())
 
