@@ -98,7 +98,7 @@ class Case:
     """One request. `overrides`: by level, the answer's keys that are rightly others there. `only`: where it is asked.
 
     `rule` is the id of its rule and `why` the reason for its answer. `contract` names the data set whose model
-    answers.
+    answers. `alone`: why the answer differs when good rows stand before it.
     """
 
     group: str
@@ -113,6 +113,7 @@ class Case:
     answer: Mapping[str, Any]
     overrides: Mapping[str, Mapping[str, Any]]
     only: tuple[str, ...] = LEVELS
+    alone: str = ""
 
     def __str__(self) -> str:
         return f"{self.group}/{self.name}"

@@ -33,7 +33,7 @@ _ANSWER = {
 _OVERRIDE = _ANSWER | {"why": str}
 _CASE = {
     "id": str, "name": str, "about": str, "why": str, "contract": str, "stage": str, "env": dict, "levels": list,
-    "request": dict, "answer": dict, **dict.fromkeys(LEVELS, dict),
+    "request": dict, "answer": dict, "alone": str, **dict.fromkeys(LEVELS, dict),
 }  # fmt: skip
 
 
@@ -109,6 +109,7 @@ def _case(table: Mapping[str, Any], group: str, defaults: Mapping[str, Any], rul
         answer=_answer("answer", table["answer"], _ANSWER),
         overrides=overrides,
         only=only,
+        alone=table.get("alone", ""),
     )
     _check_answers(case)
     return case

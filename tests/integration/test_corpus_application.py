@@ -1,13 +1,42 @@
-"""The applications, in this process, give every request of the corpus the answer that it is owed."""
+"""The applications, in this process, give every request of the corpus the answer that it is owed.
+
+They give it again behind many good rows, where large bodies are read by other code than small ones.
+"""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from tests.corpus_cases import replay
+from tests.corpus_behind import behind, excluded, media_of, row_size
+from tests.corpus_cases import Ask, Case, Request, replay
 from tests.corpus_levels import Applications, ArtifactsOf, Replay, replays
 
 REPLAYS = replays("application")
+SOME = 500  # rows of CSV that are read as a grid
+MANY = 12_500  # rows that are several blocks of CSV and JSON Lines, and several pieces of a JSON list
+BEHIND = [asked for asked in REPLAYS if not excluded(asked.case)]
+REFUSED = [asked for asked in BEHIND if asked.case.answer["status"] == 400]
+ANSWERED = [asked for asked in BEHIND if asked.case.answer["status"] == 200]
+# how many of each group are put behind other rows at least, so that the rules that exclude cases stay narrow
+LEAST = {"csv": (270, 150), "json": (230, 75), "lines": (65, 30), "features": (85, 60)}
+
+
+def one_of_each(asked: Sequence[Replay]) -> list[object]:
+    """All as parameters; those whose format, stage and outcome an earlier one has are `long`."""
+    seen: set[object] = set()
+    parameters = []
+    for one in asked:
+        kind = (media_of(one.case.request), one.place.stage, one.case.answer.get("code"))
+        marks = [pytest.mark.long] if kind in seen else []
+        parameters.append(pytest.param(one, id=str(one), marks=marks))
+        seen.add(kind)
+    return parameters
 
 
 @pytest.fixture(scope="module")
@@ -18,3 +47,82 @@ def applications(artifacts_of: ArtifactsOf) -> Applications:
 @pytest.mark.parametrize("asked", REPLAYS, ids=str)
 def test_every_case_gets_the_answer_that_it_is_owed(applications: Applications, asked: Replay) -> None:
     replay(applications.ask(asked.place), asked.case, "application")
+
+
+@pytest.mark.parametrize("asked", REFUSED, ids=str)
+def test_a_refused_row_gets_the_same_refusal_behind_500_good_rows(applications: Applications, asked: Replay) -> None:
+    check_refusals(applications.ask(asked.place), asked, SOME)
+
+
+@pytest.mark.parametrize("asked", one_of_each(REFUSED))
+def test_a_refused_row_gets_the_same_refusal_in_a_later_block(applications: Applications, asked: Replay) -> None:
+    check_refusals(applications.ask(asked.place), asked, MANY)
+
+
+@pytest.mark.parametrize("asked", ANSWERED, ids=str)
+def test_a_row_gets_the_same_answer_behind_500_good_rows(applications: Applications, asked: Replay) -> None:
+    check_answers(applications.ask(asked.place), asked, SOME)
+
+
+@pytest.mark.parametrize("asked", one_of_each(ANSWERED))
+def test_a_row_gets_the_same_answer_in_a_later_block(applications: Applications, asked: Replay) -> None:
+    check_answers(applications.ask(asked.place), asked, MANY)
+
+
+@pytest.mark.parametrize("group", LEAST)
+def test_most_cases_about_rows_are_put_behind_other_rows(group: str) -> None:
+    refused, answered = (sum(asked.case.group == group for asked in part) for part in (REFUSED, ANSWERED))
+
+    assert (refused, answered) >= LEAST[group], Counter(excluded(asked.case) for asked in REPLAYS)
+    assert answered >= LEAST[group][1]
+
+
+def check_refusals(ask: Ask, asked: Replay, count: int) -> None:
+    """Compare the refusals behind one good row, which is a small body, and behind many."""
+    __tracebackhide__ = True
+    request, stage, expected = asked.case.request, asked.place.stage, asked.case.expected("application")
+
+    behind_one, behind_many = (refusal(ask, behind(request, stage, rows)) for rows in (1, count))
+
+    assert behind_one["status"] == 400
+    assert behind_one["code"] == expected.code or not expected.code
+    assert behind_one.get("row") == expected.row + 1 or not expected.row
+    assert behind_one.get("column") == expected.column or not expected.column
+    assert behind_many == moved(behind_one, count - 1, row_size(request, stage))
+
+
+def check_answers(ask: Ask, asked: Replay, count: int) -> None:
+    """Compare a case's answer, line by line, with the one that it gets behind many good rows."""
+    __tracebackhide__ = True
+    request = in_csv(asked.case)
+
+    own, behind_one, behind_many = (
+        ask(sent, 1).responses[0] for sent in (request, *(behind(request, asked.place.stage, n) for n in (1, count)))
+    )
+
+    assert (own.status, behind_one.status, behind_many.status) == (200, 200, 200)
+    good = behind_one.body.removesuffix(own.body)
+    assert good.count(b"\n") == 1
+    assert behind_many.body == good * count + own.body
+
+
+def in_csv(case: Case) -> Request:
+    """The request of a case, whose answer has a line for each row."""
+    return replace(case.request, headers={**case.request.headers, "Accept": "text/csv"})
+
+
+def refusal(ask: Ask, request: Request) -> dict[str, Any]:
+    response = ask(request, 1).responses[0]
+    body = response.json if response.status >= 400 else {"answer": response.body[:300]}
+    return {"status": response.status, **body, "request_id": ""}
+
+
+def moved(refused: Mapping[str, Any], rows: int, size: int) -> dict[str, Any]:
+    """The same refusal so many rows further down. A character is counted within the row where that is named."""
+    if "row" in refused:
+        return {**refused, "row": refused["row"] + rows}
+    further = rows * size
+    message = re.sub(
+        r"(character|offset) (\d+)", lambda match: f"{match[1]} {int(match[2]) + further}", refused["message"]
+    )
+    return {**refused, "message": message}
