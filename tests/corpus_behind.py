@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from tests.corpus_cases import Case, Request
@@ -29,22 +29,22 @@ LABEL = {"featurizer": {"rings": 15}, "predictor": {}}
 _ROWS = re.compile(r'\s*(?:\{\s*"instances"\s*:\s*)?\[\s*(?=[\[{])')
 
 
+# why a case is not put behind other rows, besides the reason that it gives itself
+EXCLUDED: Mapping[str, Callable[[Case], bool]] = {
+    "not about rows": lambda case: case.group not in ("csv", "json", "lines", "features"),
+    "another contract, whose good rows are not known here": lambda case: case.contract != "abalone",
+    "settings of its own": lambda case: bool(case.env),
+    "about its size": lambda case: case.request.size > LONGEST or case.answer["status"] == 413,
+    "about a header or type": lambda case: case.answer["status"] in (406, 409, 415),
+    "about a body without rows": lambda case: case.answer.get("code") == "empty_body",
+    "NPY, whose header says how many rows there are": lambda case: media_of(case.request) == "application/x-npy",
+    "no rows of this format": lambda case: _split(case.request, case.stages[0]) is None,
+}
+
+
 def excluded(case: Case) -> str:
-    """Why a case is not put behind other rows; nothing when it is."""
-    answer = case.answer
-    if case.alone:
-        return case.alone
-    rules = {
-        "not about rows": case.group not in ("csv", "json", "lines", "features"),
-        "another contract, whose good rows are not known here": case.contract != "abalone",
-        "settings of its own": bool(case.env),
-        "about its size": case.request.size > LONGEST or answer["status"] == 413,
-        "about a header or type": answer["status"] in (406, 409, 415),
-        "about a body without rows": answer.get("code") == "empty_body",
-        "NPY, whose header says how many rows there are": media_of(case.request) == "application/x-npy",
-        "no rows of this format": _split(case.request, case.stages[0]) is None,
-    }
-    return next((reason for reason, holds in rules.items() if holds), "")
+    """The reason why a case is not put behind other rows; nothing when it is."""
+    return case.alone or next((reason for reason, holds in EXCLUDED.items() if holds(case)), "")
 
 
 def behind(request: Request, stage: str, count: int) -> Request:
@@ -53,6 +53,19 @@ def behind(request: Request, stage: str, count: int) -> Request:
     assert split, "expected a body of rows"
     before, row, after = split
     return replace(request, parts=((before, 1), (row, count), (after, 1)))
+
+
+def among(request: Request, stage: str, count: int) -> Request:
+    """The request, which is answered, with so many good rows before its own, and as many after them."""
+    split = _split(request, stage)
+    assert split, "expected a body of rows"
+    before, row, after = split
+    if media_of(request) == "application/json":
+        end = after.rindex(b"]")  # of the list of rows, whatever else closes
+        more = ((after[:end], 1), (b"," + row.removesuffix(b","), count), (after[end:], 1))
+    else:
+        more = ((after.rstrip(b"\r\n") + b"\n", 1), (row, count), (b"", 1))
+    return replace(request, parts=((before, 1), (row, count), *more))
 
 
 def row_size(request: Request, stage: str) -> int:
@@ -66,7 +79,7 @@ def media_of(request: Request) -> str:
 
 
 def _split(request: Request, stage: str) -> tuple[bytes, bytes, bytes] | None:
-    """What stands before the good rows, one of them with what separates it from the next, and what follows them."""
+    """The bytes before the good rows, one of these with its separator, and the bytes after them."""
     media, content_type = media_of(request), request.headers.get("Content-Type", "").lower()
     text = request.body.decode("utf-8", "surrogateescape")
     mark, text = ("\ufeff", text[1:]) if text.startswith("\ufeff") else ("", text)

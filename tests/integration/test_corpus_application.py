@@ -1,6 +1,6 @@
 """The applications, in this process, give every request of the corpus the answer that it is owed.
 
-They give it again behind many good rows, where large bodies are read by other code than small ones.
+They give it again among many good rows, where large bodies are read by other code than small ones.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.corpus_behind import behind, excluded, media_of, row_size
+from tests.corpus_behind import among, behind, excluded, media_of, row_size
 from tests.corpus_cases import Ask, Case, Request, replay
 from tests.corpus_levels import Applications, ArtifactsOf, Replay, replays
 
@@ -60,12 +60,12 @@ def test_a_refused_row_gets_the_same_refusal_in_a_later_block(applications: Appl
 
 
 @pytest.mark.parametrize("asked", ANSWERED, ids=str)
-def test_a_row_gets_the_same_answer_behind_500_good_rows(applications: Applications, asked: Replay) -> None:
+def test_a_row_gets_the_same_answer_among_1000_good_rows(applications: Applications, asked: Replay) -> None:
     check_answers(applications.ask(asked.place), asked, SOME)
 
 
 @pytest.mark.parametrize("asked", one_of_each(ANSWERED))
-def test_a_row_gets_the_same_answer_in_a_later_block(applications: Applications, asked: Replay) -> None:
+def test_a_row_gets_the_same_answer_in_a_block_amid_others(applications: Applications, asked: Replay) -> None:
     check_answers(applications.ask(asked.place), asked, MANY)
 
 
@@ -92,18 +92,17 @@ def check_refusals(ask: Ask, asked: Replay, count: int) -> None:
 
 
 def check_answers(ask: Ask, asked: Replay, count: int) -> None:
-    """Compare a case's answer, line by line, with the one that it gets behind many good rows."""
+    """Compare a case's answer, line by line, with the one that it gets among many good rows."""
     __tracebackhide__ = True
-    request = in_csv(asked.case)
+    request, stage = in_csv(asked.case), asked.place.stage
 
-    own, behind_one, behind_many = (
-        ask(sent, 1).responses[0] for sent in (request, *(behind(request, asked.place.stage, n) for n in (1, count)))
-    )
+    requests = request, behind(request, stage, 1), among(request, stage, count)
+    own, behind_one, among_many = (ask(request, 1).responses[0] for request in requests)
 
-    assert (own.status, behind_one.status, behind_many.status) == (200, 200, 200)
+    assert (own.status, behind_one.status, among_many.status) == (200, 200, 200)
     good = behind_one.body.removesuffix(own.body)
     assert good.count(b"\n") == 1
-    assert behind_many.body == good * count + own.body
+    assert among_many.body == good * count + own.body + good * count
 
 
 def in_csv(case: Case) -> Request:
