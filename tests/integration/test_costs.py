@@ -111,7 +111,7 @@ def test_a_worker_that_has_seen_all_of_them_does_not_grow_by_seeing_them_again(
     assert worker.memory("VmRSS") - before <= STAYS
 
 
-@pytest.mark.parametrize("media", LARGE)
+@pytest.mark.parametrize("media", [JSON, *(pytest.param(media, marks=pytest.mark.long) for media in (CSV, JSONLINES))])
 def test_a_worker_takes_at_most_ten_times_the_largest_body(artifacts: Path, media: str) -> None:
     body = LARGE[media]
     request = Request(headers={"Content-Type": media, "Accept": CSV}, parts=((body, 1),))
