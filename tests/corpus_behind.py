@@ -83,17 +83,17 @@ def _split(request: Request, stage: str) -> tuple[bytes, bytes, bytes] | None:
     media, content_type = media_of(request), request.headers.get("Content-Type", "").lower()
     text = request.body.decode("utf-8", "surrogateescape")
     mark, text = ("\ufeff", text[1:]) if text.startswith("\ufeff") else ("", text)
-    found: tuple[str, str, str] | None
+    pieces: tuple[str, str, str] | None
     if media == "text/csv":
         header = re.search(r"header=(\w+)", content_type)
-        found = _split_csv(text, stage, header[1] if header else "")
+        pieces = _split_csv(text, stage, header[1] if header else "")
     elif media == "application/json":
-        found = _split_json(text, stage)
+        pieces = _split_json(text, stage)
     else:
-        found = ("", _json_row(_decoded(text.partition("\n")[0], 0), text, stage) + "\n", text)
-    if not found:
+        pieces = ("", _json_row(_decoded(text.partition("\n")[0], 0), text, stage) + "\n", text)
+    if not pieces:
         return None
-    before, row, after = found
+    before, row, after = pieces
     return (mark + before).encode(), row.encode(), after.encode("utf-8", "surrogateescape")
 
 

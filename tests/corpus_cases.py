@@ -32,7 +32,7 @@ Part = tuple[bytes, int]  # bytes, and how many times
 
 @dataclass(frozen=True)
 class Request:
-    """What is sent. `raw`: the very bytes on the wire, instead of a request made of the other fields."""
+    """A request. `raw`: the very bytes on the wire, instead of a request made of the other fields."""
 
     method: str = "POST"
     path: str = "/invocations"
@@ -52,7 +52,7 @@ class Request:
 
     @property
     def unfinished(self) -> bool:
-        """Whether a raw request's Content-Length promises more than is sent."""
+        """True for a raw request whose Content-Length promises more than is sent."""
         head, _, body = self.body.partition(b"\r\n\r\n") if self.raw else (b"", b"", b"")
         length = re.search(rb"\nContent-Length: ([0-9]+)\r", head)
         return length is not None and int(length[1]) > len(body)
@@ -70,7 +70,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Expected:
-    """What the first response must be. An empty field is not looked at.
+    """The first response as it must be. An empty field is not looked at.
 
     `status` 0 is a connection closed without an answer. `cpu_seconds` of the process, and `memory_mb` that Python and
     numpy allocate at most, the request's body not among them, are looked at where the application is asked in-process.
@@ -125,7 +125,7 @@ class Case:
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """Where the case is replayed.
+        """The levels at which the case is replayed.
 
         A case about HTTP meets the router only if it has a table for it. Settings mean the same with nginx and
         without, and each costs another server: without a table for it, none is started but the one with nginx.
@@ -139,7 +139,7 @@ class Case:
 
     @property
     def waits(self) -> bool:
-        """Whether a timeout of the server ends the exchange: it waits for the rest of a request."""
+        """True where a timeout of the server ends the exchange: it waits for the rest of the request."""
         closed = any(answer.get("status") == 0 for answer in (self.answer, *self.overrides.values()))
         return self.request.unfinished or (self.request.raw and not self.request.ends and closed)
 
@@ -170,7 +170,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back on a connection: its complete responses, and the bytes after them.
+    """The complete responses that came back on a connection, and the bytes after them.
 
     `cpu_seconds`: what it cost this process, where the application was asked within it.
     """

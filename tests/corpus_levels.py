@@ -1,4 +1,4 @@
-"""Where the corpus is replayed: as an application in this process, over gunicorn, over nginx, over the router.
+"""The places where the corpus is replayed: applications in this process, gunicorn, nginx, the router.
 
 Over a wire few answers can differ from the application's. `slice_of` says which cases are asked there in every run of
 the tests; the whole corpus there is marked `long`.
@@ -37,7 +37,7 @@ ArtifactsOf = Callable[[str], Path]  # by the name of a contract
 
 @dataclass(frozen=True)
 class Place:
-    """Where a case is replayed: a stage with a contract's model, the level at which it is asked, and its settings."""
+    """A place to replay cases: a stage with a contract's model, the level at which it is asked, and its settings."""
 
     level: str
     stage: str
@@ -85,12 +85,12 @@ def slice_of(cases: Sequence[Case], level: str) -> set[str]:
 
 def marked(replays: Sequence[Replay]) -> list[object]:
     """Parameters of a test over a wire: all but the slice are `long`."""
-    slices = {level: slice_of([asked.case for asked in replays if asked.place.level == level], level) for level in WIRE}
+    slices = {level: slice_of([entry.case for entry in replays if entry.place.level == level], level) for level in WIRE}
     return [
         pytest.param(
-            asked, id=str(asked), marks=[] if str(asked.case) in slices[asked.place.level] else [pytest.mark.long]
+            entry, id=str(entry), marks=[] if str(entry.case) in slices[entry.place.level] else [pytest.mark.long]
         )
-        for asked in sorted(replays, key=lambda asked: asked.case.waits)  # they end by then
+        for entry in sorted(replays, key=lambda entry: entry.case.waits)  # they end by then
     ]
 
 
@@ -134,10 +134,10 @@ class Fleet:
 
     def begin(self, replays: Sequence[Replay]) -> None:
         """Send the requests that end by a timeout, so that the others need not wait for them."""
-        waiting = [asked for asked in replays if asked.case.waits]
+        waiting = [entry for entry in replays if entry.case.waits]
         pool = self.stack.enter_context(ThreadPoolExecutor(len(waiting) or 1))
-        for asked in waiting:
-            self.begun[str(asked)] = pool.submit(self.ask(asked.place), asked.case.request, 1)
+        for entry in waiting:
+            self.begun[str(entry)] = pool.submit(self.ask(entry.place), entry.case.request, 1)
 
     def stop(self) -> None:
         """Tell all at once; leaving the stack waits for them."""
@@ -145,7 +145,7 @@ class Fleet:
             server.process.terminate()
 
     def lost(self) -> list[Place]:
-        """Where another worker runs now than at the start."""
+        """The places where another worker runs now than at the start."""
         return [place for place, server in self.servers.items() if server.workers() != self.workers[place]]
 
     def ask(self, place: Place) -> Ask:

@@ -16,7 +16,7 @@ from tests.docker.conftest import STAGES, Container, Run, model_mount
 
 pytestmark = pytest.mark.docker
 
-LEVELS = ("nginx", "router")  # what a container, and the router's, owes
+LEVELS = ("nginx", "router")  # of the answers that a container owes, and the router's
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Asked:
     cases: tuple[Case, ...]
 
     def wrong(self) -> list[str]:
-        """What each case says that is not answered as it should be. Those that only a timeout answers run beside."""
+        """Complaints about the cases that are not answered as they should be. Those that wait run beside the others."""
         waiting = [case for case in self.cases if case.waits]
         with ThreadPoolExecutor(len(waiting) or 1) as pool:
             begun = [pool.submit(self._complaint, case) for case in waiting]
@@ -68,7 +68,7 @@ def test_containers_give_the_cases_the_answers_that_they_are_owed(
 ) -> None:
     cases = asked_of(stage, level)
     chosen = slice_of(cases, level)
-    asked = cases if whole else tuple(case for case in cases if str(case) in chosen)
+    part = cases if whole else tuple(case for case in cases if str(case) in chosen)
 
-    assert len(asked) > (500 if whole else 100)
-    assert Asked(container, level, asked).wrong() == []
+    assert len(part) > (500 if whole else 100)
+    assert Asked(container, level, part).wrong() == []

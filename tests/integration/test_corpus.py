@@ -19,7 +19,7 @@ from tests.corpus_cases import Request, plain_csv, replay
 from tests.corpus_levels import WIRE, ArtifactsOf, Fleet, Place, Replay, marked, replays
 from tests.servers import running
 
-REPLAYS = [asked for level in WIRE for asked in replays(level)]
+REPLAYS = [entry for level in WIRE for entry in replays(level)]
 FEATURES = "".join(f"-0.{number},-0.4,-1.1,-0.6,,-0.7,-0.6,0,0,1\n" for number in range(101, 110))
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 TIMES, CLIENTS = 400, 4
@@ -28,7 +28,7 @@ RECORDS = [f"{sex},0.455,0.365,0.095,0.514,0.2245,0.{number},0.15\n" for number,
 BODIES = {"featurizer": "".join(RECORDS), "predictor": FEATURES}
 STAGES_SERVED = [Place(level, stage) for level in WIRE for stage in BODIES]
 FEATURIZERS = [Place(level, "featurizer") for level in WIRE]
-SERVED = sorted({asked.place for asked in REPLAYS}, key=repr)
+SERVED = sorted({entry.place for entry in REPLAYS}, key=repr)
 at_every_featurizer = pytest.mark.parametrize("place", FEATURIZERS, ids=lambda place: place.level)
 
 
@@ -44,7 +44,7 @@ def fleet(artifacts_of: ArtifactsOf, request: pytest.FixtureRequest) -> Iterator
     replays = [value for value in selected if isinstance(value, Replay) and value.place.level in WIRE]
     with contextlib.ExitStack() as stack:
         fleet = Fleet(artifacts_of, stack)
-        for place in [value for value in selected if isinstance(value, Place)] + [asked.place for asked in replays]:
+        for place in [value for value in selected if isinstance(value, Place)] + [entry.place for entry in replays]:
             fleet.launch(place)
         fleet.wait()
         fleet.begin(replays)
@@ -52,12 +52,12 @@ def fleet(artifacts_of: ArtifactsOf, request: pytest.FixtureRequest) -> Iterator
         fleet.stop()
 
 
-@pytest.mark.parametrize("asked", marked(REPLAYS))
-def test_every_case_gets_the_answer_that_it_is_owed(fleet: Fleet, asked: Replay) -> None:
-    begun = fleet.begun.get(str(asked))
-    ask = (lambda *_: begun.result()) if begun else fleet.ask(asked.place)
+@pytest.mark.parametrize("entry", marked(REPLAYS))
+def test_every_case_gets_the_answer_that_it_is_owed(fleet: Fleet, entry: Replay) -> None:
+    begun = fleet.begun.get(str(entry))
+    ask = (lambda *_: begun.result()) if begun else fleet.ask(entry.place)
 
-    replay(ask, asked.case, asked.place.level)
+    replay(ask, entry.case, entry.place.level)
 
 
 @pytest.mark.parametrize(

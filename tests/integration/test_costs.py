@@ -1,4 +1,4 @@
-"""What must be refused at once costs its worker little CPU time and no memory that stays.
+"""A body that must be refused at once costs its worker little CPU time and no memory that stays.
 
 Both are read from /proc, of the worker alone: neither the clock nor whoever else runs here counts, and a second is one
 of an ordinary core.
@@ -60,7 +60,7 @@ class Worker:
         Path(f"/proc/{self.process}/clear_refs").write_text("5", encoding="utf-8")
 
     def ask(self, case: Case) -> tuple[float, float]:
-        """What a case costs: seconds, and the MB that were needed at most."""
+        """The cost of a case: seconds, and the MB that were needed at most."""
         return self.send(case.request, case.expected("nginx").status)
 
     def send(self, request: Request, status: int) -> tuple[float, float]:
