@@ -38,22 +38,22 @@ def locked(file: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory that all processes of this run have in common."""
     base = tmp_path_factory.getbasetemp()
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
-def once(shared: Path) -> Once:
+def once(run_directory: Path) -> Once:
     """Fill a directory once for all processes of this run: `once(name, fill)` returns it when it is full.
 
     Whoever comes first calls `fill(directory)`, and the others wait. Nobody may change the directory afterwards.
     """
 
     def once(name: str, fill: Callable[[Path], object]) -> Path:
-        directory, done = shared / f"once-{name}", shared / f"once-{name}.done"
-        with locked(shared / f"once-{name}.lock"):
+        directory, done = run_directory / f"once-{name}", run_directory / f"once-{name}.done"
+        with locked(run_directory / f"once-{name}.lock"):
             if not done.exists():
                 directory.mkdir()
                 fill(directory)

@@ -57,15 +57,15 @@ class Container:
 
 
 @pytest.fixture(scope="session")
-def images(shared: Path) -> Iterator[dict[str, str]]:
+def images(run_directory: Path) -> Iterator[dict[str, str]]:
     """The images' names by program, built from this checkout by the first process that needs them.
 
     The last process that used them removes them. A container that a test left is an error.
     """
-    users = shared / "images"
-    tag = f"{shared.parent.name}-{shared.name}"  # such as pytest-of-ann-pytest-7
+    users = run_directory / "images"
+    tag = f"{run_directory.parent.name}-{run_directory.name}"  # such as pytest-of-ann-pytest-7
     names = {program: f"serial-inference-{program.replace('_', '-')}:{tag}" for program in PROGRAMS}
-    with locked(shared / "images.lock"):
+    with locked(run_directory / "images.lock"):
         users.mkdir(exist_ok=True)
         if not list(users.iterdir()):
             for program, name in names.items():
@@ -75,7 +75,7 @@ def images(shared: Path) -> Iterator[dict[str, str]]:
         mine = users / str(os.getpid())
         mine.touch()
     yield names
-    with locked(shared / "images.lock"):
+    with locked(run_directory / "images.lock"):
         mine.unlink()
         if not list(users.iterdir()):
             left = [docker("ps", "--all", "--quiet", "--filter", f"ancestor={name}") for name in names.values()]
