@@ -96,9 +96,10 @@ class Contract:
                 dataset=raw["dataset"],
                 task=Task(raw["task"]),
                 columns=tuple(
-                    Column(c["name"], ColumnType(c["type"]), tuple(c.get("categories", ()))) for c in raw["columns"]
+                    Column(c["name"], ColumnType(c["type"]), _items(c.get("categories", [])))
+                    for c in _items(raw["columns"])
                 ),
-                features=tuple(raw["features"]),
+                features=_items(raw["features"]),
                 training=raw["training"],
                 report=raw["report"],
             )
@@ -114,6 +115,13 @@ class Contract:
     def load(cls, model_dir: Path) -> Contract:
         """Read `contract.json` of a model directory."""
         return cls.from_json((model_dir / FILE).read_text(encoding="utf-8"))
+
+
+def _items(value: Any) -> tuple[Any, ...]:  # noqa: ANN401
+    """The items of a list. Raises `TypeError` for what Python would iterate over too: a text, an object."""
+    if not isinstance(value, list):
+        raise TypeError(f"expected a list, got {value!r}")
+    return tuple(value)
 
 
 def _check_types(contract: Contract) -> None:

@@ -44,11 +44,11 @@ def mutant(bases: Path, seed: str, number: int) -> tuple[Path, str, bytes]:
     name = random.choices(names, weights)[0]
     content = damaged((base / name).read_bytes(), random)
     if name == FILE and random.random() < 0.7:  # a forger knows how the hash is made
-        content = _with_right_hash(content)
+        content = with_right_hash(content)
     return base, name, content
 
 
-def _with_right_hash(content: bytes) -> bytes:
+def with_right_hash(content: bytes) -> bytes:
     try:
         Contract.from_json(content.decode())
     except BadArtifact as error:
@@ -96,14 +96,14 @@ def _load(directory: Path, name: str) -> str:
         stage.interface.describe(Settings())
         stage.interface.openapi(Settings())
     try:
-        answer = stage(_request(stage))
+        answer = stage(request_for(stage))
     except ServingError:
         return "refused"
     numbers = np.array(json.loads(answer.body)[{True: "instances", False: "result"}[featurizes]], np.float64)
     return "answered" if np.isfinite(numbers).all() and len(numbers) == 2 else "finding: an answer that is not finite"
 
 
-def _request(stage: Featurizer | Predictor) -> Payload:
+def request_for(stage: Featurizer | Predictor) -> Payload:
     if isinstance(stage, Predictor):
         from serving.formats.npy import write_npy
 

@@ -58,15 +58,20 @@ def bases(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An artifact of each kind of booster, and two of featurizers."""
     made = tmp_path_factory.mktemp("bases")
     shutil.copytree(artifacts / "featurizer" / "model", made / "featurizer-trained")
-    _write_featurizer(made / "featurizer-of-every-step")
+    write_bases(made)
+    return made
+
+
+def write_bases(directory: Path, rounds: int = 4) -> None:
+    """Write an artifact of each kind of booster, and one of a featurizer with a step of each kind."""
+    _write_featurizer(directory / "featurizer-of-every-step")
     random = np.random.default_rng(7)
     rows = random.normal(size=(200, len(NAMES))).astype(np.float32)
     for name, (task, parameters) in MODELS.items():
         target = np.exp(rows[:, 0]) if task is Task.REGRESSION else np.arange(200) % parameters.get("num_class", 2)
         data = xgboost.DMatrix(rows, target, feature_names=list(NAMES))
-        booster = xgboost.train({"max_depth": 3, "nthread": 1, "seed": 1, "verbosity": 0, **parameters}, data, 4)
-        _write_predictor(made / f"predictor-{name}", booster, task)
-    return made
+        booster = xgboost.train({"max_depth": 3, "nthread": 1, "seed": 1, "verbosity": 0, **parameters}, data, rounds)
+        _write_predictor(directory / f"predictor-{name}", booster, task)
 
 
 def _write_predictor(directory: Path, booster: xgboost.Booster, task: Task) -> None:
