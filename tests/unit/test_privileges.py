@@ -28,6 +28,7 @@ from serving.privileges import give_up
 from serving.settings import Settings
 status = lambda: {line.partition(":")[0]: line.partition(":")[2].split() for line in open("/proc/self/status")}
 before = status()["NoNewPrivs"]
+os.setgroups([4242])
 logs.configure("test", "INFO")
 give_up(Settings.from_env(json.loads(sys.argv[1])))
 found = status()
@@ -89,6 +90,18 @@ def test_a_model_that_only_root_may_read_keeps_root_and_is_named(shared: Path) -
     assert after["Uid"] == after["Gid"] == ["0"] * 4
     assert int(*after["CapEff"], 16) > 0
     assert "WARNING" in log
+    assert f"staying root: user {USER} cannot read {shared / 'contract.json'}" in log
+
+
+@pytest.mark.parametrize("group", [0, 4242])
+def test_a_model_that_only_a_group_of_roots_may_read_keeps_root_and_its_groups(shared: Path, group: int) -> None:
+    os.chown(shared / "contract.json", 0, group)
+    (shared / "contract.json").chmod(0o640)
+
+    after, _, log = give_up(MODEL_SERVER_USER=str(USER), SM_MODEL_DIR=str(shared))
+
+    assert after["Uid"] == after["Gid"] == ["0"] * 4
+    assert after["Groups"] == ["4242"]
     assert f"staying root: user {USER} cannot read {shared / 'contract.json'}" in log
 
 
