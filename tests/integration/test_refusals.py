@@ -71,6 +71,17 @@ def test_unknown_paths_and_methods_are_refused(front, server_of, method, path, s
         assert set(answer.headers["Allow"].split(", ")) <= {"GET", "HEAD", "POST"}
 
 
+@pytest.mark.parametrize("path", ["/ping", "/execution-parameters", "/contract", "/openapi.json"])
+def test_head_is_answered_as_get_without_the_body(front, server_of, path):
+    server = server_of(front)
+
+    head, get = server.request("HEAD", path), server.request("GET", path)
+
+    assert (head.status, get.status, head.body) == (200, 200, b"")
+    assert head.headers["Content-Length"] == str(len(get.body))
+    assert head.content_type == get.content_type
+
+
 def test_no_answer_tells_a_version(front, server_of):
     server = server_of(front)
     answers = [server.ping(), server.invoke(b"hello"), server.request("GET", "/nowhere")]

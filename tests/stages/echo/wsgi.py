@@ -1,4 +1,4 @@
-"""A stage that answers what it is sent, after doing what the body's first word says."""
+"""A stage that answers what it is sent, after doing what the body's first word says. It has abalone's contract."""
 
 import hashlib
 import os
@@ -6,8 +6,10 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
-from serving.payload import Payload
+from serving.interface import Interface
+from serving.payload import CSV, Payload
 from serving.wsgi import container_app
+from tests.unit.abalone import CONTRACT
 
 
 def obey(payload: Payload) -> Payload:
@@ -38,4 +40,5 @@ def obey(payload: Payload) -> Payload:
     return Payload(payload.body, payload.content_type)
 
 
+obey.interface = Interface(CONTRACT, CONTRACT.inputs, (CSV,), (CSV,))  # type: ignore[attr-defined]
 app = container_app(lambda _settings: obey, os.environ)
