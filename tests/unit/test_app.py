@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
 from flask.testing import FlaskClient
 
+from serving import metrics
 from serving.app import create_app
 from serving.errors import (
     BadPayload,
@@ -269,6 +271,39 @@ def test_one_line_is_logged_a_request_and_none_for_a_ping_that_passed(
     ]
     assert (fields[0]["bytes_in"], fields[0]["bytes_out"]) == (3, 3)
     assert not any("abc" in str(line) for line in fields)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("GET", "/nowhere", "", "404", "not_found"),
+        ("DELETE", "/invocations", "", "405", "method_not_allowed"),
+        ("CONNECT", "/ping", "", "405", "method_not_allowed"),
+        ("GET", "/ping", "", "503", "not_ready"),
+        ("POST", "/invocations", "400", "400", "not_a_number"),
+        ("POST", "/invocations", "crash", "500", "internal_error"),
+    ],
+)
+def test_a_refusal_is_logged_and_counted_by_the_code_in_its_body(
+    caplog: pytest.LogCaptureFixture, counted: metrics.Page, method: str, path: str, body: str, status: str, code: str
+) -> None:
+    with caplog.at_level(logging.INFO, logger="serving.app"):
+        response = client_of(ready=False).open(path, method=method, data=body)
+
+    lines = [record.fields for record in caplog.records if record.message == "request"]  # type: ignore[attr-defined]
+    assert (response.status[:3], json.loads(response.data)["code"]) == (status, code)
+    assert [(line["status"], line["code"]) for line in lines] == [(int(status), code)]
+    assert counted.totals().named == {status: 1, code: 1}
+
+
+@pytest.fixture
+def counted() -> Iterator[metrics.Page]:
+    """The counts of the requests to this process."""
+    page = metrics.Page.private()
+    page.slot(1).add(metrics.STARTS)
+    metrics.record_into(page.slot(1))
+    yield page
+    metrics.record_into(None)
 
 
 def test_an_answer_over_the_limit_is_refused_with_advice() -> None:  # C65
