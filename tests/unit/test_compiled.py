@@ -183,6 +183,38 @@ def test_what_is_compiled_gives_the_features_of_scikit_learn(
         raise AssertionError(f"{drawn[0]}, {drawn[1]}, seed {seed}") from difference
 
 
+def one_to_one(function: Any, **options: Any) -> FunctionTransformer:
+    return FunctionTransformer(function, feature_names_out="one-to-one", **options)
+
+
+TO_INFINITY = one_to_one(np.reciprocal)
+TO_BINS = KBinsDiscretizer(3, encode="ordinal", quantile_method="averaged_inverted_cdf")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("value", "steps"),
+    [
+        (np.nan, [TO_BINS]),
+        (np.nan, [one_to_one(np.log1p, validate=True)]),
+        *((0.0, [TO_INFINITY, step]) for step in (StandardScaler(), MinMaxScaler(), RobustScaler(), MaxAbsScaler())),
+        *((0.0, [TO_INFINITY, step]) for step in (SimpleImputer(), OrdinalEncoder(), TO_BINS)),
+        *((1.7e308, [step, MaxAbsScaler()]) for step in (StandardScaler(with_mean=False), MinMaxScaler())),
+        *((1.7e308, [step, MaxAbsScaler()]) for step in (RobustScaler(with_centering=False), MaxAbsScaler())),
+    ],
+)
+def test_a_value_that_a_step_of_scikit_learn_refuses_is_refused(value: float, steps: list[Any]) -> None:
+    numbers = np.random.default_rng(0).integers(1, 9, (30, 1)) / 64
+    rows = Records(("a",), (), numbers, ())
+    transformer = fitted([("numbers", nested(steps, False), ["a"])], rows)
+    contract = Contract("t", Task.REGRESSION, (Column("a", ColumnType.NUMERIC),), ("a",), {})
+    ours = Transform.from_json(compile_transformer(transformer, contract))
+
+    prove(ours, FittedTransform(transformer), rows)
+    with pytest.raises(ValueError), np.errstate(all="ignore"):  # noqa: PT011 - it tells nothing
+        ours(replace(rows[:1], numbers=np.array([[value]])))
+
+
 def test_what_is_not_known_is_named_and_left_to_scikit_learn() -> None:
     rows = training_rows(0)
     rows = replace(rows, numbers=np.nan_to_num(rows.numbers))
