@@ -1,0 +1,150 @@
+"""A worker behind nginx: it takes a connection, answers it in one piece and leaves it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from gunicorn.config import Config
+
+from serving.app import create_app
+from serving.payload import Payload
+from serving.worker import Connection, Worker
+
+HOST = b"Host: localhost\r\n"
+LARGE = 1 << 17
+
+
+def answer(payload: Payload) -> Payload:
+    """As many bytes as the body says; the body `seen` is answered with the worker's entry in the scoreboard."""
+    if payload.body == b"seen":
+        return Payload(str(Worker.since[Worker.slot] > 0).encode(), "text/plain")
+    return Payload(b"x" * int(payload.body), "text/plain")
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        listener.listen()
+        yield listener
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    worker = Worker(1, os.getpid(), [], None, 30, Config(), logging.getLogger("test"))
+    worker.wsgi = create_app(answer)
+    worker.alive = True
+    yield worker
+    worker.tmp.close()
+
+
+def exchange(worker: Worker, listener: socket.socket, request: bytes) -> bytes:
+    """What comes back until the worker closes the connection."""
+
+    def read() -> bytes:
+        with client:
+            return b"".join(iter(lambda: client.recv(1 << 20), b""))
+
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(20)
+    client.connect(listener.getsockname())
+    client.sendall(request)
+    with ThreadPoolExecutor(1) as pool:
+        reply = pool.submit(read)
+        worker.accept(listener)
+        return reply.result()
+
+
+def invocation(body: bytes, *fields: bytes) -> bytes:
+    head = b"".join([HOST, *fields, b"Content-Length: %d\r\n" % len(body)])
+    return b"POST /invocations HTTP/1.1\r\n" + head + b"\r\n" + body
+
+
+@pytest.mark.parametrize("field", [b"", b"TE: trailers\r\n"], ids=["plain", "left to gunicorn"])
+@pytest.mark.parametrize("size", [0, 1, 100])
+def test_an_invocation_is_answered_whole(worker: Worker, listener: socket.socket, size: int, field: bytes) -> None:
+    head, _, body = exchange(worker, listener, invocation(b"%d" % size, field)).partition(b"\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert head.lower().count(b"connection: close") == 1
+    assert b"Content-Length: %d" % size in head
+    assert body == b"x" * size
+    assert worker.nr == 1
+
+
+def test_a_worker_is_busy_while_it_answers_and_free_afterwards(worker: Worker, listener: socket.socket) -> None:
+    reply = exchange(worker, listener, invocation(b"seen"))
+
+    assert reply.endswith(b"\r\n\r\nTrue")
+    assert worker.since[worker.slot] == 0.0
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_a_response_without_a_body_is_sent(worker: Worker, listener: socket.socket, method: bytes) -> None:
+    reply = exchange(worker, listener, method + b" /ping HTTP/1.1\r\n" + HOST + b"\r\n")
+
+    assert reply.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert reply.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(("most", "alive"), [(2, True), (1, False)])
+def test_a_worker_ends_after_as_many_requests_as_it_may_answer(
+    worker: Worker, listener: socket.socket, most: int, alive: bool
+) -> None:
+    worker.max_requests = most
+
+    exchange(worker, listener, invocation(b"1"))
+
+    assert worker.alive is alive
+
+
+@pytest.mark.parametrize("waited", [False, True])
+def test_what_nginx_gave_up_while_it_waited_is_not_computed(
+    worker: Worker, listener: socket.socket, waited: bool
+) -> None:
+    """A worker that was free all the time has no need to look."""
+    worker._took = -1000.0 if waited else float("inf")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(listener.getsockname())
+        client.sendall(invocation(b"1"))
+    worker.accept(listener)
+
+    assert worker.nr == (0 if waited else 1)
+
+
+def test_a_connection_that_nobody_reads_ends_quietly(worker: Worker, listener: socket.socket) -> None:
+    worker._took = float("inf")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(listener.getsockname())
+        client.sendall(invocation(b"%d" % (LARGE * 8)))
+    worker.accept(listener)
+
+    assert worker.since[worker.slot] == 0.0
+    assert exchange(worker, listener, invocation(b"1")).endswith(b"x")
+
+
+@pytest.mark.parametrize("size", [0, 1, LARGE])
+def test_the_head_of_a_response_goes_with_its_body(size: int) -> None:
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(20)
+    with closing(theirs), closing(Connection.of(ours, b"seen")) as connection:
+        seen = connection.recv(3) + connection.recv(100)
+        connection.sendall(b"head")
+        theirs.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            theirs.recv(100)
+        theirs.settimeout(20)
+        if size:
+            connection.sendall(b"x" * size)
+        connection.shutdown(socket.SHUT_WR)
+        received = b"".join(iter(lambda: theirs.recv(1 << 20), b""))
+
+    assert seen == b"seen"
+    assert received == b"head" + b"x" * size
