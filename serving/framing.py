@@ -62,7 +62,6 @@ def read_body(environ: Environ, most: int) -> bytes:
             raise RequestTimeout(message) from error
         raise BadPayload("expected a whole body, framed as HTTP has it", code="bad_request") from error
     if len(body) > most:
-        environ[_BROKEN] = True
         raise _too_large(most, "more")
     if len(body) < length:
         environ[_BROKEN] = True
@@ -77,7 +76,6 @@ def _chunked(environ: Environ, most: int) -> Iterator[bytes]:
         yield piece
         left -= len(piece)
         if time.thread_time() - begun > LABOUR:
-            environ[_BROKEN] = True
             raise BadPayload("expected fewer and larger chunks", code="bad_request")
 
 
