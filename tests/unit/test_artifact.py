@@ -213,6 +213,36 @@ def test_what_is_parsed_is_what_was_vouched_for(model_dir: Path) -> None:
         files.read("model.bin")
 
 
+def test_a_file_is_read_whole_as_bytes_or_as_text(model_dir: Path) -> None:
+    (model_dir / "words").write_text("größer", encoding="utf-8")
+    (model_dir / "large").write_bytes(bytes(range(256)) * 10_000)
+    write_manifest(model_dir)
+    files = verify(model_dir)
+
+    assert files.text("words") == "größer"
+    assert files.read("large") == bytes(range(256)) * 10_000
+    assert ("words" in files, "none" in files) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("none", "there is no none in"),
+        ("large", "large: expected UTF-8, got other bytes"),
+        ("gone", "lists gone, which is no regular file"),
+    ],
+)
+def test_what_cannot_be_read_as_text_is_named(model_dir: Path, name: str, reason: str) -> None:
+    (model_dir / "large").write_bytes(b"\xff" * 10)
+    (model_dir / "gone").touch()
+    write_manifest(model_dir)
+    files = verify(model_dir)
+    (model_dir / "gone").unlink()
+
+    with pytest.raises(BadArtifact, match=reason):
+        files.text(name)
+
+
 def test_the_fingerprint_tells_two_artifacts_apart(model_dir: Path) -> None:
     first = verify(model_dir).fingerprint
     os.utime(model_dir / "model.bin", (1, 1))
