@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xgboost
 
-from predictor.booster import ROWS_PER_THREAD, Booster, BoosterError
+from predictor.booster import ROWS_PER_THREAD, Booster, BoosterError, version
 
 NAMES = ["a", "b", "c"]
 ROWS = np.random.default_rng(3).normal(size=(5 * ROWS_PER_THREAD + 7, 3)).astype(np.float32)
@@ -79,6 +79,10 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> N
 
     with pytest.raises(BoosterError):
         Booster((tmp_path / "model.json").read_bytes())
+
+
+def test_the_version_is_the_packages() -> None:
+    assert ".".join(map(str, version())) == xgboost.__version__
 
 
 def test_a_matrix_of_another_width_is_refused(tmp_path: Path) -> None:

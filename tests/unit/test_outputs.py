@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,10 @@ from featurizer.model import write_features
 from predictor.booster import Booster
 from predictor.model import Predictor
 from predictor.outputs import Output, choose, select, write
+from predictor.train import write as write_artifact
+from serving.artifact import write_manifest
 from serving.contract import Column, ColumnType, Contract, Task
-from serving.errors import NotAcceptable, PayloadTooLarge
+from serving.errors import BadArtifact, NotAcceptable, PayloadTooLarge
 from serving.payload import CSV, JSON, JSONLINES, NPY, Payload
 from serving.sizes import SHORTEST_NUMBER
 from tests.unit.abalone import CONTRACT
@@ -115,6 +118,59 @@ def test_even_odds_fall_to_the_first_class_as_xgboost_has_it() -> None:
 def test_an_output_that_a_regression_has_not_is_not_acceptable(name: str, media: str, says: str) -> None:
     with pytest.raises(NotAcceptable, match=says):
         choose(name, media, CONTRACT)
+
+
+@pytest.fixture(scope="module")
+def species(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier's artifact."""
+    directory = tmp_path_factory.mktemp("species")
+    predictor, model = classifier(SPECIES)
+    model.get_booster().feature_names = list(NAMES)
+    write_artifact(model.get_booster(), predictor.contract, directory)
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("accept", "output", "media", "answers"),
+    [
+        ("", "score", JSON, b'{"result":[['),
+        ("", "label", JSON, b'{"result":["'),
+        ("text/csv", "label", CSV, b'"Chin""strap, the"\n'),
+        ("application/x-npy", "probabilities", NPY, b"\x93NUMPY"),
+    ],
+)
+def test_a_request_that_asks_for_nothing_gets_what_the_settings_say(
+    species: Path, accept: str, output: str, media: str, answers: bytes
+) -> None:
+    answer = Predictor.load(species, accept, output)(Payload(b"0.1,0.2\n", CSV))
+
+    assert answer.content_type.partition(";")[0] == media
+    assert answer.body.startswith(answers)
+
+
+@pytest.mark.parametrize(
+    ("accept", "output", "reason"),
+    [
+        ("application/x-npy", "label", "SAGEMAKER_INFERENCE_OUTPUT: expected a text format for output=label"),
+        ("", "shap", "SAGEMAKER_INFERENCE_OUTPUT: expected output=score or .* got output=shap"),
+        ("image/png", "score", "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT: expected one of application/json, "),
+    ],
+)
+def test_settings_that_the_model_cannot_answer_by_are_refused_at_the_start(
+    species: Path, accept: str, output: str, reason: str
+) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Predictor.load(species, accept, output)
+
+
+@pytest.mark.parametrize("other", ["xgboost-model.ubj", "xgboost-model"])
+def test_an_artifact_of_two_models_is_refused(species: Path, tmp_path: Path, other: str) -> None:
+    directory = shutil.copytree(species, tmp_path / "model")
+    (directory / other).touch()
+    write_manifest(directory)
+
+    with pytest.raises(BadArtifact, match=f"expected one model, xgboost-model.json; {other} is in "):
+        Predictor.load(directory)
 
 
 def test_labels_are_no_npy_and_need_names() -> None:

@@ -227,6 +227,17 @@ def test_given_hyperparameters_are_used_and_recorded_with_their_score(featurized
     assert 0 < search["chosen"]["score"] < 5
 
 
+def test_a_job_without_a_seed_is_that_of_seed_42(featurized, tmp_path):
+    written = []
+    for number, seed in enumerate(({}, {"seed": "42"}, {"seed": "43"})):
+        job = predictor_job(featurized, tmp_path / str(number), QUICK | {"subsample": "0.5"} | seed)
+        assert training.main("predictor", job) == 0
+        written.append((job / "model" / MODEL).read_bytes())
+
+    assert written[0] == written[1] != written[2]
+    assert Contract.load(featurized / "model").training["seed"] == 42
+
+
 def test_without_hyperparameters_the_best_of_all_tried_is_chosen(featurized, tmp_path):
     job = predictor_job(featurized, tmp_path, {})
 
