@@ -20,17 +20,29 @@ pytestmark = [
     pytest.mark.skipif(os.getuid() != 0, reason="only root has something to give up"),
 ]
 USER = 10001
+UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+BECOME_USER = f"os.setresgid({USER}, {USER}, {USER}); os.setresuid({USER}, {USER}, {USER})"
+LOSE_SETUID = """
+import ctypes
+held = [int(status()[name][0], 16) & ~(1 << 6 | 1 << 7) for name in ("CapEff", "CapPrm", "CapInh")]
+data = [number >> shift & (1 << 32) - 1 for shift in (0, 32) for number in held]
+assert ctypes.CDLL(None).capset((ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)(*data)) == 0
+"""
 GIVE_UP = """
 import json, os, sys
 from pathlib import Path
 from serving import logs
-from serving.privileges import give_up
+from serving.privileges import Refused, give_up
 from serving.settings import Settings
 status = lambda: {line.partition(":")[0]: line.partition(":")[2].split() for line in open("/proc/self/status")}
 before = status()["NoNewPrivs"]
 os.setgroups([4242])
 logs.configure("test", "INFO")
-give_up(Settings.from_env(json.loads(sys.argv[1])))
+exec(sys.argv[2])
+try:
+    give_up(Settings.from_env(json.loads(sys.argv[1])))
+except Refused as error:
+    sys.exit(f"refused: {error}")
 found = status()
 wanted = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs")
 print(json.dumps({name: found[name] for name in wanted} | {"before": before}))
@@ -52,11 +64,15 @@ def shared() -> Iterator[Path]:
         yield Path(directory)
 
 
-def give_up(**env: str) -> tuple[dict[str, Any], str, str]:
+def begun(env: dict[str, str], before: str = "") -> subprocess.CompletedProcess[str]:
+    """The process that gives up what `env` says, after having done what `before` says."""
+    command = [sys.executable, "-c", GIVE_UP, json.dumps(env), before]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def give_up(*, before: str = "", **env: str) -> tuple[dict[str, Any], str, str]:
     """What the process was afterwards, what else it printed, and its log."""
-    done = subprocess.run(
-        [sys.executable, "-c", GIVE_UP, json.dumps(env)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = begun(env, before)
     assert done.returncode == 0, done.stderr
     first, _, rest = done.stdout.partition("\n")
     return json.loads(first), rest, done.stderr
@@ -127,3 +143,34 @@ def test_a_missing_model_is_no_reason_to_stay_root(shared: Path) -> None:
     after, _, _ = give_up(MODEL_SERVER_USER=str(USER), SM_MODEL_DIR=str(shared / "none"))
 
     assert after["Uid"] == [str(USER)] * 4
+
+
+def test_a_process_of_another_user_stays_who_it_is_without_new_privileges(shared: Path) -> None:
+    after, _, log = give_up(before=BECOME_USER, MODEL_SERVER_USER="12", SM_MODEL_DIR=str(shared))
+
+    assert after["Uid"] == [str(USER)] * 4
+    assert after["NoNewPrivs"] == ["1"]
+    assert log == ""
+
+
+@pytest.mark.skipif(int(UNPRIVILEGED.read_text()) <= 80, reason="everybody may listen on port 80 here")
+@pytest.mark.parametrize(("port", "stays"), [("80", True), ("1024", False)])
+def test_a_port_that_the_user_may_not_listen_on_keeps_root(shared: Path, port: str, stays: bool) -> None:
+    after, _, log = give_up(MODEL_SERVER_USER=str(USER), SM_MODEL_DIR=str(shared), PORT=port)
+
+    assert after["Uid"] == ["0" if stays else str(USER)] * 4
+    assert (f"staying root: user {USER} may not listen on port {port}" in log) is stays
+
+
+@pytest.mark.skipif(int(UNPRIVILEGED.read_text()) <= 80, reason="everybody may listen on port 80 here")
+def test_a_port_that_nobody_but_root_may_listen_on_is_refused_to_others() -> None:
+    done = begun({"PORT": "80"}, BECOME_USER)
+
+    assert (done.returncode, done.stderr) == (1, f"refused: port 80: expected a port that user {USER} may listen on\n")
+
+
+def test_a_root_that_cannot_become_another_user_is_refused(shared: Path) -> None:
+    done = begun({"MODEL_SERVER_USER": str(USER), "SM_MODEL_DIR": str(shared)}, LOSE_SETUID)
+
+    said = f"refused: expected root's capabilities SETUID and SETGID, or to be started as user {USER}\n"
+    assert (done.returncode, done.stderr) == (1, said)
