@@ -23,9 +23,12 @@ _LINES = 100  # of a child's own that are logged each second
 
 @dataclass
 class Children:
-    """The running children by name, and the signals this process received. Needs the main thread."""
+    """The running children by name, and the signals this process received. Needs the main thread.
 
-    running: dict[str, int] = field(default_factory=dict)
+    A child's `Popen` is kept until the child is reaped here: otherwise the next one to be started would reap it unseen.
+    """
+
+    running: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
     _pipe: tuple[int, int] = field(default_factory=os.pipe)
 
     def __post_init__(self) -> None:
@@ -50,14 +53,14 @@ class Children:
             command, env=env, pass_fds=keep, process_group=0,
             stderr=subprocess.PIPE if relay else None, errors="backslashreplace" if relay else None,
         )  # fmt: skip
-        self.running[name] = process.pid
+        self.running[name] = process
         if process.stderr:
             threading.Thread(target=_relay, args=(name, process.stderr), name=f"{name} log", daemon=True).start()
 
     def signal(self, name: str, number: int) -> None:
         if name in self.running:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.running[name], number)
+                os.kill(self.running[name].pid, number)
 
     def wait_for_event(self, seconds: float | None = None) -> tuple[list[int], list[str]]:
         """Wait for signals or the end of a child. Returns the signals and the names of the children that ended."""
@@ -74,21 +77,21 @@ class Children:
 
     def kill_all(self) -> None:
         """End what is left at once, with everything that the children started."""
-        for name, pid in list(self.running.items()):
+        for name, process in list(self.running.items()):
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)
+                os.killpg(process.pid, signal.SIGKILL)
             self.wait_until_gone(name, time.monotonic() + 2)
 
     def _reap(self) -> list[str]:
         ended = []
-        names = {pid: name for name, pid in self.running.items()}
+        names = {process.pid: name for name, process in self.running.items()}
         with contextlib.suppress(ChildProcessError):
             while (reaped := os.waitpid(-1, os.WNOHANG))[0]:
                 if name := names.get(reaped[0]):
                     code = os.waitstatus_to_exitcode(reaped[1])
                     killed = ": killed; is the memory limit too small?" if code == -signal.SIGKILL else ""
                     log.info("%s ended, exit code %s%s", name, code, killed)
-                    del self.running[name]
+                    self.running.pop(name).returncode = code
                     ended.append(name)
                     # Its own children, if it was killed, would otherwise go on listening.
                     with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -100,10 +103,11 @@ def _relay(name: str, stream: IO[str]) -> None:
     """Log a child's lines, and of a flood no more than their number: under overload each refusal is one."""
     logger = logging.getLogger(name)
     second, seen = 0, 0
-    for line in stream:
-        if (now := int(time.monotonic())) != second:
-            if seen > _LINES:
-                logger.warning("%s more lines of %s were not logged", seen - _LINES, name)
-            second, seen = now, 0
-        seen += 1
-        nginx_log.relay(logger, line, tell=seen <= _LINES)
+    with stream:
+        for line in stream:
+            if (now := int(time.monotonic())) != second:
+                if seen > _LINES:
+                    logger.warning("%s more lines of %s were not logged", seen - _LINES, name)
+                second, seen = now, 0
+            seen += 1
+            nginx_log.relay(logger, line, tell=seen <= _LINES)
