@@ -73,6 +73,7 @@ def test_a_child_that_ends_is_told_with_its_exit_code(
     assert [record.getMessage() for record in caplog.records] == [said]
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # as in a server: where it is an error, nobody else reaps
 def test_a_child_that_ended_before_another_was_started_is_told(children: Children) -> None:
     first = run(children, "exit 0", "first")
     wait_until(lambda: gone(first), "the first child to end")
