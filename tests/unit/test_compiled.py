@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import (
@@ -215,22 +216,62 @@ def test_a_value_that_a_step_of_scikit_learn_refuses_is_refused(value: float, st
         ours(replace(rows[:1], numbers=np.array([[value]])))
 
 
-def test_what_is_not_known_is_named_and_left_to_scikit_learn() -> None:
-    rows = training_rows(0)
-    rows = replace(rows, numbers=np.nan_to_num(rows.numbers))
-    filled = Pipeline([("fill", SimpleImputer()), ("power", PowerTransformer())])
-    cases: list[tuple[Any, Any, str]] = [
-        (filled, list(NUMERIC), "PowerTransformer"),
-        (FunctionTransformer(np.isnan, feature_names_out="one-to-one"), list(NUMERIC), "isnan"),
+def square(numbers: Any) -> Any:
+    """A function that has the name of one of numpy's, and is another."""
+    return numbers * 2
+
+
+def text_pipeline(**options: Any) -> Pipeline:
+    return Pipeline([("fill", SimpleImputer(**options)), ("encode", OneHotEncoder())])
+
+
+@pytest.mark.filterwarnings("ignore:Skipping features without any observed values")
+@pytest.mark.parametrize(
+    ("step", "columns", "reason"),
+    [
+        (Pipeline([("fill", SimpleImputer()), ("power", PowerTransformer())]), list(NUMERIC), "PowerTransformer"),
+        (one_to_one(np.isnan), list(NUMERIC), "isnan"),
+        (one_to_one(np.clip, kw_args={"a_min": 0, "a_max": 1}), list(NUMERIC), "FunctionTransformer of 'clip'"),
+        (one_to_one(np.round, kw_args={"decimals": 1}), list(NUMERIC), "FunctionTransformer of 'round'"),
+        (one_to_one(np.square, kw_args={"dtype": "f4"}), list(NUMERIC), "FunctionTransformer of 'square'"),
+        (one_to_one(square), list(NUMERIC), "FunctionTransformer of 'square'"),
         (SimpleImputer(missing_values=-1.0), list(NUMERIC), "missing_values=-1.0"),
+        (SimpleImputer(), ["empty", "a"], "a column that had no value in training"),
         ("passthrough", [*NUMERIC, *CATEGORICAL], "in one transformer"),
         ("passthrough", list(CATEGORICAL), "FunctionTransformer of categorical columns"),
-    ]
-    for step, columns, reason in cases:
-        transformer = fitted([("part", step, columns)], rows)
+        ("drop", list(NUMERIC), "no features"),
+        ("passthrough", [], "no features"),
+        (CountVectorizer(), "kind", "a column given as 'kind' and not as a list"),
+        ("passthrough", slice("a", "b"), "a slice of names"),
+        (one_to_one(np.square), ["b", "a"], "a function of columns that are not in the order of the data"),
+        ("passthrough", ["a", "stranger"], r"columns \['stranger'\] that the contract does not have"),
+        (text_pipeline(strategy="most_frequent", missing_values="x"), ["kind"], "another missing value than NaN"),
+        (text_pipeline(strategy="most_frequent", add_indicator=True), ["kind"], "with an indicator"),
+        (OneHotEncoder(categories=[["x", "y", "z", "rare", "rarer", None]]), ["kind"], "None among its categories"),
+        (OrdinalEncoder(categories=[[*map(str, range(20_001))]]), ["digit"], "more than 20000 categories"),
+    ],
+)
+def test_what_is_not_known_is_named_and_left_to_scikit_learn(step: Any, columns: Any, reason: str) -> None:
+    rows = training_rows(0)
+    frame = pd.DataFrame(replace(rows, numbers=np.nan_to_num(rows.numbers)).columns())
+    frame = frame.assign(empty=np.nan, stranger=1.0, digit="7")
+    transformer = ColumnTransformer([("part", step, columns)]).fit(frame)
+    known = {"empty": ColumnType.NUMERIC, "digit": ColumnType.CATEGORICAL}
+    contract = contract_of(transformer)
+    contract = replace(contract, columns=(*contract.columns, *(Column(*column) for column in known.items())))
 
-        with pytest.raises(NotCovered, match=reason):
-            compiled(transformer)
+    with pytest.raises(NotCovered, match=reason):
+        compile_transformer(transformer, contract)
+
+
+@pytest.mark.parametrize(
+    "columns", [["c", "a"], [2, 0], slice(0, 3), slice(2, None, -2), [True, False, True, False, False]]
+)
+def test_columns_are_found_however_they_were_selected(columns: Any) -> None:
+    rows = training_rows(0)
+    transformer = fitted([("part", SimpleImputer(), columns)], rows)
+
+    prove(compiled(transformer), FittedTransform(transformer), rows)
 
 
 def test_a_transform_that_is_wrong_does_not_prove_itself() -> None:
