@@ -43,6 +43,17 @@ def rows(**columns: list[object]) -> pd.DataFrame:
         (SCHEMA.format(task="binary", type="label", label="label"), "expected one label"),
         (SCHEMA.format(task="binary", type="numeric", label="label").replace("sex", "rings"), "each column once"),
         (SCHEMA.format(task="binary", type="numeric", label="label") + "[split]\ntest_size = 2", "between 0 and 1"),
+        *(
+            (
+                SCHEMA.format(task="binary", type="numeric", label="label") + f"[split]\nseed = {seed}",
+                f"got {seed.title()}",
+            )
+            for seed in ("-1", "2147483648", "true", "1.5")
+        ),
+        ("search = 3" + SCHEMA.format(task="binary", type="numeric", label="label"), "expected tables"),
+        ("references = [3]" + SCHEMA.format(task="binary", type="numeric", label="label"), "expected tables"),
+        (SCHEMA.format(task="binary", type="numeric", label="label") + "[split]\ntest_size = 1", "between 0 and 1"),
+        (SCHEMA.format(task="binary", type="numeric", label="label") + "[split]\ntest_size = 0", "between 0 and 1"),
         ("name = 'x'\ntask = 'binary'\ncolumns = 3", "schema"),
         ("name = 'x'\ntask = 'binary'\n[columns]\nsize = 'numeric'", r"expected \[\[columns\]\] with name and type"),
     ],
