@@ -80,7 +80,7 @@ def _job_contract(job: TrainingJob, table: Table) -> Contract:
 
 
 def _class_numbers(target: NDArray[np.float64], label: str) -> tuple[str, ...]:
-    found = sorted(set(target))
+    found = sorted(set(target.tolist()))
     if found != list(range(len(found))) or len(found) < 2:
         raise BadJob(f"features, column {label}: expected every class number from 0 on, got {found[:5]}")
     return tuple(str(number) for number in range(len(found)))

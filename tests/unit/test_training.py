@@ -289,6 +289,35 @@ def test_features_of_another_origin_are_learned_by_label_and_task(tmp_path, task
     assert predictor.predict(np.zeros((2, 2), dtype=np.float32)).size == 2 * classes
 
 
+@pytest.mark.parametrize(
+    ("classes", "reason"),
+    [
+        (["1", "2"], "features, column y: expected every class number from 0 on, got [1.0, 2.0]"),
+        (["0", "2"], "expected every class number from 0 on, got [0.0, 2.0]"),
+        (["0", "0"], "expected every class number from 0 on, got [0.0]"),
+        (["0", "0.5"], "expected every class number from 0 on, got [0.0, 0.5]"),
+    ],
+)
+def test_classes_of_another_origin_that_are_not_numbered_are_refused(tmp_path, classes, reason):
+    give(tmp_path, "input/data/train/features.csv", "a,y\n" + "".join(f"1,{one}\n" for one in classes))
+    configure(tmp_path, {**QUICK, "label": "y", "task": "binary"})
+
+    assert training.main("predictor", tmp_path) == 1
+    assert reason in failure(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [("1,2\n", "features: expected at least 2 rows, got 1"), ("1,2\n1,\n", "row 2: expected a label")],
+)
+def test_rows_that_nothing_can_be_learned_from_are_refused(tmp_path, rows, reason):
+    give(tmp_path, "input/data/train/features.csv", "a,y\n" + rows)
+    configure(tmp_path, {**QUICK, "label": "y", "task": "regression"})
+
+    assert training.main("predictor", tmp_path) == 1
+    assert reason in failure(tmp_path)
+
+
 def test_features_without_contract_label_and_task_are_refused(tmp_path):
     give(tmp_path, "input/data/train/features.csv", "a,y\n1,2\n")
     configure(tmp_path, {"label": "y"})
