@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,23 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> N
 
     with pytest.raises(BoosterError):
         Booster((tmp_path / "model.json").read_bytes())
+
+
+def test_a_prediction_on_a_copy_leaves_no_memory_behind(tmp_path: Path) -> None:
+    trained(tmp_path / "model.json", {"objective": "reg:squarederror", "booster": "gblinear"})
+    booster, matrix = Booster((tmp_path / "model.json").read_bytes()), np.zeros((500_000, 3), np.float32)
+    booster.predict(matrix)
+
+    before = resident()
+    for _ in range(8):
+        booster.predict(matrix)
+
+    assert resident() - before < 4 * matrix.nbytes
+
+
+def resident() -> int:
+    """Bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def test_the_version_is_the_packages() -> None:

@@ -62,17 +62,6 @@ def test_a_model_that_passed_predicts_as_before_to_the_bit(name: str) -> None:
     assert ours.tobytes() == theirs.tobytes()
 
 
-def test_pruned_trees_are_among_the_sound_ones() -> None:
-    model = json.loads(trained("pruned").save_raw("json"))
-
-    assert any(tree["tree_param"]["num_deleted"] != "0" for tree in trees(model))
-
-
-def trees(model: Any) -> list[Any]:
-    found: list[Any] = model["learner"]["gradient_booster"]["model"]["trees"]
-    return found
-
-
 def put(*path: Any) -> Callable[[Any], None]:
     """Write the last of `path` where the others lead; numbers lead into the first tree's field."""
     *names, last, value = path
@@ -83,6 +72,34 @@ def put(*path: Any) -> Callable[[Any], None]:
         model[last] = value
 
     return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put("version", [3, 0, 0]),
+        put("learner", "feature_types", ["float", "int", "q"]),
+        put("learner", "attributes", {"best_score": "5"}),
+        put("learner", "learner_model_param", "base_score", "5E-1"),
+    ],
+    ids=["version", "feature types", "attributes", "base score of older versions"],
+)
+def test_what_a_sound_model_may_have_passes(change: Callable[[Any], None], regression: bytes) -> None:
+    model = json.loads(regression)
+    change(model)
+
+    assert json.loads(checked(json.dumps(model).encode(), REGRESSION, "model.json")) == model
+
+
+def test_pruned_trees_are_among_the_sound_ones() -> None:
+    model = json.loads(trained("pruned").save_raw("json"))
+
+    assert any(tree["tree_param"]["num_deleted"] != "0" for tree in trees(model))
+
+
+def trees(model: Any) -> list[Any]:
+    found: list[Any] = model["learner"]["gradient_booster"]["model"]["trees"]
+    return found
 
 
 TREE = ("learner", "gradient_booster", "model", "trees", 1)
@@ -146,6 +163,10 @@ WRONG: dict[str, tuple[Callable[[Any], None], str]] = {
     "a base score beyond float32": (put(*LEARNER, "base_score", "[1E39]"), "base_score: expected finite"),
     "two base scores": (put(*LEARNER, "base_score", "[1E0,2E0]"), "base_score: expected one number"),
     "a version as text": (put("version", "3"), "version"),
+    "a version of two numbers": (put("version", [3, 1]), "version: expected three numbers"),
+    "a version below zero": (put("version", [3, -1, 0]), "version: expected three numbers"),
+    "a feature that is a category": (put("learner", "feature_types", ["float", "c", "q"]), "feature_types: expected"),
+    "an attribute that is no text": (put("learner", "attributes", {"best_score": 5}), "attributes: expected texts"),
     "no learner": (put("learner", None), "is not a model in XGBoost's JSON"),
     "a list of trees": (put(*FOREST, "trees", {}), "num_trees"),
 }
