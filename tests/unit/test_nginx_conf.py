@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +47,55 @@ def test_every_brace_is_filled_in(tmp_path: Path) -> None:
     assert "listen 127.0.0.1:18080 " in config
     assert f"client_max_body_size {6 * MIB};" in config
     assert "proxy_read_timeout 28s;" in config
+
+
+@pytest.mark.parametrize(
+    ("settings", "directives"),
+    [
+        (
+            {"max_body": MIB},
+            ["client_max_body_size 1048576", "client_body_buffer_size 1048576", "proxy_buffers 64 64k"],
+        ),
+        ({"max_body": 1}, ["client_max_body_size 1", "proxy_buffers 16 64k"]),
+        ({"queue": 256}, ["gunicorn.sock max_fails=0 max_conns=128"] * 2),
+        ({"queue": 5}, ["gunicorn.sock max_fails=0 max_conns=3"] * 2),
+        ({"timeout": 60}, ["proxy_read_timeout 58s", "proxy_send_timeout 58s"]),
+        ({"timeout": 2}, ["proxy_read_timeout 1s"]),
+        ({"timeout": 1}, ["proxy_read_timeout 1s"]),
+        ({"host": "[::]", "port": 80}, ["listen [::]:80 "]),
+    ],
+)
+def test_a_setting_stands_where_nginx_heeds_it(tmp_path: Path, settings: dict[str, Any], directives: list[str]) -> None:
+    config = write_config(Settings(**settings), tmp_path).read_text()
+
+    for directive in directives:
+        assert config.count(directive) == directives.count(directive)
+
+
+@pytest.mark.parametrize(
+    ("hard", "open_files", "connections"), [(100, 100, 64), (1000, 1000, 500), (10**6, 65536, 4096), (9000, 9000, 4096)]
+)
+def test_connections_are_no_more_than_files_that_may_be_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hard: int, open_files: int, connections: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: (hard // 2, hard))
+
+    config = write_config(SETTINGS, tmp_path).read_text()
+
+    assert f"worker_rlimit_nofile {open_files};" in config
+    assert f"worker_connections {connections};" in config
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only a root has workers of another user")
+def test_workers_are_roots_where_their_master_is(tmp_path: Path) -> None:
+    assert "\nuser root;\n" in write_config(SETTINGS, tmp_path).read_text()
+
+
+def test_nginx_is_found_on_the_path_first(tmp_path: Path) -> None:
+    (tmp_path / "nginx").write_text("#!/bin/sh\n")
+    (tmp_path / "nginx").chmod(0o755)
+
+    assert find_nginx(str(tmp_path)) == str(tmp_path / "nginx")
 
 
 def test_nothing_is_written_outside_the_run_directory(tmp_path: Path) -> None:
