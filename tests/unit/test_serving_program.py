@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import http.server
+import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from serving.__main__ import main
-from tests.servers import free_ports
+from tests.servers import ROOT, free_ports
 
 
 @contextmanager
@@ -46,6 +49,27 @@ def test_ping_names_a_port_that_nobody_listens_on(
 
     assert main(["ping"]) == 1
     assert capsys.readouterr().err.startswith(f"no answer from port {port}: ")
+
+
+@pytest.mark.parametrize(
+    ("env", "reason"),
+    [
+        ({}, "STAGE: expected the name of the package to serve, got nothing"),
+        ({"STAGE": "echo", "PORT": "abc"}, "PORT: expected a whole number from 1 to 65535, got 'abc'"),
+        (
+            {"STAGE": "echo", "MODEL_SERVER_NGINX": "off", "MODEL_SERVER_RUN_DIR": "/a b"},
+            "MODEL_SERVER_RUN_DIR or TMPDIR: expected a path",
+        ),
+    ],
+)
+def test_a_server_that_cannot_start_says_why_in_one_line(env: dict[str, str], reason: str) -> None:
+    command = [sys.executable, "-m", "serving", "serve"]
+
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+
+    (line,) = map(json.loads, done.stderr.splitlines())
+    assert (done.returncode, line["level"]) == (1, "CRITICAL")
+    assert line["message"].startswith(reason)
 
 
 @pytest.mark.parametrize("arguments", [[], ["help"], ["serve", "now"], ["ping", "pong"], ["--help"]])
