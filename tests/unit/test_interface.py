@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 from flask.testing import FlaskClient
+from jsonschema import Draft202012Validator
 
 from featurizer.records import ACCEPTED as RAW
+from featurizer.records import RecordReader
 from predictor.features import ACCEPTED as FEATURES
 from serving.app import create_app
+from serving.errors import BadPayload, ServingError
 from serving.interface import Interface
+from serving.media import MediaType
 from serving.payload import CSV, JSON
 from serving.settings import Settings
 from tests.unit.abalone import CONTRACT, HEADER
@@ -41,6 +49,75 @@ def test_the_openapi_document_describes_a_row_column_by_column(client: FlaskClie
     assert [cell["description"] for cell in row["prefixItems"]] == HEADER.split(",")
     assert [cell["type"][0] for cell in row["prefixItems"]] == ["string"] + ["number"] * 7
     assert row["minItems"] == row["maxItems"] == 8
+
+
+ROW = ["M", *[0.5] * 7]
+RECORD = dict(zip(HEADER.split(","), ROW, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("document", "fits"),
+    [
+        (ROW, True),
+        ([ROW, ROW], True),
+        ({"instances": [ROW]}, True),
+        ({"instances": [RECORD, RECORD]}, True),
+        (RECORD, True),
+        ([RECORD], True),
+        ([None] * 8, True),
+        (["another", *[1] * 7], True),
+        (ROW[:-1], False),
+        ([], False),
+        ([[]], False),
+        ({"instances": []}, False),
+        ({"instances": [ROW], "more": 1}, False),
+        ({"instances": ROW}, False),
+        (["M", "0.5", *[0.5] * 6], False),
+        ([1, *[0.5] * 7], False),
+        ({name: cell for name, cell in RECORD.items() if name != "length"}, False),
+        (RECORD | {"more": 1}, False),
+        ("M", False),
+        (None, False),
+    ],
+)
+def test_what_the_openapi_document_says_of_json_is_what_is_read(
+    client: FlaskClient, document: object, fits: bool
+) -> None:
+    described = client.get("/openapi.json").json
+    schema = described["paths"]["/invocations"]["post"]["requestBody"]["content"][JSON]["schema"]
+    body = json.dumps(document).encode()
+
+    assert Draft202012Validator(schema).is_valid(document) is fits
+    if fits:
+        assert len(RecordReader(CONTRACT).read(body, MediaType(JSON))) > 0
+    else:
+        with pytest.raises(BadPayload):
+            RecordReader(CONTRACT).read(body, MediaType(JSON))
+
+
+def test_every_refusal_is_described(client: FlaskClient) -> None:
+    described = client.get("/openapi.json").json
+    responses = described["paths"]["/invocations"]["post"]["responses"]
+    error = described["components"]["schemas"]["Error"]
+    ours = {kind for kind in every_error(ServingError) if kind.__module__.startswith("serving.")}
+    statuses = {kind.status for kind in ours} - {405, 501}  # of another method, of no HTTP
+
+    assert {str(status) for status in statuses} | {"503"} == responses.keys() - {"200"}
+    assert {str(found) for found in find_references(described)} == {"#/components/schemas/Error"}
+    assert Draft202012Validator(error).is_valid(BadPayload("no", row=1, column="a").as_dict() | {"request_id": "x"})
+    for wrong in ({"code": "a"}, {"code": "a", "message": "b", "request_id": "c", "row": 0}):
+        assert not Draft202012Validator(error).is_valid(wrong)
+
+
+def every_error(kind: type[ServingError]) -> set[type[ServingError]]:
+    return {kind}.union(*map(every_error, kind.__subclasses__()))
+
+
+def find_references(node: Any) -> Iterator[str]:
+    for name, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        if name == "$ref":
+            yield value
+        yield from find_references(value)
 
 
 def test_a_stage_that_reads_npy_says_so() -> None:
