@@ -256,6 +256,17 @@ def test_a_piece_of_a_batch_ends_with_one_newline(body: bytes, media: str, answe
     assert whole.post("/invocations", data=b"x").data == body
 
 
+def test_a_fault_beside_the_stage_is_answered_as_the_stages_are(caplog: pytest.LogCaptureFixture) -> None:
+    def ready() -> bool:
+        raise RuntimeError("the secret of the inside")
+
+    response = create_app(shout, Settings(), ready).test_client().get("/ping")
+
+    assert (response.status_code, response.json["code"]) == (500, "internal_error")
+    assert b"secret" not in response.data
+    assert "secret" in caplog.text
+
+
 def test_one_line_is_logged_a_request_and_none_for_a_ping_that_passed(
     client: FlaskClient, caplog: pytest.LogCaptureFixture
 ) -> None:

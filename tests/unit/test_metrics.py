@@ -271,6 +271,19 @@ def failed(value: str) -> logging.LogRecord:
     return logging.LogRecord("test", logging.ERROR, "", 0, "failed", (), found)
 
 
+def test_a_line_that_finds_another_unfinished_is_lost(tmp_path: Path, monkeypatch) -> None:
+    taken = io.BytesIO()
+    monkeypatch.setattr(os, "write", lambda _fd, data: taken.write(bytes(data[:4])))
+    output = Output(os.open(tmp_path / "out", os.O_CREAT | os.O_WRONLY))
+
+    written = [output.write(line) for line in (b"0123456789\n", b"lost\n", b"ab\n", b"cd\n")]
+
+    monkeypatch.undo()
+    os.close(output.descriptor)
+    assert written == [True, False, True, True]
+    assert taken.getvalue() == b"0123456789\nab\ncd\n"
+
+
 def test_a_line_that_a_terminal_took_half_of_is_finished_before_the_next(tmp_path: Path, monkeypatch) -> None:
     taken = io.BytesIO()
     monkeypatch.setattr(os, "write", lambda _fd, data: taken.write(bytes(data[:7])))

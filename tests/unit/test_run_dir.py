@@ -51,5 +51,15 @@ def test_a_plain_one_is_used_and_a_fresh_one_is_removed(tmp_path: Path) -> None:
     assert not fresh.exists()
 
 
+def test_a_container_without_a_temporary_directory_uses_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError("no usable temporary directory")
+
+    monkeypatch.setattr("tempfile.gettempdir", none)
+
+    with run_directory(Settings()) as fresh:
+        assert fresh.parent == Path("/dev/shm")  # noqa: S108 - what the container has
+
+
 def test_a_reload_of_as_many_workers_as_may_be_has_a_place_for_each() -> None:
     assert min(scoreboard.SLOTS, metrics.SLOTS) >= 2 * MOST_WORKERS

@@ -16,7 +16,7 @@ import xgboost
 from featurizer.model import Featurizer
 from predictor.model import MODEL, Predictor
 from serving import artifact, training
-from serving.contract import Contract
+from serving.contract import Column, ColumnType, Contract, Task
 from serving.payload import Payload, run_serially
 from tests.servers import wait_until
 
@@ -142,6 +142,13 @@ def test_a_featurizer_job_that_says_too_little_fails_with_one_line(opt_ml, hyper
     assert training.main("featurizer", opt_ml) == 1
     assert reason in failure(opt_ml)
     assert "Traceback" not in failure(opt_ml)
+
+
+def test_hyperparameters_that_are_no_json_are_refused(opt_ml):
+    give(opt_ml, "input/config/hyperparameters.json", "{")
+
+    assert training.main("featurizer", opt_ml) == 1
+    assert failure(opt_ml).startswith("hyperparameters.json: expected JSON, got ")
 
 
 def test_no_hyperparameters_file_means_no_hyperparameters(opt_ml):
@@ -304,6 +311,16 @@ def test_classes_of_another_origin_that_are_not_numbered_are_refused(tmp_path, c
 
     assert training.main("predictor", tmp_path) == 1
     assert reason in failure(tmp_path)
+
+
+def test_a_class_that_the_contract_does_not_have_is_refused(tmp_path):
+    columns = (Column("a", ColumnType.NUMERIC), Column("y", ColumnType.LABEL, ("no", "yes")))
+    give(tmp_path, "input/data/train/contract.json", Contract("made", Task.BINARY, columns, ("a",), {}).to_json())
+    give(tmp_path, "input/data/train/features.csv", "a,y\n1,0\n2,1\n3,2\n")
+    configure(tmp_path, QUICK)
+
+    assert training.main("predictor", tmp_path) == 1
+    assert failure(tmp_path) == "features, column y: expected class numbers from 0 to 1"
 
 
 @pytest.mark.parametrize(
