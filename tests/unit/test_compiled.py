@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.impute import SimpleImputer
@@ -30,7 +31,7 @@ from sklearn.preprocessing import (
 from featurizer.compile import NotCovered, compile_transformer
 from featurizer.fitted import FittedTransform
 from featurizer.program import FUNCTIONS
-from featurizer.proof import edge_rows, prove
+from featurizer.proof import _outcomes, edge_rows, prove
 from featurizer.records import Records
 from featurizer.transform import Transform
 from serving.contract import Column, ColumnType, Contract, Task
@@ -161,14 +162,104 @@ def transformers(draw: st.DrawFn) -> tuple[list[tuple[str, Any, Any]], dict[str,
     return draw(st.permutations(parts)), {"transformer_weights": weights, "remainder": "drop"}
 
 
-@settings(
-    derandomize=True, max_examples=15, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck)
-)
-@given(drawn=transformers(), seed=st.integers(0, 3))
+def filled(step: Any, **options: Any) -> Pipeline:
+    return Pipeline([("fill", SimpleImputer(**(options or {"strategy": "median"}))), ("step", step)])
+
+
+RARE = [{}, {"min_frequency": 8}, {"max_categories": 3}]
+ONE_HOT: list[Any] = [
+    OneHotEncoder(handle_unknown=unknown, drop=drop, **rare)
+    for unknown, drops in (("ignore", (None, "first", "if_binary")), ("infrequent_if_exist", (None, "first")))
+    for drop in drops
+    for rare in RARE
+]
+ORDINAL: list[Any] = [
+    OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=unknown, encoded_missing_value=missing, **rare)
+    for unknown, missing in ((-1, np.nan), (np.nan, -2), (99, 77))
+    for rare in ({}, {"min_frequency": 8}, {"max_categories": 3})
+]
+STRICT: list[Any] = [
+    *(OneHotEncoder(drop=drop, **rare) for drop in (None, "first") for rare in RARE[:2]),
+    *(OrdinalEncoder(**rare) for rare in RARE[:2]),
+]
+NUMBERS: list[Any] = [
+    *(SimpleImputer(strategy=strategy) for strategy in ("mean", "median", "most_frequent")),
+    SimpleImputer(strategy="constant", fill_value=-1.5),
+    SimpleImputer(add_indicator=True),
+    filled(StandardScaler()),
+    filled(StandardScaler(), add_indicator=True),
+    *(StandardScaler(with_mean=mean, with_std=std) for mean, std in ((True, True), (True, False), (False, True))),
+    *(
+        RobustScaler(with_centering=mean, with_scaling=std)
+        for mean, std in ((True, True), (True, False), (False, True))
+    ),
+    *(MinMaxScaler(feature_range=reach, clip=clip) for reach, clip in (((0, 1), False), ((-1, 3), True))),
+    MaxAbsScaler(),
+    Pipeline([("scale", MinMaxScaler(clip=True)), ("again", StandardScaler())]),
+    "passthrough",
+]
+BINS: list[Any] = [
+    filled(KBinsDiscretizer(bins, encode=encode, strategy=strategy, quantile_method="averaged_inverted_cdf"))
+    for bins, encode, strategy in (
+        (2, "ordinal", "quantile"),
+        (4, "onehot", "uniform"),
+        (3, "onehot-dense", "quantile"),
+    )
+]
+TEXT_FILLED: list[Any] = [
+    filled(encoder, strategy=strategy, **fill)
+    for encoder in (ONE_HOT[0], ORDINAL[0])
+    for strategy, fill in (
+        ("constant", {"fill_value": "missing"}),
+        ("constant", {"fill_value": "x"}),
+        ("most_frequent", {}),
+    )
+]
+
+
 @pytest.mark.filterwarnings("ignore")
-def test_what_is_compiled_gives_the_features_of_scikit_learn(
-    drawn: tuple[list[tuple[str, Any, Any]], dict[str, Any]], seed: int
+@pytest.mark.parametrize(
+    ("steps", "columns", "sparse"),
+    [
+        pytest.param(NUMBERS, list(NUMERIC), 0.0, id="numbers"),
+        pytest.param(BINS, list(NUMERIC), 0.0, id="bins"),
+        pytest.param(BINS, list(NUMERIC), 1.0, id="bins, sparse"),
+        pytest.param(ONE_HOT + ORDINAL, ["b"], 0.0, id="numbers as categories"),
+        pytest.param(ONE_HOT + ORDINAL + TEXT_FILLED, list(CATEGORICAL), 0.0, id="categories"),
+        pytest.param(ONE_HOT, ["place", "kind"], 1.0, id="categories, sparse"),
+        *(pytest.param([step], list(CATEGORICAL), 0.0, id=f"strict {n}") for n, step in enumerate(STRICT)),
+        *(pytest.param([step], ["b"], 0.0, id=f"strict with numbers {n}") for n, step in enumerate(STRICT[::3])),
+    ],
+)
+def test_every_option_of_a_step_gives_the_features_of_scikit_learn(
+    steps: list[Any], columns: list[str], sparse: float
 ) -> None:
+    rows = training_rows(0)
+    parts = [
+        (str(number), clone(step) if step != "passthrough" else step, columns) for number, step in enumerate(steps)
+    ]
+    transformer = fitted(parts, rows, transformer_weights={"1": 2.5, "2": 0.0}, sparse_threshold=sparse)
+
+    ours, theirs = compiled(transformer), FittedTransform(transformer)
+    compared = [rows[:20], edge_rows(rows)[-60::2]]  # where all columns have an edge value
+    with np.errstate(all="ignore"):
+        owed = [outcome for some in compared for outcome in _outcomes(theirs, some)]
+        assert [outcome for some in compared for outcome in _outcomes(ours, some)] == owed
+    assert sum(outcome is not None for outcome in owed) >= 20
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("examples", [3, pytest.param(60, marks=pytest.mark.long)])
+def test_what_is_compiled_gives_the_features_of_scikit_learn(examples: int) -> None:
+    quiet = settings(
+        derandomize=True, max_examples=examples, phases=[Phase.generate], deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    quiet(given(drawn=transformers(), seed=st.integers(0, 3))(compare))()
+
+
+def compare(drawn: tuple[list[tuple[str, Any, Any]], dict[str, Any]], seed: int) -> None:
+    """Fit what was drawn, and compare the compiled transform with it."""
     rows = training_rows(seed)
     try:
         transformer = fitted(drawn[0], rows, **drawn[1])
@@ -211,9 +302,12 @@ def test_a_value_that_a_step_of_scikit_learn_refuses_is_refused(value: float, st
     contract = Contract("t", Task.REGRESSION, (Column("a", ColumnType.NUMERIC),), ("a",), {})
     ours = Transform.from_json(compile_transformer(transformer, contract))
 
-    prove(ours, FittedTransform(transformer), rows)
-    with pytest.raises(ValueError), np.errstate(all="ignore"):  # noqa: PT011 - it tells nothing
-        ours(replace(rows[:1], numbers=np.array([[value]])))
+    with np.errstate(all="ignore"):
+        for number in (1 / 64, np.nan, value):
+            row = replace(rows[:1], numbers=np.array([[number]]))
+            assert _outcomes(ours, row) == _outcomes(FittedTransform(transformer), row)
+        with pytest.raises(ValueError):  # noqa: PT011 - it tells nothing
+            ours(row)
 
 
 def square(numbers: Any) -> Any:
