@@ -175,12 +175,23 @@ ONE_HOT: list[Any] = [
 ]
 ORDINAL: list[Any] = [
     OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=unknown, encoded_missing_value=missing, **rare)
-    for unknown, missing in ((-1, np.nan), (np.nan, -2), (99, 77))
-    for rare in ({}, {"min_frequency": 8}, {"max_categories": 3})
+    for unknown, missing in ((-1, -2), (99, 77))
+    for rare in RARE
+]
+# The answer to many rows is no number, which would hide what others answer.
+TO_NOTHING: list[Any] = [
+    OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=unknown, encoded_missing_value=missing, **rare)
+    for unknown, missing in ((-1, np.nan), (np.nan, -2))
+    for rare in RARE[:2]
 ]
 STRICT: list[Any] = [
     *(OneHotEncoder(drop=drop, **rare) for drop in (None, "first") for rare in RARE[:2]),
     *(OrdinalEncoder(**rare) for rare in RARE[:2]),
+]
+# A category that a cell of CSV cannot have: its name stands for a missing one.
+NAMED_AS_MISSING: list[Any] = [
+    OneHotEncoder(categories=[["nan", "rare", "rarer", "x", "y", "z"]], handle_unknown=unknown)
+    for unknown in ("error", "ignore")
 ]
 NUMBERS: list[Any] = [
     *(SimpleImputer(strategy=strategy) for strategy in ("mean", "median", "most_frequent")),
@@ -227,18 +238,23 @@ TEXT_FILLED: list[Any] = [
         pytest.param(ONE_HOT + ORDINAL, ["b"], 0.0, id="numbers as categories"),
         pytest.param(ONE_HOT + ORDINAL + TEXT_FILLED, list(CATEGORICAL), 0.0, id="categories"),
         pytest.param(ONE_HOT, ["place", "kind"], 1.0, id="categories, sparse"),
-        *(pytest.param([step], list(CATEGORICAL), 0.0, id=f"strict {n}") for n, step in enumerate(STRICT)),
-        *(pytest.param([step], ["b"], 0.0, id=f"strict with numbers {n}") for n, step in enumerate(STRICT[::3])),
+        *(pytest.param([step], list(CATEGORICAL), 0.0, id=f"alone {n}") for n, step in enumerate(STRICT + TO_NOTHING)),
+        *(
+            pytest.param([step], ["b"], 0.0, id=f"numbers alone {n}")
+            for n, step in enumerate((STRICT + TO_NOTHING)[::3])
+        ),
+        *(pytest.param([step], ["kind"], 0.0, id=f"a name of nothing {n}") for n, step in enumerate(NAMED_AS_MISSING)),
     ],
 )
 def test_every_option_of_a_step_gives_the_features_of_scikit_learn(
     steps: list[Any], columns: list[str], sparse: float
 ) -> None:
     rows = training_rows(0)
+    weights = {"1": 2.5, "2": 0.0} | ({"3": -1.0} if sparse else {})
     parts = [
         (str(number), clone(step) if step != "passthrough" else step, columns) for number, step in enumerate(steps)
     ]
-    transformer = fitted(parts, rows, transformer_weights={"1": 2.5, "2": 0.0}, sparse_threshold=sparse)
+    transformer = fitted(parts, rows, transformer_weights=weights, sparse_threshold=sparse)
 
     ours, theirs = compiled(transformer), FittedTransform(transformer)
     compared = [rows[:20], edge_rows(rows)[-60::2]]  # where all columns have an edge value

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable
+from contextvars import Context
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from featurizer.program import FILE as COMPILED
 from featurizer.schema import Schema
 from featurizer.train import fit, write
 from featurizer.transform import Transform
+from serving import logs
 from serving.artifact import write_manifest
 from serving.contract import FILE, Column, ColumnType, Contract, Task
 from serving.errors import BadArtifact, BadPayload
@@ -209,6 +211,18 @@ def test_a_row_that_a_step_refuses_is_named_wherever_it_stands(
         with pytest.raises(BadPayload, match=says) as caught:
             featurizer(Payload(body.encode(), CSV, JSON))
         assert (caught.value.code, caught.value.row, caught.value.column) == (code, before + 1, column)
+
+
+def test_the_rows_and_what_training_has_not_seen_are_noted(trained: Path) -> None:
+    featurizer = Featurizer.load(trained)
+
+    def noted(body: bytes) -> dict[str, Any]:
+        logs.notes.set({})
+        featurizer(Payload(body, CSV, JSON))
+        return logs.notes.get()
+
+    assert Context().run(noted, b"1,clay\n2,loam\n3,\n4,loam\n5,mud\n") == {"rows": 5, "unseen": {"soil": 3}}
+    assert Context().run(noted, b"1,clay\n") == {"rows": 1}
 
 
 def test_a_feature_that_float32_does_not_hold_is_refused_where_the_answer_has_it() -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import tempfile
+from contextvars import Context
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from predictor.booster import Booster
 from predictor.model import Predictor
 from predictor.outputs import Output, choose, select, write
 from predictor.train import write as write_artifact
+from serving import logs
 from serving.artifact import write_manifest
 from serving.contract import Column, ColumnType, Contract, Task
 from serving.errors import BadArtifact, NotAcceptable, PayloadTooLarge
@@ -161,6 +163,17 @@ def test_settings_that_the_model_cannot_answer_by_are_refused_at_the_start(
 ) -> None:
     with pytest.raises(ValueError, match=reason):
         Predictor.load(species, accept, output)
+
+
+def test_the_rows_of_a_request_are_noted(species: Path) -> None:
+    predictor = Predictor.load(species)
+
+    def noted() -> dict[str, Any]:
+        logs.notes.set({})
+        predictor(Payload(b"0.1,0.2\n0.3,0.4\n", CSV))
+        return logs.notes.get()
+
+    assert Context().run(noted) == {"rows": 2}
 
 
 @pytest.mark.parametrize("other", ["xgboost-model.ubj", "xgboost-model"])
