@@ -172,15 +172,14 @@ def _text_encoder(part: Mapping[str, Any], positions: Sequence[int]) -> Callable
 
 def _encoder(column: Mapping[str, Any]) -> Callable[[Sequence[Any]], Matrix]:
     """Cells of one column to its features. A code is an index into `outputs`, or the number of a one-hot feature."""
-    unknown, missing = column["unknown"], column["missing"]
+    unknown = column["unknown"]
+    missing = unknown if column["missing"] is None else column["missing"]
     codes = dict(zip(column["values"], column["codes"], strict=True))
-    if missing is not None:
-        codes |= dict.fromkeys([None, *MISSING], missing)
-    elif unknown is not None:
-        codes |= dict.fromkeys([None, *MISSING], unknown)
-    else:
+    if missing is None:
         for name in MISSING:
             codes.pop(name, None)
+    else:
+        codes |= dict.fromkeys([None, *MISSING], missing)
     known = _Codes(codes, unknown)
     if "outputs" in column:
         outputs = _values(column["outputs"]).reshape(-1, 1)
