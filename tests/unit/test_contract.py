@@ -11,6 +11,7 @@ import pytest
 
 from serving.contract import FILE, Column, ColumnType, Contract, Task
 from serving.errors import BadArtifact
+from tests.fuzz.loading import with_right_hash
 from tests.unit.abalone import CONTRACT
 
 
@@ -97,9 +98,9 @@ def test_a_damaged_contract_is_refused(text: str, reason: str) -> None:
         ('"schema_version"', '"deep": ' + "[" * 100_000 + ', "schema_version"'),
     ],
 )
-def test_what_is_written_as_something_else_is_a_bad_artifact(before: str, after: str) -> None:
+def test_what_is_written_as_something_else_is_a_bad_artifact_whatever_its_hash(before: str, after: str) -> None:
     text = CONTRACT.to_json()
     assert before in text
 
-    with pytest.raises(BadArtifact, match=r"is not a contract|its hash is"):
-        Contract.from_json(text.replace(before, after, 1))
+    with pytest.raises(BadArtifact, match=r"is not a contract"):
+        Contract.from_json(with_right_hash(text.replace(before, after, 1).encode()).decode())
