@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import logging
 from collections.abc import Iterator
@@ -152,6 +153,28 @@ def test_a_compressed_body_is_refused_with_what_is_accepted(client: FlaskClient,
     assert response.headers["Accept-Encoding"] == "identity"
     assert response.json is not None
     assert response.json["code"] == "unsupported_encoding"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers"),
+    [
+        ("POST", "/invocations", {"Content-Encoding": "gzip"}),
+        ("POST", "/invocations", {"Content-Length": "65537"}),
+        ("POST", "/nowhere", {}),
+        ("PUT", "/invocations", {}),
+    ],
+)
+def test_what_a_refused_request_sends_is_read_so_that_its_client_sees_why(
+    method: str, path: str, headers: dict[str, str]
+) -> None:
+    body = io.BytesIO(b"x" * 65_537)
+
+    response = client_of(max_body=65_536).open(
+        path, method=method, input_stream=body, headers={"Content-Length": "65537"} | headers
+    )
+
+    assert response.status_code >= 400
+    assert body.tell() == 65_537
 
 
 @pytest.mark.parametrize("coding", ["identity", "", "Identity"])

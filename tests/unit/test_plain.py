@@ -87,3 +87,10 @@ def test_a_plain_invocation_is_read_as_gunicorn_reads_it(head: bytes) -> None:
 )
 def test_whatever_needs_care_is_left_to_gunicorn(data: bytes) -> None:
     assert plain_environ(data) is None
+
+
+@pytest.mark.parametrize(("fields", "plain"), [(98, True), (99, False)])
+def test_as_many_fields_are_read_as_gunicorn_takes(fields: int, plain: bool) -> None:
+    more = b"".join(b"A%d: b\r\n" % number for number in range(fields))
+
+    assert (plain_environ(LINE + HOST + b"Content-Length: 0\r\n" + more + b"\r\n") is not None) is plain
