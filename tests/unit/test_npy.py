@@ -156,3 +156,12 @@ def test_what_is_written_is_what_numpy_reads() -> None:
 
     assert np.load(io.BytesIO(body), allow_pickle=False).tolist() == array.tolist()
     assert read_npy(body).tolist() == array.tolist()
+
+
+@pytest.mark.parametrize("dtype", ["<f4", "<f8"])
+@pytest.mark.parametrize("width", [None, *(10**power for power in range(6))])
+@pytest.mark.parametrize("rows", [1, 9, 10, 12_345])
+def test_an_array_is_written_as_numpy_writes_it(rows: int, width: int | None, dtype: str) -> None:
+    array = np.zeros((rows if width is None or width < 100 else 2, *([] if width is None else [width])), dtype)
+
+    assert write_npy(array) == saved(array)
