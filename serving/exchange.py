@@ -55,7 +55,7 @@ class Exchange:
         return headers
 
     def _timing(self, seconds: float) -> str:
-        parts = "".join(f"{name};dur={ms:.3f}, " for name, ms in self.times.items()) if self.times else ""
+        parts = "".join(f"{name};dur={ms:.3f}, " for name, ms in self.times.items())
         return f"{parts}total;dur={seconds * 1000:.3f}"
 
     def _log(self, status: int, size: int | None, seconds: float) -> None:
