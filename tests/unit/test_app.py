@@ -6,13 +6,15 @@ import gzip
 import io
 import json
 import logging
+import time
 from collections.abc import Iterator
+from contextvars import Context
 from functools import partial
 
 import pytest
 from flask.testing import FlaskClient
 
-from serving import metrics
+from serving import logs, metrics
 from serving.app import create_app
 from serving.errors import (
     BadPayload,
@@ -119,14 +121,17 @@ def test_our_own_fault_is_logged_once_and_tells_nothing(client: FlaskClient, cap
         ("GET", "/../../etc/passwd", 404, set()),  # H30
         ("GET", "/invocations%00", 404, set()),
         ("GET", "//ping", 404, set()),  # H29
+        ("CONNECT", "/ping", 405, {"GET", "POST"}),
     ],
 )
 def test_other_paths_and_methods_are_refused_as_json(
     client: FlaskClient, method: str, path: str, status: int, allow: set[str]
 ) -> None:
-    response = client.open(path, method=method)
+    response = client.open(f"http://localhost{path}", method=method)
 
     assert response.status_code == status
+    assert response.json is not None
+    assert response.json["request_id"] == response.headers["X-Request-Id"]
     assert set(response.headers.get("Allow", "").replace(" ", "").split(",")) - {""} == allow
     assert json.loads(response.data).keys() == {"code", "message", "request_id"}
     assert len(response.data) < 2048
@@ -180,6 +185,32 @@ def test_what_a_refused_request_sends_is_read_so_that_its_client_sees_why(
 @pytest.mark.parametrize("coding", ["identity", "", "Identity"])
 def test_a_body_that_is_said_to_be_plain_passes(client: FlaskClient, coding: str) -> None:  # M12
     assert client.post("/invocations", data=b"abc", headers={"Content-Encoding": coding}).data == b"ABC"
+
+
+@pytest.mark.parametrize("path", ["/ping", "/execution-parameters", "/nowhere"])
+def test_a_request_beside_invocations_is_framed_as_any_other(client: FlaskClient, path: str) -> None:
+    response = client.get(path, headers={"Transfer-Encoding": "gzip"})
+
+    assert (response.status_code, response.json["code"]) == (501, "not_implemented")  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/nowhere"), ("POST", "/invocations"), ("GET", "/ping")])
+def test_the_id_of_a_request_is_in_no_line_behind_it(client: FlaskClient, method: str, path: str) -> None:
+    def ask() -> str:
+        client.open(path, method=method, headers={"X-Request-Id": "mine"})
+        return logs.request_id.get()
+
+    assert Context().run(ask) == ""
+
+
+def test_an_answer_says_how_long_it_took(client: FlaskClient) -> None:
+    begun = time.perf_counter()
+    timing = client.post("/invocations", data=b"abc").headers["Server-Timing"]
+    milliseconds = (time.perf_counter() - begun) * 1000
+
+    name, _, duration = timing.partition(";dur=")
+    assert name == "total"
+    assert 0 < float(duration) <= milliseconds
 
 
 @pytest.mark.parametrize(
@@ -328,6 +359,26 @@ def test_a_refusal_is_logged_and_counted_by_the_code_in_its_body(
     assert (response.status[:3], json.loads(response.data)["code"]) == (status, code)
     assert [(line["status"], line["code"]) for line in lines] == [(int(status), code)]
     assert counted.totals().named == {status: 1, code: 1}
+
+
+def test_what_was_answered_is_counted(counted: metrics.Page) -> None:
+    def noting(payload: Payload) -> Payload:
+        logs.note(rows=3, unseen={"a": 1, "b": 4})
+        return shout(payload)
+
+    client = client_of(noting)
+    client.post("/invocations", data=b"abcde")
+    client.post("/invocations", data=b"400")
+    client.get("/execution-parameters")
+    client.get("/ping")
+
+    totals = counted.totals()
+    refusal, parameters = client.post("/invocations", data=b"400").data, client.get("/execution-parameters").data
+    assert totals.named == {"200": 2, "400": 1, "not_a_number": 1}
+    assert sum(totals.counts) == 3
+    assert totals.scalars[metrics.BYTES_IN] == len("abcde400")
+    assert totals.scalars[metrics.BYTES_OUT] == len("ABCDE") + len(refusal) + len(parameters)
+    assert (totals.scalars[metrics.ROWS], totals.scalars[metrics.UNSEEN]) == (3, 10)
 
 
 @pytest.fixture

@@ -48,9 +48,14 @@ def test_a_body_of_chunks_is_whole_up_to_the_limit(size: int) -> None:
     assert read_body(environ, 200_000) == sent[:size]
 
 
-def test_a_body_of_chunks_above_the_limit_is_refused() -> None:
+@pytest.mark.parametrize("size", [200_001, 10_000_000])
+def test_a_body_of_chunks_above_the_limit_is_refused_and_its_rest_left(size: int) -> None:
+    body = io.BytesIO(bytes(size))
+
     with pytest.raises(PayloadTooLarge):
-        read_body({"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input": io.BytesIO(bytes(200_001))}, 200_000)
+        read_body({"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input": body}, 200_000)
+
+    assert body.tell() == 200_001
 
 
 class Body(io.BytesIO):
