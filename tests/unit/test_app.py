@@ -85,7 +85,7 @@ def test_a_refusal_is_short_json_with_its_status(client: FlaskClient, kind: str)
 
     response = client.post("/invocations", data=kind)
 
-    assert response.status_code == error.status
+    assert response.status_code == (400 if kind == "long" else int(kind))
     assert response.mimetype == "application/json"
     assert len(response.data) < 2048
     body = json.loads(response.data)
@@ -120,14 +120,13 @@ def test_our_own_fault_is_logged_once_and_tells_nothing(client: FlaskClient, cap
         ),  # H28
         ("GET", "/../../etc/passwd", 404, set()),  # H30
         ("GET", "/invocations%00", 404, set()),
-        ("GET", "//ping", 404, set()),  # H29
         ("CONNECT", "/ping", 405, {"GET", "POST"}),
     ],
 )
 def test_other_paths_and_methods_are_refused_as_json(
     client: FlaskClient, method: str, path: str, status: int, allow: set[str]
 ) -> None:
-    response = client.open(f"http://localhost{path}", method=method)
+    response = client.open(path, method=method)
 
     assert response.status_code == status
     assert response.json is not None
@@ -135,6 +134,13 @@ def test_other_paths_and_methods_are_refused_as_json(
     assert set(response.headers.get("Allow", "").replace(" ", "").split(",")) - {""} == allow
     assert json.loads(response.data).keys() == {"code", "message", "request_id"}
     assert len(response.data) < 2048
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "//ping"), ("POST", "///invocations")])
+def test_leading_slashes_are_one(client: FlaskClient, method: str, path: str) -> None:  # H29
+    response = client.open("/", method=method, environ_overrides={"PATH_INFO": path})
+
+    assert response.status_code == 200
 
 
 def test_a_body_up_to_the_limit_passes_and_one_byte_more_does_not() -> None:  # H5, C64

@@ -8,6 +8,7 @@ import os
 import tarfile
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,7 @@ def test_an_archive_holds_plain_files_at_its_top(model_dir: Path, tmp_path: Path
         tar.extractall(unpacked, filter="data")
 
     assert [member.name for member in members] == ["contract.json", MANIFEST, "model.bin"]
-    assert all(member.isfile() and (member.uid, member.mtime) == (0, 0) for member in members)
+    assert {(member.isfile(), member.uid, member.mtime, member.mode) for member in members} == {(True, 0, 0, 0o644)}
     verify(unpacked)
 
 
@@ -211,6 +212,19 @@ def test_what_is_parsed_is_what_was_vouched_for(model_dir: Path) -> None:
 
     with pytest.raises(BadArtifact, match=r"model\.bin is damaged: expected SHA-256 [0-9a-f]{64}, got [0-9a-f]{64}"):
         files.read("model.bin")
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda _: None, become("model.bin", os.mkfifo), lambda d: (d / "model.bin").write_bytes(b"x")]
+)
+def test_no_file_stays_open(model_dir: Path, spoil: Callable[[Path], object]) -> None:
+    spoil(model_dir)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    with suppress(BadArtifact):
+        verify(model_dir).read("model.bin")
+
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_a_file_is_read_whole_as_bytes_or_as_text(model_dir: Path) -> None:

@@ -113,16 +113,18 @@ def test_an_interval_is_told_as_embedded_metrics(page: Page) -> None:
     before = page.totals()
     worker.record(0.001, ("200",), {ROWS: 2})
     worker.record(0.0011, ("200",), {ROWS: 2})
+    worker.record(0.0013, ("200",), {ROWS: 2})
     worker.record(0.4, ("415", "unsupported_media_type"), {})
 
     written = documents({"Stage": "predictor"}, page.totals().since(before), 1_800_000_000.5, {"WorkersReady": 2})
 
     whole, refusal = map(embedded, written)
     assert whole["_aws"]["Timestamp"] == 1_800_000_000_500
-    assert (whole["Stage"], whole["Requests"], whole["Rows"], whole["WorkersReady"]) == ("predictor", 3, 4, 2)
+    assert (whole["Stage"], whole["Requests"], whole["Rows"], whole["WorkersReady"]) == ("predictor", 4, 6, 2)
     assert (whole["ClientErrors"], whole["ServerErrors"]) == (1, 0)
-    assert whole["Latency"]["Values"] == [1.0, 1.1, 400.0]
-    assert whole["Latency"]["Counts"] == [1, 1, 1]
+    assert whole["Latency"]["Values"] == [1.0, 1.2, 400.0]
+    assert whole["Latency"]["Counts"] == [1, 2, 1]
+    assert whole["Latency"]["Sum"] == 403.4
     assert (refusal["Code"], refusal["Refusals"]) == ("unsupported_media_type", 1)
 
 

@@ -247,8 +247,9 @@ def test_a_prediction_that_is_not_finite_is_never_answered(regression: bytes, tm
     artifact.write_manifest(tmp_path)
     predictor = Predictor.load(tmp_path)
 
-    with pytest.raises(ServingError, match="expected finite predictions"):
+    with pytest.raises(ServingError, match="expected finite predictions") as caught:
         predictor(Payload(b"1,2,3\n", "text/csv"))
+    assert (caught.value.status, caught.value.code) == (500, "internal_error")
 
 
 def test_a_booster_of_another_xgboost_is_served_with_a_warning(
