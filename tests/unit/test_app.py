@@ -193,9 +193,12 @@ def test_a_body_that_is_said_to_be_plain_passes(client: FlaskClient, coding: str
     assert client.post("/invocations", data=b"abc", headers={"Content-Encoding": coding}).data == b"ABC"
 
 
-@pytest.mark.parametrize("path", ["/ping", "/execution-parameters", "/nowhere"])
-def test_a_request_beside_invocations_is_framed_as_any_other(client: FlaskClient, path: str) -> None:
-    response = client.get(path, headers={"Transfer-Encoding": "gzip"})
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/invocations"), ("GET", "/ping"), ("GET", "/execution-parameters"), ("GET", "/nowhere")],
+)
+def test_every_request_is_framed_as_http_has_it(client: FlaskClient, method: str, path: str) -> None:
+    response = client.open(path, method=method, headers={"Transfer-Encoding": "gzip"})
 
     assert (response.status_code, response.json["code"]) == (501, "not_implemented")  # type: ignore[index]
 

@@ -17,7 +17,7 @@ from serving.app import create_app
 from serving.errors import BadPayload, ServingError
 from serving.interface import Interface
 from serving.media import MediaType
-from serving.payload import CSV, JSON
+from serving.payload import CSV, JSON, JSONLINES, NPY
 from serving.settings import Settings
 from tests.unit.abalone import CONTRACT, HEADER
 
@@ -93,6 +93,25 @@ def test_what_the_openapi_document_says_of_json_is_what_is_read(
     else:
         with pytest.raises(BadPayload):
             RecordReader(CONTRACT).read(body, MediaType(JSON))
+
+
+def test_the_openapi_document_describes_every_path_and_format() -> None:
+    document = Interface(CONTRACT, CONTRACT.inputs, (*RAW, NPY), (JSON, NPY)).openapi(Settings(stage="featurizer"))
+    post = document["paths"]["/invocations"]["post"]
+    schemas = {media: described["schema"] for media, described in post["requestBody"]["content"].items()}
+    cells = schemas[JSON]["oneOf"][3]["prefixItems"]
+
+    assert document["info"] == {"title": "featurizer of abalone", "version": CONTRACT.hash[:12]}
+    assert document["paths"].keys() == {"/invocations", "/ping", "/contract", "/openapi.json", "/execution-parameters"}
+    assert [len(document["paths"][path]["get"]["responses"]["200"]) for path in ("/contract", "/openapi.json")] == [
+        2,
+        2,
+    ]
+    assert post["requestBody"]["required"] is True
+    assert schemas[CSV] == {"type": "string", "description": f"rows of {HEADER}"}
+    assert schemas[JSONLINES] == {"type": "string", "description": "a row, in JSON, a line"}
+    assert schemas[NPY] == {"type": "string", "format": "binary"}
+    assert [cell.get("examples") for cell in cells] == [["F", "I", "M"], *[None] * 7]
 
 
 def test_every_refusal_is_described(client: FlaskClient) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
+from contextvars import Context
 from typing import Any
 
 import pytest
 
+from serving import logs
 from serving.app import create_app
 from serving.errors import BadPayload
 from serving.lambda_events import Request, answer, read_event
@@ -135,7 +138,10 @@ def test_a_request_is_answered_as_a_container_answers_it(event: dict[str, Any], 
     ],
 )
 def test_headers_are_found_whatever_their_case_and_place(event: dict[str, Any]) -> None:
-    assert json.loads(asked(event)["body"]) == {"body": "x", "type": "text/csv", "accept": "a/b"}
+    answered = asked(event)
+
+    assert json.loads(answered["body"]) == {"body": "x", "type": "text/csv", "accept": "a/b"}
+    assert answered["isBase64Encoded"] is False
 
 
 def test_several_values_of_a_header_are_one_list() -> None:
@@ -195,12 +201,29 @@ def test_an_event_of_an_odd_shape_is_refused_or_answered_and_never_a_fault(event
     assert asked(event)["statusCode"] < 500
 
 
-def test_an_event_larger_than_lambda_takes_is_refused_with_the_limit() -> None:
-    found = json.loads(respond(APP, b"x" * (LAMBDA_LIMIT + 1), "the-id"))
+def test_an_event_larger_than_lambda_takes_is_refused_with_the_limit(caplog: pytest.LogCaptureFixture) -> None:
+    def refuse() -> tuple[Any, str]:
+        return json.loads(respond(APP, b"x" * (LAMBDA_LIMIT + 1), "the-id")), logs.request_id.get()
 
+    with caplog.at_level(logging.INFO, logger="serving.lambda"):
+        found, left = Context().run(refuse)
+
+    assert left == ""
+    assert [record.fields for record in caplog.records] == [  # type: ignore[attr-defined]
+        {"status": 413, "code": "payload_too_large", "bytes_in": LAMBDA_LIMIT + 1}
+    ]
+    assert found["headers"]["X-Request-Id"] == json.loads(found["body"])["request_id"] == "the-id"
     assert found["statusCode"] == 413
     assert json.loads(found["body"])["code"] == "payload_too_large"
     assert str(LAMBDA_LIMIT) in json.loads(found["body"])["message"]
+
+
+def test_an_event_as_large_as_lambda_takes_is_taken() -> None:
+    event = json.dumps(v2(headers={"content-type": "text/grow"}, body="1")).encode()
+
+    found = json.loads(respond(APP, event.ljust(LAMBDA_LIMIT), "the-id"))
+
+    assert (found["statusCode"], found["body"]) == (200, '"')
 
 
 def test_an_answer_larger_than_lambda_passes_on_is_refused_with_the_limit() -> None:

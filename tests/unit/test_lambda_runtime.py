@@ -20,16 +20,17 @@ def api() -> Iterator[platform.RuntimeApi]:
 
 @pytest.mark.parametrize("echoed", [{}, {"Lambda-Runtime-Invocation-Id": "inner"}])
 def test_an_event_is_answered_under_its_id(api: platform.RuntimeApi, echoed: dict[str, str]) -> None:
-    api.events.put(({"Lambda-Runtime-Aws-Request-Id": "one", **echoed}, b"[1]"))
     runtime = RuntimeApi(api.address)
+    for name in ("one", "two"):
+        api.events.put(({"Lambda-Runtime-Aws-Request-Id": name, **echoed}, b"[1]"))
 
-    headers, event = runtime.next()
-    runtime.respond(headers, b"{}")
+        headers, event = runtime.next()
+        runtime.respond(headers, b"{}")
 
-    path, sent, body = api.answers.get(timeout=20)
-    assert (event, path, body) == (b"[1]", "/invocation/one/response", b"{}")
-    assert sent["Content-Type"] == "application/json"
-    assert {name: sent[name] for name in sent if name.lower().startswith("lambda")} == echoed
+        path, sent, body = api.answers.get(timeout=20)
+        assert (event, path, body) == (b"[1]", f"/invocation/{name}/response", b"{}")
+        assert sent["Content-Type"] == "application/json"
+        assert {name: sent[name] for name in sent if name.lower().startswith("lambda")} == echoed
     runtime.connection.close()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from serving import logs
 from serving.logs import JsonFormatter, Printed, note, notes
 from tests.servers import ROOT
 
@@ -89,3 +90,54 @@ def test_an_exception_outside_of_a_request_is_told_in_full() -> None:
 
     line = Context().run(JsonFormatter("stage").format, record)
     assert json.loads(line)["exception"].endswith("ValueError: at the start")
+
+
+SECRET = "".join(["sec", "ret"])  # which no line of this file has, as a line of the code is told
+
+
+def raised(number: int) -> BaseException:
+    """An exception with another before it: its cause, what was handled meanwhile, or that kept quiet about."""
+    try:
+        try:
+            raise KeyError(SECRET)
+        except KeyError as error:
+            if number == 0:
+                raise ValueError(SECRET) from error
+            if number == 1:
+                raise ValueError(SECRET)  # noqa: B904 - the context is what is tested
+            raise ValueError(SECRET) from None
+    except ValueError as error:
+        return error
+
+
+def within_a_request(error: BaseException) -> dict[str, Any]:
+    def line() -> dict[str, Any]:
+        logs.request_id.set("the-id")
+        record = logging.LogRecord("test", logging.ERROR, "", 0, "x", (), (type(error), error, error.__traceback__))
+        told: dict[str, Any] = json.loads(JsonFormatter("stage").format(record))
+        return told
+
+    return Context().run(line)
+
+
+@pytest.mark.parametrize(
+    ("number", "kinds"),
+    [
+        (0, ["builtins.KeyError", "builtins.ValueError"]),
+        (1, ["builtins.KeyError", "builtins.ValueError"]),
+        (2, ["builtins.ValueError"]),
+    ],
+)
+def test_an_exception_of_a_request_is_told_by_its_kind_behind_those_before_it(number: int, kinds: list[str]) -> None:
+    line = within_a_request(raised(number))
+
+    assert line["request_id"] == "the-id"
+    assert [part.splitlines()[-1] for part in line["exception"].split("\n\n")] == kinds
+    assert SECRET not in line["exception"]
+
+
+def test_exceptions_that_are_each_others_cause_are_told_once() -> None:
+    one, two = raised(2), raised(2)
+    one.__cause__, two.__cause__ = two, one
+
+    assert within_a_request(one)["exception"].count("builtins.ValueError") == 2

@@ -211,8 +211,10 @@ def test_lines_that_nobody_reads_are_dropped_counted_and_told_later(pipe: Pipe, 
     kept = pipe.read()
 
     logger.info("read again")
-
     told, last = pipe.read()
+    logger.info("and again")
+
+    assert [line["message"] for line in pipe.read()] == ["and again"]
     assert 0 < len(kept) < 100
     assert [line["message"][:3] for line in kept] == [f"{number:03}" for number in range(len(kept))]
     assert (told["level"], told["message"]) == ("WARNING", f"{100 - len(kept)} lines were dropped")
