@@ -4,6 +4,9 @@ A number of mutants is drawn from a seed. Each is tried in a copy of the checkou
 nearest to its module, then by all that `make test` runs. A mutant that no test notices lives, and is shown. Read it: it
 is a hole in the tests, or it changes nothing that anybody could see.
 
+With --checks each function that refuses (`check_*`, `refuse_*`, ...) refuses nothing for once, and the test that
+tests/checks.toml names for it must fail.
+
 exit codes: 0 at least --least percent were noticed, 1 fewer, 2 wrong arguments or tests that fail without a mutant
 """
 
@@ -20,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -27,14 +31,23 @@ from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
 
-from tools.mutation.mutants import Mutant, find_mutants, is_another_program
+from tools.mutation.mutants import Mutant, find_mutants, is_another_program, without_check
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("serving", "featurizer", "predictor", "pipeline", "local_test")
-NEAREST = 12  # unit test files that are asked first
+CHECKS = "tests/checks.toml"
 FAILED = ("FAILED ", "ERROR ")
 NOBODY = ("-c", "user.name=Nobody", "-c", "user.email=nobody@localhost", "-c", "commit.gpgsign=false")
 QUICK = ("-m", "not docker and not long")
+NO_TESTS = 5  # pytest's exit code where all are left out, as slow ones are
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A mutant, and the tests that are asked first."""
+
+    mutant: Mutant
+    tests: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -54,24 +67,34 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--paths", nargs="+", default=PACKAGES, help="files or folders (default: all of the product)")
     parser.add_argument("--jobs", type=int, default=2, help="mutants tried at once (default: %(default)s)")
     parser.add_argument("--near-only", action="store_true", help="ask only the unit tests nearest to the module")
+    parser.add_argument(
+        "--nearest", type=int, default=12, help="files of unit tests to ask first (default: %(default)s)"
+    )
+    parser.add_argument("--checks", action="store_true", help=f"the checks of {CHECKS}, each with its test")
     parser.add_argument("--least", type=float, default=0, help="percent that must be noticed (default: %(default)s)")
     parser.add_argument("--list", action="store_true", help="show the mutants and try none")
     parser.add_argument("--json", type=Path, help="write the verdicts to this file")
     options = parser.parse_args(arguments)
-    mutants = draw(options.paths, changed_lines(options.since) if options.since else None, options.seed, options.count)
-    if options.list or not mutants:
-        print("\n".join(describe(one) for one in mutants) or "there is nothing to mutate")
+    if options.checks:
+        trials = list(named_checks(options.paths))
+    else:
+        lines = changed_lines(options.since, options.paths) if options.since else None
+        drawn = draw(options.paths, lines, options.seed, options.count)
+        trials = [Trial(mutant, nearest_tests(mutant.path)[: options.nearest]) for mutant in drawn]
+    if options.list or not trials:
+        print("\n".join(describe(one.mutant) for one in trials) or "there is nothing to mutate")
         return 0
     verdicts = []
-    for verdict in judge(mutants, options.jobs, near_only=options.near_only):
+    for verdict in judge(trials, options.jobs, near_only=options.near_only or options.checks):
         verdicts.append(verdict)
         fate = verdict.killed_by or "LIVES"
-        print(f"{len(verdicts)}/{len(mutants)} {verdict.seconds:.0f} s {fate} | {describe(verdict.mutant)}", flush=True)
+        print(f"{len(verdicts)}/{len(trials)} {verdict.seconds:.0f} s {fate} | {describe(verdict.mutant)}", flush=True)
         if options.json:
             options.json.write_text(json.dumps([asdict(one) for one in verdicts], indent=1), encoding="utf-8")
     alive = [one for one in verdicts if not one.killed_by]
     score = 100 * (1 - len(alive) / len(verdicts))
-    print(f"\nseed {options.seed}: the tests notice {len(verdicts) - len(alive)} of {len(verdicts)}: {score:.1f} %")
+    drawn_by = "checks" if options.checks else f"seed {options.seed}"
+    print(f"\n{drawn_by}: the tests notice {len(verdicts) - len(alive)} of {len(verdicts)}: {score:.1f} %")
     print("\n".join(f"lives: {describe(one.mutant)}" for one in alive))
     return 0 if score >= options.least else 1
 
@@ -95,11 +118,18 @@ def draw(paths: Sequence[str], lines: dict[str, set[int]] | None, seed: str, cou
     return drawn
 
 
-def changed_lines(revision: str) -> dict[str, set[int]]:
+def named_checks(paths: Sequence[str]) -> Iterator[Trial]:
+    """The checks of files and folders, each with its test."""
+    for path, tests in tomllib.loads((ROOT / CHECKS).read_text(encoding="utf-8")).items():
+        if any(Path(path).is_relative_to(one) for one in paths):
+            yield from (Trial(without_check(ROOT, path, name), [test]) for name, test in tests.items())
+
+
+def changed_lines(revision: str, paths: Sequence[str]) -> dict[str, set[int]]:
     """The lines of each file that were added or changed since a revision."""
     lines: dict[str, set[int]] = {}
     path = ""
-    for line in _git("diff", "--unified=0", revision, "--", *PACKAGES):
+    for line in _git("diff", "--unified=0", revision, "--", *paths):
         if line.startswith("+++ b/"):
             path = line[6:]
         elif line.startswith("@@"):
@@ -108,26 +138,26 @@ def changed_lines(revision: str) -> dict[str, set[int]]:
     return lines
 
 
-def judge(mutants: Sequence[Mutant], jobs: int, *, near_only: bool) -> Iterator[Verdict]:
+def judge(trials: Sequence[Trial], jobs: int, *, near_only: bool) -> Iterator[Verdict]:
     """Try each mutant in a copy of the checkout; as many copies as jobs. Exits where tests fail without a mutant."""
     with tempfile.TemporaryDirectory(prefix="mutants-") as directory, ThreadPoolExecutor(jobs) as pool:
         copies: SimpleQueue[Path] = SimpleQueue()
         for number in range(jobs):
             copies.put(copy_checkout(Path(directory) / str(number)))
-        last = ["-n0", "tests/unit"] if near_only else []
+        every = ["-n0", *sorted({test for trial in trials for test in trial.tests})] if near_only else []
         begun = time.monotonic()
-        if failed := first_failure(Path(directory) / "0", last, None):
+        if failed := first_failure(Path(directory) / "0", every, None):
             sys.exit(f"mutation: without a mutant {failed} fails")
         patience = 120 + 4 * jobs * (time.monotonic() - begun)
 
-        def try_one(mutant: Mutant) -> Verdict:
+        def try_one(trial: Trial) -> Verdict:
             copy = copies.get()
             try:
-                return _try_in(copy, mutant, patience, near_only=near_only)
+                return _try_in(copy, trial, patience, near_only=near_only)
             finally:
                 copies.put(copy)
 
-        yield from pool.map(try_one, mutants)
+        yield from pool.map(try_one, trials)
 
 
 def copy_checkout(to: Path) -> Path:
@@ -142,11 +172,12 @@ def copy_checkout(to: Path) -> Path:
     return to
 
 
-def _try_in(copy: Path, mutant: Mutant, patience: float, *, near_only: bool) -> Verdict:
-    source, begun = _source(mutant.path), time.monotonic()
+def _try_in(copy: Path, trial: Trial, patience: float, *, near_only: bool) -> Verdict:
+    mutant, begun = trial.mutant, time.monotonic()
+    source = _source(mutant.path)
     (copy / mutant.path).write_bytes(mutant.apply(source))
     try:
-        killed_by = first_failure(copy, ["-n0", *nearest_tests(mutant.path)], patience)
+        killed_by = first_failure(copy, ["-n0", *trial.tests], patience)
         if not killed_by and not near_only:
             killed_by = _confirmed(copy, first_failure(copy, [], patience), patience)
     finally:
@@ -171,7 +202,7 @@ def first_failure(copy: Path, arguments: Sequence[str], patience: float | None) 
             os.killpg(run.pid, signal.SIGKILL)
             run.communicate()
             return "timeout"
-    if run.returncode == 0:
+    if run.returncode in (0, NO_TESTS):
         return ""
     named = [line.partition(" ")[2].partition(" - ")[0] for line in printed.splitlines() if line.startswith(FAILED)]
     return named[0] if named else f"pytest ended with {run.returncode}"
@@ -189,7 +220,7 @@ def nearest_tests(path: str) -> list[str]:
                 distance[other] = distance[at] + 1
                 waiting.append(other)
     tests = [one for one in distance if one.startswith("tests/unit/test_")]
-    return sorted(tests, key=lambda one: (distance[one], one))[:NEAREST] or ["tests/unit"]
+    return sorted(tests, key=lambda one: (distance[one], one)) or ["tests/unit"]
 
 
 @cache

@@ -6,6 +6,7 @@ A mutant is an edit of the text, so that comments and line numbers stay. Annotat
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -34,6 +35,7 @@ ARITHMETIC: dict[type[ast.operator], tuple[str, str]] = {
     ast.BitOr: ("|", "&"),
     ast.BitAnd: ("&", "|"),
 }
+CHECK = re.compile("_?(check|refuse|ensure|same|verify)")  # how the names of functions begin that refuse
 Edit = tuple[int, int, str, str]  # start, end, kind, text
 Functions = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -72,6 +74,37 @@ def is_another_program(mutant: Mutant, source: bytes) -> bool:
         return False
 
 
+def find_checks(tree: ast.AST, outer: str = "") -> dict[str, ast.FunctionDef | ast.AsyncFunctionDef]:
+    """The functions whose names say that they refuse, by name: `check`, `Class.check`, `function.check`."""
+    checks: dict[str, ast.FunctionDef | ast.AsyncFunctionDef] = {}
+    for node in ast.iter_child_nodes(tree):
+        name = outer
+        if isinstance(node, Functions | ast.ClassDef):
+            name = f"{outer}.{node.name}".lstrip(".")
+            if isinstance(node, Functions) and CHECK.match(node.name):
+                checks[name] = node
+        checks |= find_checks(node, name)
+    return checks
+
+
+def without_check(root: Path, path: str, name: str) -> Mutant:
+    """The mutant in which a check finds everything right."""
+    finder = _Finder(path, (root / path).read_bytes())
+    function = find_checks(finder.tree)[name]
+    body = _without_docstring(function.body)
+    start, end = finder.block(body)
+    if _returns_nothing(function):
+        text = "return"
+    elif raises := [node for node in ast.walk(function) if isinstance(node, ast.Raise)]:
+        source = finder.source
+        for at, to in sorted(map(finder.span, raises), reverse=True):
+            source = source[:at] + b"pass" + source[to:]
+        text = source[start : end + len(source) - len(finder.source)].decode()
+    else:
+        text = "return True"
+    return Mutant(path, function.lineno, f"{name} refuses nothing", start, end, text)
+
+
 class _Finder:
     def __init__(self, path: str, source: bytes) -> None:
         self.path, self.source = path, source
@@ -99,15 +132,15 @@ class _Finder:
         elif isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
             yield from self._between(node.left, node.right, "arithmetic", *ARITHMETIC[type(node.op)])
         elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-            yield *self._span(node), "negation", f"({self._text(node.operand)})"
+            yield *self.span(node), "negation", f"({self._text(node.operand)})"
         elif isinstance(node, ast.IfExp | ast.If | ast.While) and not isinstance(node.test, ast.Compare | ast.BoolOp):
-            yield *self._span(node.test), "condition", f"(not {self._text(node.test)})"
+            yield *self.span(node.test), "condition", f"(not {self._text(node.test)})"
         elif isinstance(node, ast.Constant):
             yield from self._constant(node)
         elif isinstance(node, ast.ExceptHandler):
-            yield *self._block(node.body), "exception not handled", "raise"
+            yield *self.block(node.body), "exception not handled", "raise"
             if not isinstance(node.body[-1], ast.Pass):
-                yield *self._block(node.body), "exception swallowed", "pass"
+                yield *self.block(node.body), "exception swallowed", "pass"
         elif isinstance(node, ast.stmt):
             yield from self._statement(node)
 
@@ -119,13 +152,13 @@ class _Finder:
 
     def _constant(self, node: ast.Constant) -> Iterator[Edit]:
         if isinstance(node.value, bool):
-            yield *self._span(node), "constant", str(not node.value)
+            yield *self.span(node), "constant", str(not node.value)
         elif isinstance(node.value, int):
             for changed in (node.value + 1, node.value - 1):
-                yield *self._span(node), "constant", str(changed)
+                yield *self.span(node), "constant", str(changed)
 
     def _statement(self, node: ast.stmt) -> Iterator[Edit]:
-        span = self._span(node)
+        span = self.span(node)
         if isinstance(node, ast.Raise):
             yield *span, "raise removed", "pass"
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
@@ -137,27 +170,27 @@ class _Finder:
         elif isinstance(node, ast.Continue):
             yield *span, "loop", "break"
         elif isinstance(node, ast.Return) and node.value is not None and not _is_constant(node.value):
-            yield *self._span(node.value), "result lost", "None"
+            yield *self.span(node.value), "result lost", "None"
         elif isinstance(node, Functions) and _returns_nothing(node):
-            yield *self._block(_without_docstring(node.body)), "function does nothing", "return"
+            yield *self.block(_without_docstring(node.body)), "function does nothing", "return"
 
     def _between(self, left: ast.AST, right: ast.AST, kind: str, old: str, new: str) -> Iterator[Edit]:
         """An operator between two operands, where nothing else of its letters stands between them."""
-        start, end = self._span(left)[1], self._span(right)[0]
+        start, end = self.span(left)[1], self.span(right)[0]
         between = self.source[start:end].decode()
         if between.count(old) == 1:
             at = start + len(between.partition(old)[0].encode())
             yield at, at + len(old), kind, new
 
-    def _span(self, node: ast.AST) -> tuple[int, int]:
+    def span(self, node: ast.AST) -> tuple[int, int]:
         first, last = node.lineno, node.end_lineno  # type: ignore[attr-defined]
         return self.offsets[first - 1] + node.col_offset, self.offsets[last - 1] + node.end_col_offset  # type: ignore[attr-defined]
 
-    def _block(self, body: list[ast.stmt]) -> tuple[int, int]:
-        return self._span(body[0])[0], self._span(body[-1])[1]
+    def block(self, body: list[ast.stmt]) -> tuple[int, int]:
+        return self.span(body[0])[0], self.span(body[-1])[1]
 
     def _text(self, node: ast.AST) -> str:
-        start, end = self._span(node)
+        start, end = self.span(node)
         return self.source[start:end].decode()
 
 
