@@ -46,17 +46,20 @@ def _check_body(contender: Contender, containers: Sequence[Container], truth: Tr
         return
     featurizer, predictor = containers
     features = _ask(featurizer, Payload(body, "text/csv", contender.hop))
+    expected = truth.features(body)
+    if contender.constant:
+        _must(features.body == constant_of("featurizer", truth).body, featurizer, "its constant")
+    else:
+        got = _numbers(features)
+        got = got[:, np.newaxis] if got.ndim == 1 else got
+        _must(_same(got, expected, exact=contender.exact), featurizer, f"the features of {rows} rows")
     accept = contender.accept_many if rows > 1 else contender.accept
     predictions = _ask(predictor, Payload(features.body, features.content_type, accept))
     if contender.constant:
-        _must(features.body == constant_of("featurizer", truth).body, featurizer, "its constant")
         _must(predictions.body == constant_of("predictor", truth).body, predictor, "its constant")
-        return
-    expected = truth.features(body)
-    got = _numbers(features).reshape(rows, -1) if features.body else np.zeros((0, 0))
-    _must(_same(got, expected, exact=contender.exact), featurizer, f"the features of {rows} rows")
-    found, scores = _numbers(predictions), truth.predictions(expected)
-    _must(_same(found, scores, exact=contender.exact), predictor, f"the predictions of {rows} rows")
+    else:
+        scores = truth.predictions(expected)
+        _must(_same(_numbers(predictions), scores, exact=contender.exact), predictor, f"the predictions of {rows} rows")
 
 
 def _check_single(contender: Contender, container: Container, truth: Truth, body: bytes) -> None:
@@ -101,6 +104,6 @@ def _numbers(answer: Payload) -> NDArray[np.float64]:
         if media == JSON:
             return np.asarray(json.loads(answer.body)["result"], dtype=np.float64)
         table = np.array(list(csv.reader(io.StringIO(answer.body.decode()))), dtype=np.float64)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, EOFError) as error:
         raise WrongAnswer(f"expected numbers as {media}, got {answer.body[:80]!r}") from error
     return table[:, 0] if table.shape[1:] == (1,) else table
