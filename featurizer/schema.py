@@ -52,6 +52,11 @@ class Schema:
             raise BadDataset(f"schema {self.name}: expected a seed from 0 to 2,147,483,647, got {self.seed!r}")
         if not isinstance(self.search, Mapping) or not all(isinstance(one, Mapping) for one in self.references):
             raise BadDataset(f"schema {self.name}: expected tables [search] and [[references]]")
+        tables = [self.source, self.source.get("arguments", {})] if isinstance(self.source, Mapping) else [None]
+        if not all(isinstance(one, Mapping) for one in tables) or type(self.source.get("decimals", 0)) is not int:
+            raise BadDataset(
+                f"schema {self.name}: expected [source] with a table `arguments`, a whole number `decimals`"
+            )
 
     @property
     def label(self) -> str:
@@ -68,7 +73,7 @@ def read_schema(text: str) -> Schema:
         raw = tomllib.loads(text)
         columns = tuple(_column(column) for column in _tables(raw["columns"]))
         return Schema(
-            name=str(raw["name"]),
+            name=_text(raw["name"]),
             task=read_task(raw["task"]),
             columns=columns,
             test_size=float(raw.get("split", {}).get("test_size", 0.1)),
@@ -141,10 +146,16 @@ def _tables(columns: object) -> Sequence[Mapping[str, Any]]:
 
 
 def _column(raw: Mapping[str, Any]) -> Column:
+    name = _text(raw["name"])
     if raw["type"] not in list(ColumnType):
-        expected = ", ".join(ColumnType)
-        raise BadDataset(f"schema, column {raw['name']}: expected type {expected}, got {raw['type']!r}")
-    return Column(str(raw["name"]), ColumnType(raw["type"]))
+        raise BadDataset(f"schema, column {name}: expected type {', '.join(ColumnType)}, got {raw['type']!r}")
+    return Column(name, ColumnType(raw["type"]))
+
+
+def _text(name: object) -> str:
+    if not isinstance(name, str):
+        raise BadDataset(f"schema: expected names as text, in quotes; got {name!r}")
+    return name
 
 
 def _texts(series: pd.Series[Any]) -> list[str]:

@@ -24,6 +24,9 @@ type = "{label}"
 """
 
 
+SOUND = SCHEMA.format(task="binary", type="numeric", label="label")
+
+
 def schema(task: str = "regression") -> Schema:
     return read_schema(SCHEMA.format(task=task, type="numeric", label="label"))
 
@@ -41,26 +44,40 @@ def rows(**columns: list[object]) -> pd.DataFrame:
         (SCHEMA.format(task="binary", type="integer", label="label"), "column length: expected type numeric"),
         (SCHEMA.format(task="binary", type="numeric", label="numeric"), "expected one label"),
         (SCHEMA.format(task="binary", type="label", label="label"), "expected one label"),
-        (SCHEMA.format(task="binary", type="numeric", label="label").replace("sex", "rings"), "each column once"),
-        (SCHEMA.format(task="binary", type="numeric", label="label") + "[split]\ntest_size = 2", "between 0 and 1"),
-        *(
-            (
-                SCHEMA.format(task="binary", type="numeric", label="label") + f"[split]\nseed = {seed}",
-                f"got {seed.title()}",
-            )
-            for seed in ("-1", "2147483648", "true", "1.5")
-        ),
-        ("search = 3" + SCHEMA.format(task="binary", type="numeric", label="label"), "expected tables"),
-        ("references = [3]" + SCHEMA.format(task="binary", type="numeric", label="label"), "expected tables"),
-        (SCHEMA.format(task="binary", type="numeric", label="label") + "[split]\ntest_size = 1", "between 0 and 1"),
-        (SCHEMA.format(task="binary", type="numeric", label="label") + "[split]\ntest_size = 0", "between 0 and 1"),
+        (SOUND.replace("sex", "rings"), "each column once"),
+        (SOUND + "[split]\ntest_size = 2", "between 0 and 1"),
         ("name = 'x'\ntask = 'binary'\ncolumns = 3", "schema"),
+        (SOUND.replace('"shells"', "5"), "expected names as text, in quotes; got 5"),
+        (SOUND.replace('"length"', "[]"), r"expected names as text, in quotes; got \[\]"),
+        (SOUND + "[split]\ntest_size = 1", "between 0 and 1, got 1.0"),
+        (SOUND + "[split]\ntest_size = 0", "between 0 and 1, got 0.0"),
+        (SOUND + "[split]\nseed = -1", "expected a seed from 0 to 2,147,483,647, got -1"),
+        (SOUND + "[split]\nseed = 2147483648", "expected a seed from 0 to 2,147,483,647, got 2147483648"),
+        (SOUND + "[split]\nseed = true", "expected a seed from 0 to 2,147,483,647, got True"),
+        (SOUND + "[split]\nseed = 1.5", "expected a seed from 0 to 2,147,483,647, got 1.5"),
+        ("search = 5\n" + SOUND, r"expected tables \[search\] and \[\[references\]\]"),
+        ("references = [5]\n" + SOUND, r"expected tables \[search\] and \[\[references\]\]"),
+        ("source = 5\n" + SOUND, r"expected \[source\] with a table `arguments`"),
+        ("source = {arguments = 5}\n" + SOUND, r"expected \[source\] with a table `arguments`"),
+        ("source = {decimals = true}\n" + SOUND, "a whole number `decimals`"),
         ("name = 'x'\ntask = 'binary'\n[columns]\nsize = 'numeric'", r"expected \[\[columns\]\] with name and type"),
     ],
 )
 def test_a_schema_that_says_too_little_is_refused_with_the_reason(text, reason):
     with pytest.raises(BadDataset, match=reason):
         read_schema(text)
+
+
+def test_what_a_schema_says_of_split_and_source_is_kept() -> None:
+    told = (
+        "source = {loader = 'a:b', decimals = 3, arguments = {c = 1}}\n" + SOUND + "[split]\ntest_size = 0.25\nseed = 0"
+    )
+
+    read = read_schema(told)
+
+    assert (read.test_size, read.seed, read_schema(SOUND).seed, read_schema(SOUND).test_size) == (0.25, 0, 42, 0.1)
+    assert read.source == {"loader": "a:b", "decimals": 3, "arguments": {"c": 1}}
+    assert read_schema(SOUND + "[split]\nseed = 2147483647").seed == 2**31 - 1
 
 
 @pytest.mark.parametrize(
