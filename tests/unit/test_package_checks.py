@@ -309,3 +309,21 @@ def test_a_row_that_serving_refuses_is_named(compared: Compared, stage: str, rea
 
     with pytest.raises(BadJob, match=reason):
         replace(compared, rows=rows).check(stage)
+
+
+def test_both_stages_are_compared_on_rows_that_can_be_served_or_not_at_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    as_it_is = ColumnTransformer([("as it is", "passthrough", ["size", "age"])])
+    model = make_pipeline(as_it_is, xgboost.XGBRegressor(n_estimators=2, n_jobs=1)).fit(FRAME, PRICE)
+    joblib.dump(model, tmp_path / "model.joblib")
+    arguments = ["package", "--pipeline", str(tmp_path / "model.joblib"), "--sample", str(tmp_path / "rows.csv")]
+    codes = []
+    for size in ([np.nan] * FEW, [np.nan, *range(1, FEW)]):
+        SAMPLE.assign(size=size).to_csv(tmp_path / "rows.csv", index=False)
+        codes.append(main([*arguments, "--out", str(tmp_path / "out")]))
+
+    printed = capsys.readouterr()
+    assert codes == [2, 0]
+    assert "expected rows whose features are finite, got none: give some with --sample" in printed.err
+    assert f"in the Pipeline to the bit in {FEW - 1} rows" in printed.out
