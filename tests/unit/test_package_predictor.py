@@ -6,7 +6,7 @@ import gzip
 import json
 import pickle
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import xgboost
 
-from pipeline.adopt.boosters import zeros_are_as_missing
+from pipeline.adopt.boosters import read_booster, shape_of, zeros_are_as_missing
 from pipeline.cli import main
 from predictor.model import MODEL, Predictor
 from serving.contract import Contract, Task
 from serving.payload import CSV, JSON, Payload
+from serving.training import BadJob
 
 RANDOM = np.random.default_rng(5)
 ROWS = RANDOM.normal(size=(240, 3)).astype(np.float32)
@@ -219,6 +220,35 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes, more
     assert reason in error
     assert error.startswith("pipeline: ")
     assert error.count("\n") == 1
+
+
+def leaves(document: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to each value of a JSON document, and to the first of each list."""
+    yield path
+    if isinstance(document, dict):
+        for name, value in document.items():
+            yield from leaves(value, (*path, name))
+    elif isinstance(document, list) and document:
+        yield from leaves(document[0], (*path, 0))
+
+
+def test_a_value_of_another_type_in_a_model_is_refused_in_one_line_or_of_no_account(tmp_path: Path) -> None:
+    text = bytes(trained("binary:logistic", NUMBERS > 0, NAMES, max_depth=1).save_raw("json")).decode()
+    reasons = []
+    for *way, last in list(leaves(json.loads(text)))[1:]:
+        for value in (None, "x"):
+            document = at = json.loads(text)
+            for name in way:
+                at = at[name]
+            at[last] = value
+            (tmp_path / "model.json").write_text(json.dumps(document))
+            try:
+                shape_of(read_booster(tmp_path / "model.json"))
+            except BadJob as error:
+                reasons.append(str(error))
+
+    assert len(reasons) > 60
+    assert [reason for reason in reasons if "\n" in reason] == []
 
 
 @pytest.mark.parametrize("best", ["abc", "-1", "6"])
