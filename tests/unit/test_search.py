@@ -1,27 +1,35 @@
-"""How the predictor's parameters are chosen."""
+"""The search for parameters: which it tries, on which rows it judges them, and which it takes."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import pytest
 import xgboost
 
-from predictor.search import Search, _folds, candidates, learn, learn_given
+from predictor import search
+from predictor.search import Search, candidates, learn, learn_given
 from serving.contract import Column, ColumnType, Contract, Task
 from serving.training import BadJob
 
-FEATURES = np.random.default_rng(5).normal(size=(80, 2))
-TARGET = np.exp(FEATURES[:, 0] + np.random.default_rng(6).normal(size=80))
-COLUMNS = (Column("a", ColumnType.NUMERIC), Column("b", ColumnType.NUMERIC), Column("y", ColumnType.LABEL))
-SEARCH = {"folds": 2, "repeats": 2, "rounds": 40, "grid": {"max_depth": [2], "eta": [0.3, 0.05]}}
-CONTRACT = Contract("made", Task.REGRESSION, COLUMNS, ("a", "b"), {"search": SEARCH})
+RANDOM = np.random.default_rng(4)
+FEATURES = RANDOM.normal(size=(60, 2))
+TARGET = FEATURES @ [2.0, -1.0] + RANDOM.normal(size=60) / 4
+
+
+def contract(task: Task = Task.REGRESSION, classes: tuple[str, ...] = (), **training: Any) -> Contract:
+    columns = (Column("x", ColumnType.NUMERIC), Column("y", ColumnType.LABEL, classes))
+    return Contract("t", task, columns, ("a", "b"), training)
+
+
+def folds_of(target: Any, seed: int = 1, **options: int) -> Any:
+    return search._folds(np.asarray(target, dtype=np.float64), seed, Search(**options))
 
 
 @pytest.mark.parametrize(
-    ("search", "reason"),
+    ("given", "reason"),
     [
         ({"fold": 5}, "search: expected folds, repeats, rounds, grid, got fold"),
         ({"folds": 1}, "search, folds: expected a whole number, at least 2, got 1"),
@@ -34,74 +42,134 @@ CONTRACT = Contract("made", Task.REGRESSION, COLUMNS, ("a", "b"), {"search": SEA
         ({"grid": {"eta": []}}, "search, grid: expected a list of values for each parameter"),
     ],
 )
-def test_a_search_that_cannot_be_made_is_refused(search: dict[str, Any], reason: str) -> None:
+def test_a_search_that_cannot_be_made_is_refused(given: dict[str, Any], reason: str) -> None:
     with pytest.raises(BadJob, match=reason):
-        Search.of(replace(CONTRACT, training={"search": search}))
+        Search.of(contract(search=given))
 
 
 def test_the_least_search_is_taken_and_none_is_ours() -> None:
     least = {"folds": 2, "repeats": 1, "rounds": 1}
 
-    assert Search.of(replace(CONTRACT, training={"search": least})) == Search(**least)
-    assert Search.of(replace(CONTRACT, training={})) == Search()
+    assert Search.of(contract(search=least)) == Search(**least)
+    assert Search.of(contract()) == Search()
 
 
-@pytest.mark.parametrize(("task", "least", "losses"), [
-    (Task.REGRESSION, 0.1, ["reg:gamma", "reg:squarederror"]),
-    (Task.REGRESSION, 0.0, ["reg:squarederror"]),
-    (Task.BINARY, 0.1, []),
-])  # fmt: skip
-def test_the_gamma_loss_is_tried_where_every_label_is_positive(task: Task, least: float, losses: list[str]) -> None:
-    tried = candidates(task, np.array([least, 1.0]))
+@pytest.mark.parametrize(
+    ("rows", "folds", "repeats", "expected"), [(20, 5, 2, 10), (21, 4, 1, 4), (3, 5, 2, 6), (2, 2, 1, 2)]
+)
+def test_every_row_is_judged_once_by_a_booster_that_never_saw_it(
+    rows: int, folds: int, repeats: int, expected: int
+) -> None:
+    made = folds_of(range(rows), folds=folds, repeats=repeats)
 
-    assert sorted({one["objective"] for one in tried if "objective" in one}) == losses
-    assert len(tried) == 4 * max(1, len(losses))
-    assert len({str(one) for one in tried}) == len(tried)
-
-
-@pytest.mark.parametrize(("rows", "folds"), [(60, 5), (3, 3)])
-def test_every_row_is_judged_by_once_and_every_fold_has_its_share_of_each_label(rows: int, folds: int) -> None:
-    target = np.arange(rows) % 3
-
-    drawn = _folds(target.astype(float), 1, Search(folds=5, repeats=2))
-
-    assert len(drawn) == 2 * folds
-    for learned_from, judged_by in drawn:
-        assert sorted([*learned_from, *judged_by]) == list(range(rows))
-        counts = np.bincount(target[judged_by], minlength=3)
-        assert counts.max() - counts.min() <= 1
-    for repeat in (drawn[:folds], drawn[folds:]):
-        assert sorted(np.concatenate([judged for _, judged in repeat])) == list(range(rows))
-    assert rows < 9 or {str(judged) for _, judged in drawn[:folds]} != {str(judged) for _, judged in drawn[folds:]}
+    assert len(made) == expected
+    for learned, judged in made:
+        assert sorted([*learned, *judged]) == list(range(rows))
+    assert Counter(row for _, judged in made for row in judged.tolist()) == dict.fromkeys(range(rows), repeats)
 
 
-def test_the_candidate_of_the_best_score_is_fitted_in_the_rounds_that_reached_it() -> None:
+def test_every_fold_has_its_share_of_each_label() -> None:
+    labels = np.repeat([0, 1, 2], [10, 15, 25])
+
+    shares = {tuple(np.bincount(labels[judged])) for _, judged in folds_of(labels, folds=5, repeats=3)}
+
+    assert shares == {(2, 3, 5)}
+
+
+def test_folds_of_equal_labels_are_of_their_seed_and_drawn_anew_each_time() -> None:
+    first, again, other = (
+        [judged.tolist() for _, judged in folds_of([0, 1] * 10, seed, folds=4, repeats=2)] for seed in (1, 1, 2)
+    )
+
+    assert first == again != other
+    assert first[:4] != first[4:]
+
+
+def test_a_regression_of_positive_labels_tries_the_gamma_loss_too() -> None:
+    def losses(task: Task, *target: float) -> Counter[Any]:
+        return Counter((one.get("objective"), one["min_child_weight"]) for one in candidates(task, np.array(target)))
+
+    squared, gamma = ("reg:squarederror", 20), ("reg:gamma", 1)
+    assert losses(Task.REGRESSION, 0.5, 2) == {squared: 4, gamma: 4}
+    assert losses(Task.REGRESSION, 0, 2) == {squared: 4}
+    assert losses(Task.BINARY, 0, 1) == {(None, 1): 4}
+    tried = [tuple(one.items()) for one in candidates(Task.BINARY, np.array([0, 1]))]
+    assert len(set(tried)) == 4
+
+
+def test_a_grid_is_tried_in_all_combinations() -> None:
+    grid = Search(grid={"max_depth": [2, 3], "eta": [0.1, 0.3]}).candidates(Task.REGRESSION, TARGET)
+
+    assert grid == [{"max_depth": depth, "eta": eta} for depth in (2, 3) for eta in (0.1, 0.3)]
+
+
+def test_the_best_candidate_is_fitted_to_all_rows_in_its_best_rounds() -> None:
+    """Both are computed once more, by XGBoost alone."""
+    quick = {"folds": 3, "repeats": 1, "rounds": 40, "grid": {"max_depth": [1, 3], "eta": [0.5]}}
     progress: list[tuple[int, int]] = []
-    data = xgboost.DMatrix(FEATURES.astype(np.float32), TARGET)
 
-    learned = learn(FEATURES, TARGET, CONTRACT, 3, lambda done, of: progress.append((done, of)))
+    learned = learn(FEATURES, TARGET, contract(search=quick), 5, lambda done, of: progress.append((done, of)))
 
-    folds = _folds(TARGET, 3, Search(**SEARCH))
-    for eta, tried in zip((0.3, 0.05), learned.tried, strict=True):
-        parameters = {"tree_method": "hist", "nthread": 1, "seed": 3, "max_depth": 2, "eta": eta, "eval_metric": "rmse"}
-        scores = xgboost.cv(parameters, data, 40, folds=folds, as_pandas=False, seed=3)["test-rmse-mean"]
-        assert tried.parameters == {"max_depth": 2, "eta": eta}
-        assert (tried.rounds, tried.score) == (int(np.argmin(scores)) + 1, min(scores))
-    assert learned.chosen == min(learned.tried, key=lambda candidate: candidate.score)
-    assert learned.booster.num_boosted_rounds() == learned.chosen.rounds < 40
-    assert progress == [(1, 2), (2, 2)]
-    report = learned.report()
-    assert (report["metric"], report["folds"], report["repeats"]) == ("rmse", 2, 2)
-    assert report["chosen"] in report["tried"]
+    base = {"objective": "reg:squarederror", "eval_metric": "rmse", "tree_method": "hist", "nthread": 1, "seed": 5}
+    folds = folds_of(TARGET, 5, folds=3, repeats=1)
+    data = xgboost.DMatrix(FEATURES, TARGET, feature_names=["a", "b"])
+    found = {}
+    for depth in (1, 3):
+        given = {**base, "max_depth": depth, "eta": 0.5}
+        scores = xgboost.cv(given, data, 40, folds=folds, seed=5, as_pandas=False)["test-rmse-mean"]
+        found[depth] = (min(scores), scores.index(min(scores)) + 1)
+    depth, (score, rounds) = min(found.items(), key=lambda one: one[1])
+    expected = xgboost.train({**base, "max_depth": depth, "eta": 0.5}, data, rounds)
+    assert [(one.parameters["max_depth"], one.score, one.rounds) for one in learned.tried] == [
+        (depth, *values) for depth, values in found.items()
+    ]
+    assert (learned.chosen.parameters["max_depth"], learned.chosen.score, learned.chosen.rounds) == (
+        depth,
+        score,
+        rounds,
+    )
+    assert 1 < rounds < 40
+    assert learned.booster.save_raw() == expected.save_raw()
+    assert learned.report() == {
+        "metric": "rmse", "folds": 3, "repeats": 1, "chosen": learned.chosen.as_dict(),
+        "tried": [one.as_dict() for one in learned.tried],
+    }  # fmt: skip
+    assert sorted(progress) == [(1, 2), (2, 2)]
 
 
-@pytest.mark.parametrize(("given", "rounds"), [({"num_round": 1, "eta": 0.5}, 1), ({"eta": 0.5}, 100)])
-def test_parameters_that_a_user_gives_are_scored_in_as_many_rounds(given: dict[str, float], rounds: int) -> None:
-    learned = learn_given(FEATURES, TARGET, CONTRACT, 3, given)
+def test_a_users_parameters_are_judged_in_as_many_rounds_as_they_say() -> None:
+    some = learn_given(FEATURES, TARGET, contract(), 1, {"max_depth": 2, "num_round": 7})
+    one = learn_given(FEATURES, TARGET, contract(), 1, {"max_depth": 2, "num_round": 1})
+    default = learn_given(FEATURES, TARGET, contract(), 1, {"max_depth": 2})
 
-    assert learned.booster.num_boosted_rounds() == learned.chosen.rounds == rounds
-    assert learned.chosen.parameters == {"eta": 0.5}
-    folds = _folds(TARGET, 3, Search())
-    data = xgboost.DMatrix(FEATURES.astype(np.float32), TARGET)
-    scores = xgboost.cv({"eta": 0.5, "seed": 3, "nthread": 1}, data, rounds, folds=folds, as_pandas=False)
-    assert learned.chosen.score == scores["test-rmse-mean"][-1]
+    assert [made.booster.num_boosted_rounds() for made in (some, one, default)] == [7, 1, 100]
+    assert [made.chosen.rounds for made in (some, one, default)] == [7, 1, 100]
+    assert some.chosen.parameters == {"max_depth": 2}
+    assert some.chosen.score < one.chosen.score
+    assert some.tried == (some.chosen,)
+    with pytest.raises(BadJob, match="num_round: expected at least 1, got 0"):
+        learn_given(FEATURES, TARGET, contract(), 1, {"num_round": 0})
+
+
+@pytest.mark.parametrize(
+    ("task", "classes", "metric"),
+    [(Task.BINARY, ("n", "y"), "logloss"), (Task.MULTICLASS, ("a", "b", "c"), "mlogloss")],
+)
+def test_a_classification_is_of_as_many_classes_as_the_contract_names(
+    task: Task, classes: tuple[str, ...], metric: str
+) -> None:
+    target = np.arange(60.0) % len(classes)
+
+    learned = learn_given(FEATURES, target, contract(task, classes), 1, {"num_round": 2})
+
+    answers = learned.booster.predict(xgboost.DMatrix(FEATURES, feature_names=["a", "b"]))
+    assert answers.shape == ((60,) if task is Task.BINARY else (60, 3))
+    assert learned.metric == metric
+
+
+@pytest.mark.parametrize("name", ["a[0", "a]0", "a<0"])
+def test_a_feature_name_that_xgboost_cannot_hold_is_refused(name: str) -> None:
+    wrong = Contract("t", Task.REGRESSION, contract().columns, ("fine", name), {})
+
+    with pytest.raises(BadJob, match="expected a name without"):
+        search.fit(FEATURES, TARGET, wrong, {}, 1, 1)
