@@ -28,8 +28,8 @@ DATASETS = ("california_housing", "penguins", "penguins_sex")
 # Searches that end soon. What the whole of the houses' chooses is judged in tests/unit/test_datasets.py.
 QUICK = {
     "california_housing": {"repeats": 1, "folds": 2, "rounds": 60, "grid": {"max_depth": [6], "eta": [0.3]}},
-    "penguins": {"repeats": 1, "folds": 2},
-    "penguins_sex": {"repeats": 1, "folds": 2},
+    "penguins": {"repeats": 1, "folds": 2, "rounds": 60, "grid": {"max_depth": [3, 4], "eta": [0.3]}},
+    "penguins_sex": {"repeats": 1, "folds": 2, "rounds": 60, "grid": {"max_depth": [3, 4], "eta": [0.3]}},
 }
 
 

@@ -18,7 +18,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import Bunch
 
 from featurizer import train as featurizer
-from featurizer.schema import BadDataset, labels, typed_frame
+from featurizer.schema import labels, typed_frame
 from pipeline.cli import main
 from pipeline.data import known_datasets, load_rows, load_schema
 from pipeline.evaluate import Reference, metrics
@@ -191,20 +191,6 @@ def test_a_search_that_cannot_be_made_is_refused(tmp_path, given, reason):
 
 
 @pytest.mark.parametrize(
-    "given",
-    [
-        {"name": "model", "rounds": 1, "parameters": {}},
-        {"name": "theirs", "rounds": 0, "parameters": {}},
-        {"name": "theirs", "rounds": 1},
-        {"rounds": 1, "parameters": {}},
-    ],
-)
-def test_a_reference_that_says_too_little_is_refused(given):
-    with pytest.raises(BadDataset, match="expected a name of its own, rounds, parameters"):
-        Reference.of(given)
-
-
-@pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (["--dataset", "penguins", "--data", "nowhere.csv"], "nowhere.csv: No such file"),
@@ -256,6 +242,7 @@ def test_make_trains_the_data_set_that_it_is_given(target, train, variables, arg
     ]
 
 
+@pytest.mark.long
 def test_a_demo_of_what_cannot_be_fetched_says_what_to_do(tmp_path):
     nowhere = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", "no_proxy": ""}
     env = os.environ | nowhere | {name.upper(): value for name, value in nowhere.items()}

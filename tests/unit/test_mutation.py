@@ -100,7 +100,13 @@ class Reader:
 
 
 def _same(a) -> bool: return a == b
+def ensure(a) -> list[int]: return [a]
+def refuse(a): return f(a)
 def recheck(a) -> None: f(a)
+class Host(Protocol):
+    def check_image(self) -> None:
+        """Look."""
+    def verify(self) -> None: ...
 '''
 
 
@@ -110,6 +116,8 @@ def recheck(a) -> None: f(a)
         ("Reader.check", "        f()\n\n    def read", "        return\n\n    def read"),
         ("Reader.read.refuse_all", 'raise ValueError(\n                    "ä"\n                ) from None', "pass"),
         ("_same", "return a == b", "return True"),
+        ("ensure", "return [a]", "return []"),
+        ("refuse", "return f(a)", "return None"),
     ],
 )
 def test_a_check_that_refuses_nothing_goes_on_as_if_all_were_right(
@@ -120,7 +128,13 @@ def test_a_check_that_refuses_nothing_goes_on_as_if_all_were_right(
     mutant = without_check(tmp_path, "module.py", name)
 
     assert mutant.apply(CHECKS.encode()).decode() == CHECKS.replace(old, new, 1)
-    assert list(find_checks(ast.parse(CHECKS))) == ["Reader.check", "Reader.read.refuse_all", "_same"]
+    assert list(find_checks(ast.parse(CHECKS))) == [
+        "Reader.check",
+        "Reader.read.refuse_all",
+        "_same",
+        "ensure",
+        "refuse",
+    ]
 
 
 FILES = {
