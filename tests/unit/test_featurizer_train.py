@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 import pandas as pd
+import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler
 
+from featurizer.compile import compile_transformer
+from featurizer.records import Records
 from featurizer.schema import Schema
 from featurizer.train import fit
-from serving.contract import Column, ColumnType, Task
+from featurizer.transform import Transform
+from serving.contract import Column, ColumnType, Contract, Task
 
 ROWS = {"drop": ["1", "2", "", "4"], "soil": ["clay", "sand", "", "clay"], "age": ["1", "2", "3", "4"]}
 TYPES = {"drop": ColumnType.NUMERIC, "soil": ColumnType.CATEGORICAL, "age": ColumnType.LABEL}
@@ -26,3 +34,18 @@ def test_which_equal_strings_are_one_object_leaves_the_artifact_alone() -> None:
     assert shared is not separate
 
     assert fitted(shared) == fitted(separate)
+
+
+def test_an_infinite_value_that_a_later_step_would_cut_is_refused_as_scikit_learn_does() -> None:
+    steps = make_pipeline(FunctionTransformer(np.log1p, feature_names_out="one-to-one"), MinMaxScaler(clip=True))
+    transformer = ColumnTransformer([("cut", steps, ["a"])]).fit(pd.DataFrame({"a": [0.0, 1.0, 2.0]}))
+    contract = Contract("t", Task.REGRESSION, (Column("a", ColumnType.NUMERIC),), ("cut__a",), {})
+    compiled = Transform.from_json(compile_transformer(transformer, contract))
+
+    def features(value: float) -> list[list[float]]:
+        return compiled(Records(("a",), (), np.array([[value]]), ())).tolist()
+
+    with np.errstate(divide="ignore"):
+        assert (features(-0.9), features(3)) == ([[0]], [[1]])
+        with pytest.raises(ValueError):  # noqa: PT011 - it says nothing
+            features(-1)

@@ -380,3 +380,13 @@ def test_predictions_read_back_to_the_same_float32(media: str, shape: tuple[int,
 
     assert read_back.reshape(shape).tobytes() == predictions.tobytes()
     assert len(read_back) == len(predictions)
+
+
+@pytest.mark.parametrize("row", ["[]", "{}", '[[],"["]'])
+def test_a_large_body_of_empty_rows_is_refused_before_they_are_made(row: str) -> None:
+    body = "[" + ",".join([row] * (1 << 17)) + "]"
+
+    error = refusal(body)
+
+    assert (error.code, error.row) == ("column_count", None)
+    assert "not of lists; got shorter rows or many lists in them" in error.message
