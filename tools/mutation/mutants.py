@@ -35,6 +35,7 @@ ARITHMETIC: dict[type[ast.operator], tuple[str, str]] = {
     ast.BitOr: ("|", "&"),
     ast.BitAnd: ("&", "|"),
 }
+EMPTY = {"bool": "True", "list": "[]"}  # by its type, what a check returns that found nothing
 CHECK = re.compile("_?(check|refuse|ensure|same|verify)")  # how the names of functions begin that refuse
 Edit = tuple[int, int, str, str]  # start, end, kind, text
 Functions = ast.FunctionDef | ast.AsyncFunctionDef
@@ -81,14 +82,14 @@ def find_checks(tree: ast.AST, outer: str = "") -> dict[str, ast.FunctionDef | a
         name = outer
         if isinstance(node, Functions | ast.ClassDef):
             name = f"{outer}.{node.name}".lstrip(".")
-            if isinstance(node, Functions) and CHECK.match(node.name):
+            if isinstance(node, Functions) and CHECK.match(node.name) and _does_something(node):
                 checks[name] = node
         checks |= find_checks(node, name)
     return checks
 
 
 def without_check(root: Path, path: str, name: str) -> Mutant:
-    """The mutant in which a check finds everything right."""
+    """The mutant in which a check finds everything right, or in which what makes a refusal makes none."""
     finder = _Finder(path, (root / path).read_bytes())
     function = find_checks(finder.tree)[name]
     body = _without_docstring(function.body)
@@ -101,7 +102,9 @@ def without_check(root: Path, path: str, name: str) -> Mutant:
             source = source[:at] + b"pass" + source[to:]
         text = source[start : end + len(source) - len(finder.source)].decode()
     else:
-        text = "return True"
+        text = (
+            f"return {EMPTY.get(ast.unparse(function.returns).partition('[')[0] if function.returns else '', 'None')}"
+        )
     return Mutant(path, function.lineno, f"{name} refuses nothing", start, end, text)
 
 
@@ -220,6 +223,11 @@ def _returns_nothing(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     annotated = isinstance(node.returns, ast.Constant) and node.returns.value is None
     body = _without_docstring(node.body)
     return annotated and bool(body) and not isinstance(body[0], ast.Pass)
+
+
+def _does_something(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Return whether a function has more than a docstring and `...`, as a protocol's have."""
+    return any(not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant)) for one in node.body)
 
 
 def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
