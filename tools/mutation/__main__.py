@@ -177,7 +177,7 @@ def copy_checkout(to: Path) -> Path:
 
 def _try_in(copy: Path, trial: Trial, patience: float, *, near_only: bool) -> Verdict:
     mutant, begun = trial.mutant, time.monotonic()
-    source = _source(mutant.path)
+    source = (copy / mutant.path).read_bytes()
     (copy / mutant.path).write_bytes(mutant.apply(source))
     try:
         killed_by = first_failure(copy, ["-n0", *trial.tests], patience)
