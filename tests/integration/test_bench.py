@@ -98,6 +98,7 @@ def test_a_tiny_benchmark_measures_every_contender(artifacts: Path, tmp_path: Pa
     assert {"floor", "sample", "ours", "in-process"} <= measured
     assert {result["part"] for result in document["results"]} == {"featurizer", "predictor", "chain", "single"}
     assert all(result["median"] > 0 for result in document["results"])
+    assert document["targets"]
     assert all("met" in target or "PSS" in target["target"] for target in document["targets"])
     assert all(target["target"] in done.stdout for target in document["targets"])
     assert (tmp_path / "bench.svg").read_text().startswith("<?xml")

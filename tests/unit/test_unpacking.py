@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,17 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def usual_umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def modes(directory: Path) -> set[int]:
+    return {path.stat().st_mode & 0o7777 for path in directory.rglob("*") if path.is_file()}
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_archive_is_refused_and_writes_nothing_outside(name: str, tmp_path: Path) -> None:
     make, said = HOSTILE[name]
@@ -187,7 +199,7 @@ def test_a_hostile_archive_is_refused_and_writes_nothing_outside(name: str, tmp_
 
     written = [path for path in tmp_path.rglob("*") if tmp_path / "top" / "fresh" not in [path, *path.parents]]
     assert written == [tmp_path / "top"]
-    assert all(path.is_dir() or path.stat().st_mode & 0o7777 == 0o644 for path in tmp_path.rglob("*"))
+    assert modes(tmp_path) <= {0o644}
     assert time.process_time() - begun < 20
     assert not Path(OUT).exists()
 
@@ -230,6 +242,15 @@ def test_a_sound_archive_is_unpacked_as_it_is(tmp_path: Path) -> None:
 
     files = {str(path.relative_to(tmp_path / "fresh")): path.read_bytes() for path in tmp_path.rglob("*.*")}
     assert files == {"model.json": b"xxxx", "code/inference.py": b"xxxx"}
+
+
+def test_files_are_readable_by_all_and_run_by_nobody_whatever_the_archive_says(tmp_path: Path) -> None:
+    archive = gz(member("a", mode=0o777), member("b", mode=0o000), member("c", mode=0o1666))
+
+    unpack(io.BytesIO(archive), tmp_path / "fresh")
+
+    assert len(list((tmp_path / "fresh").iterdir())) == 3
+    assert modes(tmp_path) == {0o644}
 
 
 def test_an_archive_is_never_unpacked_over_another(tmp_path: Path) -> None:
