@@ -8,11 +8,13 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
+from tools.mutation import __main__ as tool
 from tools.mutation.mutants import find_checks, find_mutants, is_another_program, without_check
 
 FUNCTION = "def check(x: int) -> None:\n    '''Refuse 0.'''\n    if x == 0:\n        raise ValueError\n    print(x)\n"
@@ -228,6 +230,32 @@ def test_the_same_seed_draws_the_same_faults_and_another_seed_others(checkout: P
 
     assert len({line.partition(" ")[0] for line in drawn[0]}) == len(drawn[0]) == 5  # of each line one
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_the_nearest_tests_are_asked_first(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that nobody imports by name may be one of those that another imports dynamically."""
+    files = {
+        "serving/loader.py": "import importlib\nload = importlib.import_module('serving.verbs')\n",
+        "serving/verbs.py": "from serving import ages\n",
+        "tests/unit/test_loader.py": "from serving import loader\n",
+        "tests/unit/test_all_ages.py": "import serving.loader\nimport serving.names\n",
+        "tests/unit/test_other.py": "import other\n",
+    }
+    for name, text in files.items():
+        (checkout / name).write_text(text)
+    monkeypatch.setattr(tool, "ROOT", checkout)
+    for cached in (tool.nearest_tests, tool._importers):
+        monkeypatch.setattr(tool, cached.__name__, cache(cached.__wrapped__))
+
+    nearest = {
+        name: [Path(test).stem for test in tool.nearest_tests(f"serving/{name}.py")] for name in ("ages", "verbs")
+    }
+
+    assert nearest == {
+        "ages": ["test_ages", "test_all_ages", "test_loader"],
+        "verbs": ["test_all_ages", "test_loader"],
+    }
+    assert tool.nearest_tests("serving/absent.py") == ["tests/unit"]
 
 
 def test_only_lines_that_changed_since_a_revision_are_drawn(checkout: Path) -> None:

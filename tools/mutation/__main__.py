@@ -213,7 +213,10 @@ def first_failure(copy: Path, arguments: Sequence[str], patience: float | None) 
 
 @cache
 def nearest_tests(path: str) -> list[str]:
-    """The unit test files whose imports lead to a module in the fewest steps, nearest first."""
+    """The unit test files whose imports lead to a module in the fewest steps, nearest first.
+
+    Of several with as many steps those come first that have the module's name, then those that import its folder.
+    """
     distance = {path: 0}
     waiting = [path]
     while waiting:
@@ -223,17 +226,24 @@ def nearest_tests(path: str) -> list[str]:
                 distance[other] = distance[at] + 1
                 waiting.append(other)
     tests = [one for one in distance if one.startswith("tests/unit/test_")]
-    return sorted(tests, key=lambda one: (distance[one], one)) or ["tests/unit"]
+    folder = Path(path).parent
+    around = {test for module, tests in _importers().items() if Path(module).parent == folder for test in tests}
+    name = Path(path).stem
+    return sorted(tests, key=lambda one: (distance[one], name not in one, one not in around, one)) or ["tests/unit"]
 
 
 @cache
 def _importers() -> dict[str, list[str]]:
-    """By file, the files that import it."""
+    """By file, the files that import it. What no module names may be imported by one that calls `import_module`."""
     files = set(_git("ls-files", "--cached", "--others", "--exclude-standard", "--", "*.py"))
     importers: dict[str, list[str]] = {}
+    dynamic = []
     for file in sorted(files):
         names: set[str] = set()
-        for node in ast.walk(ast.parse((ROOT / file).read_bytes())):
+        source = (ROOT / file).read_bytes()
+        if b"import_module(" in source and not file.startswith("tests/"):
+            dynamic.append(file)
+        for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.Import):
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
@@ -242,6 +252,9 @@ def _importers() -> dict[str, list[str]]:
             module = name.replace(".", "/")
             for target in {f"{module}.py", f"{module}/__init__.py"} & files:
                 importers.setdefault(target, []).append(file)
+    for file in files:
+        if all(one.startswith("tests/") for one in importers.get(file, ())):
+            importers.setdefault(file, []).extend(one for one in dynamic if one.split("/")[0] == file.split("/")[0])
     return importers
 
 
