@@ -64,7 +64,7 @@ def label_of(
     """The label, where it is known or has classes to name; none of the names in `taken`. Raises `BadJob`."""
     known = next((column for column in told.columns if column.type is ColumnType.LABEL), None) if told else None
     if shape is None or given is None:
-        return (replace(known, categories=tuple(classes) or known.categories),) if known else ()
+        return (known,) if known else ()
     if given.classes and not shape.classes:
         raise BadJob(
             f"{given.file}: expected a classifier of binary:logistic or multi:softprob, got one of {shape.objective}"
@@ -99,7 +99,7 @@ def contract_of(
         return made
     if name and name != told.name:
         raise BadJob(f"--name: expected none beside a contract.json, which says {told.name}; got {name}")
-    for what in ("task", "columns", "features"):
+    for what in ("columns", "features"):
         wanted, got = getattr(told.whole, what), getattr(made, what)
         if wanted != got:
             raise BadJob(f"--contract: expected the {what} that the models have, got others in {told.name}'s contract")
