@@ -5,15 +5,14 @@ from __future__ import annotations
 import ast
 import json
 import os
-import shutil
+import signal
 import subprocess
-import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
 from tools.mutation import __main__ as tool
 from tools.mutation.mutants import find_checks, find_mutants, is_another_program, without_check
 
@@ -139,6 +138,7 @@ def test_a_check_that_refuses_nothing_goes_on_as_if_all_were_right(
     ]
 
 
+Mutation = Callable[..., tuple[int, list[str]]]
 FILES = {
     "serving/ages.py": """
 def is_adult(age):
@@ -196,14 +196,19 @@ refuse_long = "tests/unit/test_names.py::test_a_long_name_is_refused"
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A repository of its own, with the tool: some of its tests notice a fault, and some do not."""
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository of its own, which the tool looks at: some of its tests notice a fault, and some do not."""
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    shutil.copytree(ROOT / "tools" / "mutation", tmp_path / "tools" / "mutation")
     git(tmp_path, "init", "--quiet")
     commit(tmp_path)
+    monkeypatch.setattr(tool, "ROOT", tmp_path)
+    for function in (tool.nearest_tests, tool._importers, tool._source):
+        monkeypatch.setattr(tool, function.__name__, cache(function.__wrapped__))
+    # the plugins of this project take a second at each start
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p xdist -p no:cacheprovider")
     return tmp_path
 
 
@@ -217,22 +222,23 @@ def commit(checkout: Path) -> None:
     git(checkout, "commit", "--quiet", "--message", "Change")
 
 
-def mutation(checkout: Path, *arguments: str) -> tuple[int, list[str]]:
-    quick = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "-p xdist -p no:cacheprovider"}
-    command = [sys.executable, "-m", "tools.mutation", *arguments]
-    done = subprocess.run(command, cwd=checkout, env=os.environ | quick, capture_output=True, text=True, check=False)
-    assert not done.stderr, done.stderr
-    return done.returncode, done.stdout.splitlines()
+@pytest.fixture
+def mutation(checkout: Path, capsys: pytest.CaptureFixture[str]) -> Mutation:  # noqa: ARG001 - which it looks at
+    def run(*arguments: str) -> tuple[int, list[str]]:
+        code = tool.main(list(arguments))
+        return code, capsys.readouterr().out.splitlines()
+
+    return run
 
 
-def test_the_same_seed_draws_the_same_faults_and_another_seed_others(checkout: Path) -> None:
-    drawn = [mutation(checkout, "--list", "--count", "5", "--seed", seed)[1] for seed in ("a", "a", "b")]
+def test_the_same_seed_draws_the_same_faults_and_another_seed_others(mutation: Mutation) -> None:
+    drawn = [mutation("--list", "--count", "5", "--seed", seed)[1] for seed in ("a", "a", "b")]
 
     assert len({line.partition(" ")[0] for line in drawn[0]}) == len(drawn[0]) == 5  # of each line one
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_the_nearest_tests_are_asked_first(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_nearest_tests_are_asked_first(checkout: Path) -> None:
     """A module that nobody imports by name may be one of those that another imports dynamically."""
     files = {
         "serving/loader.py": "import importlib\nload = importlib.import_module('serving.verbs')\n",
@@ -243,9 +249,6 @@ def test_the_nearest_tests_are_asked_first(checkout: Path, monkeypatch: pytest.M
     }
     for name, text in files.items():
         (checkout / name).write_text(text)
-    monkeypatch.setattr(tool, "ROOT", checkout)
-    for cached in (tool.nearest_tests, tool._importers):
-        monkeypatch.setattr(tool, cached.__name__, cache(cached.__wrapped__))
 
     nearest = {
         name: [Path(test).stem for test in tool.nearest_tests(f"serving/{name}.py")] for name in ("ages", "verbs")
@@ -258,25 +261,24 @@ def test_the_nearest_tests_are_asked_first(checkout: Path, monkeypatch: pytest.M
     assert tool.nearest_tests("serving/absent.py") == ["tests/unit"]
 
 
-def test_only_lines_that_changed_since_a_revision_are_drawn(checkout: Path) -> None:
+def test_only_lines_that_changed_since_a_revision_are_drawn(checkout: Path, mutation: Mutation) -> None:
     ages = checkout / "serving" / "ages.py"
     ages.write_text(ages.read_text().replace("13", "12"))
+    (checkout / "tools").mkdir()
     (checkout / "tools" / "new.py").write_text("f(a)\n")
     commit(checkout)
 
-    _, lines = mutation(checkout, "--list", "--since", "HEAD~1", "--paths", "serving", "tools")
-    _, none = mutation(checkout, "--list", "--since", "HEAD")
+    _, lines = mutation("--list", "--since", "HEAD~1", "--paths", "serving", "tools")
+    _, none = mutation("--list", "--since", "HEAD")
 
     assert sorted(line.partition(" ")[0] for line in lines) == ["serving/ages.py:6", "tools/new.py:1"]
     assert none == ["there is nothing to mutate"]
 
 
-def test_faults_that_near_tests_notice_all_tests_or_none_are_told_apart(checkout: Path) -> None:
+def test_faults_that_near_tests_notice_all_tests_or_none_are_told_apart(checkout: Path, mutation: Mutation) -> None:
     verdicts = checkout / "verdicts.json"
 
-    code, lines = mutation(
-        checkout, "--paths", "serving/ages.py", "--jobs", "1", "--json", str(verdicts), "--least", "70"
-    )
+    code, lines = mutation("--paths", "serving/ages.py", "--jobs", "1", "--json", str(verdicts), "--least", "70")
 
     assert {one["mutant"]["line"]: one["killed_by"] for one in json.loads(verdicts.read_text())} == {
         3: "tests/unit/test_ages.py::test_18_is_adult",
@@ -288,18 +290,41 @@ def test_faults_that_near_tests_notice_all_tests_or_none_are_told_apart(checkout
     assert lines[-1].startswith("lives: serving/ages.py:6 ")
 
 
-def test_a_check_without_which_its_test_passes_lives(checkout: Path) -> None:
-    code, lines = mutation(checkout, "--checks", "--jobs", "1", "--least", "50")
+def test_a_check_without_which_its_test_passes_lives(mutation: Mutation) -> None:
+    code, lines = mutation("--checks", "--jobs", "1", "--least", "50")
 
     assert code == 0
     assert "checks: the tests notice 1 of 2: 50.0 %" in lines
     assert lines[-1].startswith("lives: serving/names.py:2 check_name refuses nothing")
 
 
-def test_tests_that_fail_without_a_fault_judge_nothing(checkout: Path) -> None:
+def test_tests_that_fail_without_a_fault_judge_nothing(checkout: Path, mutation: Mutation) -> None:
     (checkout / "tests" / "unit" / "test_ages.py").write_text(
         "import serving.ages\n\ndef test_wrong():\n    assert 0\n"
     )
 
-    with pytest.raises(AssertionError, match=r"without a mutant tests/unit/test_ages\.py::test_wrong fails"):
-        mutation(checkout, "--paths", "serving/ages.py", "--jobs", "1", "--near-only")
+    with pytest.raises(SystemExit, match=r"without a mutant tests/unit/test_ages\.py::test_wrong fails"):
+        mutation("--paths", "serving/ages.py", "--jobs", "1", "--near-only")
+
+
+def test_an_interrupt_ends_the_tests_that_run(checkout: Path, mutation: Mutation) -> None:
+    hanging = """
+import os, pathlib, signal, time
+from serving.ages import is_adult
+
+def test_18_is_adult():
+    if not is_adult(18) or is_adult(17):
+        pathlib.Path("PID").write_text(str(os.getpid()))
+        os.kill(os.getppid(), signal.SIGUSR1)
+        time.sleep(600)
+""".replace("PID", str(checkout / "pid"))
+    (checkout / "tests" / "unit" / "test_ages.py").write_text(hanging)
+    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            mutation("--paths", "serving/ages.py", "--jobs", "1", "--near-only")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((checkout / "pid").read_text()), 0)

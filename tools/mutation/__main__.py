@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import json
 import os
 import random
@@ -39,6 +40,7 @@ CHECKS = "tests/checks.toml"
 FAILED = ("FAILED ", "ERROR ")
 NOBODY = ("-c", "user.name=Nobody", "-c", "user.email=nobody@localhost", "-c", "commit.gpgsign=false")
 QUICK = ("-m", "not docker and not long")
+RUNNING: set[int] = set()  # the process groups of tests
 NO_TESTS = 5  # pytest's exit code where all are left out, as slow ones are
 
 
@@ -160,7 +162,12 @@ def judge(trials: Sequence[Trial], jobs: int, *, near_only: bool) -> Iterator[Ve
             finally:
                 copies.put(copy)
 
-        yield from pool.map(try_one, trials)
+        try:
+            yield from pool.map(try_one, trials)
+        finally:  # an interrupt would wait for tests that nobody asks for any more
+            pool.shutdown(wait=False, cancel_futures=True)
+            for group in tuple(RUNNING):
+                _end(group)
 
 
 def copy_checkout(to: Path) -> Path:
@@ -199,16 +206,23 @@ def first_failure(copy: Path, arguments: Sequence[str], patience: float | None) 
     with subprocess.Popen(
         command, cwd=copy, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     ) as run:
+        RUNNING.add(run.pid)
         try:
             printed, _ = run.communicate(timeout=patience)
         except subprocess.TimeoutExpired:
-            os.killpg(run.pid, signal.SIGKILL)
-            run.communicate()
             return "timeout"
+        finally:  # with what the tests may have left behind
+            RUNNING.discard(run.pid)
+            _end(run.pid)
     if run.returncode in (0, NO_TESTS):
         return ""
     named = [line.partition(" ")[2].partition(" - ")[0] for line in printed.splitlines() if line.startswith(FAILED)]
     return named[0] if named else f"pytest ended with {run.returncode}"
+
+
+def _end(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
 
 
 @cache
