@@ -242,7 +242,7 @@ def nearest_tests(path: str) -> list[str]:
     tests = [one for one in distance if one.startswith("tests/unit/test_")]
     folder = Path(path).parent
     around = {test for module, tests in _importers().items() if Path(module).parent == folder for test in tests}
-    name = Path(path).stem
+    name = Path(path).stem.rstrip("s")
     return sorted(tests, key=lambda one: (distance[one], name not in one, one not in around, one)) or ["tests/unit"]
 
 
