@@ -290,6 +290,17 @@ def test_faults_that_near_tests_notice_all_tests_or_none_are_told_apart(checkout
     assert lines[-1].startswith("lives: serving/ages.py:6 ")
 
 
+def test_given_tests_are_asked_instead_of_the_nearest(mutation: Mutation) -> None:
+    options = ("--paths", "serving/ages.py", "--jobs", "1", "--near-only", "--seed", "1")
+
+    _, lines = mutation(*options, "--tests", "tests/integration/test_old_age.py")
+
+    assert [line for line in lines if line.startswith("lives: ")] == [
+        line for line in lines if line.startswith(("lives: serving/ages.py:3 ", "lives: serving/ages.py:6 "))
+    ]
+    assert "seed 1: the tests notice 1 of 3: 33.3 %" in lines
+
+
 def test_a_check_without_which_its_test_passes_lives(mutation: Mutation) -> None:
     code, lines = mutation("--checks", "--jobs", "1", "--least", "50")
 

@@ -37,6 +37,7 @@ from tools.mutation.mutants import Mutant, find_mutants, is_another_program, wit
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("serving", "featurizer", "predictor", "pipeline", "local_test")
 CHECKS = "tests/checks.toml"
+NEAREST = 12  # unit test files that are asked first
 FAILED = ("FAILED ", "ERROR ")
 NOBODY = ("-c", "user.name=Nobody", "-c", "user.email=nobody@localhost", "-c", "commit.gpgsign=false")
 QUICK = ("-m", "not docker and not long")
@@ -68,10 +69,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--since", metavar="REV", help="only lines changed since this revision")
     parser.add_argument("--paths", nargs="+", help="files or folders (default: all of the product)")
     parser.add_argument("--jobs", type=int, default=2, help="mutants tried at once (default: %(default)s)")
-    parser.add_argument("--near-only", action="store_true", help="ask only the unit tests nearest to the module")
-    parser.add_argument(
-        "--nearest", type=int, default=12, help="files of unit tests to ask first (default: %(default)s)"
-    )
+    parser.add_argument("--near-only", action="store_true", help="ask no others than those that are asked first")
+    parser.add_argument("--tests", nargs="+", help="ask these first (default: the unit tests nearest to the module)")
     parser.add_argument("--checks", action="store_true", help=f"the checks of {CHECKS}, each with its test")
     parser.add_argument("--least", type=float, default=0, help="percent that must be noticed (default: %(default)s)")
     parser.add_argument("--list", action="store_true", help="show the mutants and try none")
@@ -83,7 +82,7 @@ def main(arguments: list[str]) -> int:
         paths = options.paths or PACKAGES
         lines = changed_lines(options.since, paths) if options.since else None
         drawn = draw(paths, lines, options.seed, options.count)
-        trials = [Trial(mutant, nearest_tests(mutant.path)[: options.nearest]) for mutant in drawn]
+        trials = [Trial(mutant, options.tests or nearest_tests(mutant.path)[:NEAREST]) for mutant in drawn]
     if options.list or not trials:
         print("\n".join(describe(one.mutant) for one in trials) or "there is nothing to mutate")
         return 0
