@@ -295,9 +295,8 @@ def test_given_tests_are_asked_instead_of_the_nearest(mutation: Mutation) -> Non
 
     _, lines = mutation(*options, "--tests", "tests/integration/test_old_age.py")
 
-    assert [line for line in lines if line.startswith("lives: ")] == [
-        line for line in lines if line.startswith(("lives: serving/ages.py:3 ", "lives: serving/ages.py:6 "))
-    ]
+    alive = {line.split()[1] for line in lines if line.startswith("lives: ")}
+    assert alive == {"serving/ages.py:3", "serving/ages.py:6"}
     assert "seed 1: the tests notice 1 of 3: 33.3 %" in lines
 
 
