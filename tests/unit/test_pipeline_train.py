@@ -19,6 +19,7 @@ from featurizer.schema import read_rows, typed_frame
 from pipeline import kept
 from pipeline.cli import main
 from pipeline.data import load_rows, load_schema
+from pipeline.train import _show_progress
 from predictor.model import Predictor
 from serving.contract import Contract
 from serving.payload import Payload, run_serially
@@ -228,10 +229,12 @@ def test_damaged_artifacts_are_not_kept_and_stale_files_go(flowers, tmp_path):
     inode = model_dir.stat().st_ino
     (model_dir / "preprocess.joblib").write_bytes(b"")
     (model_dir / "stale.bin").write_bytes(b"")
+    (model_dir / "theirs").mkdir()
+    (model_dir / "theirs" / "stays").write_bytes(b"")
 
     train(flowers, tmp_path / "out", "regression", "age", "--keep")
 
-    assert files(tmp_path / "out") == before
+    assert files(tmp_path / "out") == {**before, "featurizer/model/theirs/stays": b""}
     assert model_dir.stat().st_ino == inode
 
 
@@ -276,3 +279,72 @@ def test_wrong_usage_ends_with_2(arguments, capsys):
 
     assert caught.value.code == 2
     assert "usage: python -m pipeline" in capsys.readouterr().err
+
+
+def test_a_training_writes_artifacts_rows_held_out_report_and_pictures(flowers, tmp_path):
+    rows = pd.read_csv(flowers, dtype=str, keep_default_na=False)[["height", "soil", "age"]]
+
+    held_out = pd.read_csv(tmp_path / "out" / "test.csv", dtype=str, keep_default_na=False)
+
+    assert set(files(tmp_path / "out")) == {
+        *(
+            f"featurizer/model/{name}"
+            for name in ("contract.json", "manifest.json", "preprocess.joblib", "transform.json")
+        ),
+        *(f"predictor/model/{name}" for name in ("contract.json", "manifest.json", "xgboost-model.json")),
+        *("featurizer/model.tar.gz", "predictor/model.tar.gz", "report.txt", "test.csv", *PICTURES),
+    }
+    assert len(held_out) == 12
+    assert held_out.columns.tolist() == rows.columns.tolist()
+    assert set(held_out.itertuples(index=False)) <= set(rows.itertuples(index=False))
+    contract = Contract.load(tmp_path / "out/predictor/model")
+    assert (contract.training["rows"], contract.report["test_rows"]) == (48, 12)
+
+
+def test_a_training_prints_its_report_without_what_it_tried_and_where_all_is(flowers, tmp_path, capsys):
+    assert train(flowers, tmp_path / "again") == 0
+
+    printed = capsys.readouterr()
+    report, tried, _ = (tmp_path / "again" / "report.txt").read_text().partition("\nTried")
+    assert tried
+    assert printed.out == (
+        f"{report}\nWrote to {tmp_path}/again/: featurizer/model.tar.gz, predictor/model.tar.gz, test.csv, report.txt, "
+        "predicted_vs_actual.png, feature_importance.png\n"
+    )
+    assert printed.err.splitlines() == [f"cross-validation: {done} of 4 candidates" for done in (1, 4)]
+
+
+@pytest.mark.parametrize(("terminal", "expected"), [
+    (False, [f"cross-validation: {done} of 9 candidates\n" for done in (1, 4, 8, 9)]),
+    (True, [f"\rcross-validation: {done} of 9 candidates" for done in range(1, 9)]
+     + ["\rcross-validation: 9 of 9 candidates\n"]),
+])  # fmt: skip
+def test_progress_is_shown_in_one_line_or_now_and_then(terminal, expected, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+
+    for done in range(1, 10):
+        _show_progress(done, 9)
+
+    assert capsys.readouterr().err == "".join(expected)
+
+
+def test_too_few_rows_are_refused(flowers, tmp_path, capsys):
+    header, *rows = flowers.read_text().splitlines(keepends=True)
+    errors = []
+    for count in (18, 19):
+        flowers.write_text(header + "".join(rows[:count]) + "tall,clay,1,no,rose\n")
+        assert train(flowers, tmp_path / "few") == 2
+        errors.append(capsys.readouterr().err)
+
+    assert "data: expected at least 20 rows, got 19" in errors[0]
+    assert "row 20, column height" in errors[1]
+
+
+def test_an_interrupt_ends_with_130_and_one_line(flowers, tmp_path, capsys, monkeypatch):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.train.train", interrupt)
+
+    assert train(flowers, tmp_path / "out") == 130
+    assert capsys.readouterr().err == "pipeline: interrupted\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tarfile
 from dataclasses import replace
@@ -216,3 +217,29 @@ def test_other_requests_are_none_of_the_older_ones(payload: Payload) -> None:
 def test_the_answers_kind_is_checked_before_the_rows() -> None:
     with pytest.raises(NotAcceptable, match="expected response_content_type application/json or text/plain"):
         OlderRequest.read(older(pred_x_csv="x", response_content_type="a/b"))
+
+
+@pytest.mark.parametrize(
+    ("payload", "status"),
+    [
+        (Payload(b"no rows", "image/png", "image/png"), 415),
+        (Payload(b"no rows", CSV, "image/png"), 406),
+        (Payload(b"no rows", CSV, CSV), 400),
+    ],
+)
+def test_what_a_request_is_comes_before_what_it_wants_and_both_before_its_rows(
+    pipeline: Pipeline, payload: Payload, status: int
+) -> None:
+    with pytest.raises(ServingError) as refused:
+        pipeline(payload)
+
+    assert refused.value.status == status
+
+
+def test_the_fingerprint_is_of_both_artifacts(pipeline: Pipeline) -> None:
+    other = replace(pipeline.featurizer, fingerprint="00" * 32)
+
+    assert re.fullmatch("[0-9a-f]{64}", pipeline.fingerprint)
+    assert replace(pipeline, featurizer=other).fingerprint != pipeline.fingerprint
+    assert replace(pipeline, predictor=other).fingerprint != pipeline.fingerprint
+    assert pipeline.fingerprint not in (pipeline.featurizer.fingerprint, pipeline.predictor.fingerprint)
