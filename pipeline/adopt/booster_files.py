@@ -10,8 +10,6 @@ from xgboost.core import XGBoostError
 
 from serving.training import BadJob
 
-BINARY_GIVEN_UP = (3, 1)  # the first version without it
-
 
 def loaded(path: Path, content: bytes) -> Any:  # noqa: ANN401
     """The booster of a file of `save_model`. Raises `BadJob`."""
@@ -20,8 +18,7 @@ def loaded(path: Path, content: bytes) -> Any:  # noqa: ANN401
         raise BadJob(f"{expected} an empty file")
     if content.lstrip().startswith(b"["):
         raise BadJob(f"{expected} a list, as dump_model writes it, which nothing reads: save_model('model.json')")
-    # of some other bytes XGBoost ends the process
-    if not content.startswith(b"{") and _version() >= BINARY_GIVEN_UP:
+    if not content.startswith(b"{"):  # of some other bytes XGBoost ends the process
         raise BadJob(
             f"{expected} other bytes: damaged, or no XGBoost model. If it is in the binary format that XGBoost 3.1 "
             "gave up, load it with XGBoost 3.0 or older and save_model('model.json')"
@@ -34,7 +31,3 @@ def loaded(path: Path, content: bytes) -> Any:  # noqa: ANN401
             raise BadJob(f"{expected} settings, as save_config writes them: save_model('model.json')") from error
         raise BadJob(f"{expected} one that is damaged, or no XGBoost model") from error
     return booster
-
-
-def _version() -> tuple[int, ...]:
-    return tuple(map(int, xgboost.__version__.split(".")[:2]))

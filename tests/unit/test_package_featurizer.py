@@ -585,6 +585,8 @@ def test_a_step_that_does_not_show_its_bits_is_told_of(step: Any) -> None:
     assert untold_of(step, "float32") == ("size", "age")
     assert untold_of(make_pipeline(SimpleImputer(), step)) == ()
     assert untold_of(ColumnTransformer([("s", step, ["age"])], remainder="passthrough")) == ("age",)
+    for nothing in ("passthrough", None):
+        assert untold_of(ColumnTransformer([("n", make_pipeline(nothing), ["size"]), ("s", step, ["age"])])) == ("age",)
 
 
 def test_what_the_transformer_itself_makes_narrow_is_not_refused() -> None:
