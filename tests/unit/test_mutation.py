@@ -66,6 +66,7 @@ def test_a_kind_of_fault_is_put_in_wherever_it_can_be(tmp_path: Path, source: st
         "a: int | None",
         "def f(a: Literal[1]) -> Literal[2]: ...",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    f(1)",
+        "@dataclass(frozen=True)\nclass A: pass",
         "a = b",  # without a name's first binding everything fails
         "y = 'text'",
         "def f(): return None",

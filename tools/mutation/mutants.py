@@ -198,13 +198,15 @@ class _Finder:
 
 
 def _passive_nodes(tree: ast.AST) -> set[int]:
-    """The ids of the nodes that nothing runs: annotations and blocks for type checkers."""
+    """The ids of the nodes that nobody would miss: annotations, blocks for type checkers, `frozen=True` of classes."""
     roots: list[ast.AST | None] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.arg | ast.AnnAssign):
             roots.append(node.annotation)
         elif isinstance(node, Functions):
             roots.append(node.returns)
+        elif isinstance(node, ast.ClassDef):
+            roots.extend(node.decorator_list)
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             roots.append(node)
     return {id(one) for root in roots if root is not None for one in ast.walk(root)}
