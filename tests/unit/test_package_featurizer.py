@@ -41,6 +41,7 @@ from sklearn.preprocessing import (
 from featurizer.model import Featurizer
 from featurizer.transform import Transform
 from pipeline.adopt.columns import first_steps
+from pipeline.adopt.estimators import read_transformer
 from pipeline.adopt.precision import untold
 from pipeline.cli import main
 from pipeline.model import Pipeline as Single
@@ -610,6 +611,28 @@ def test_a_category_that_serving_takes_as_missing_is_refused_unless_that_may_be(
     assert "none of serving's words for a missing value, got 'NA', 'None'" in error
     assert taken == 0
     assert "10 rows of rows.csv have it, 10 of them have other features" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("steps", "left"),
+    [
+        (["passthrough", StandardScaler()], ["StandardScaler"]),
+        ([make_pipeline("passthrough", None), StandardScaler(), MaxAbsScaler()], ["StandardScaler", "MaxAbsScaler"]),
+        ([make_pipeline(make_pipeline(None)), make_pipeline(None, StandardScaler())], ["Pipeline"]),
+        ([StandardScaler(), MaxAbsScaler()], ["StandardScaler", "MaxAbsScaler"]),
+    ],
+)
+def test_the_steps_that_do_something_are_left(tmp_path: Path, steps: list[Any], left: list[str]) -> None:
+    read = read_transformer(Path(dumped(tmp_path, make_pipeline(*steps).fit([[1.0], [2.0]]))))
+
+    assert [type(step).__name__ for _, step in read.steps] == left
+
+
+def test_a_pipeline_of_nothing_is_refused(tmp_path: Path) -> None:
+    nothing = make_pipeline(make_pipeline("passthrough"), None)
+
+    with pytest.raises(BadJob, match="expected a step that transforms, got none: give the booster alone"):
+        read_transformer(Path(dumped(tmp_path, nothing)))
 
 
 def test_steps_that_do_nothing_do_not_matter(tmp_path: Path) -> None:

@@ -302,14 +302,14 @@ def test_a_training_writes_artifacts_rows_held_out_report_and_pictures(flowers, 
 
 
 def test_a_training_prints_its_report_without_what_it_tried_and_where_all_is(flowers, tmp_path, capsys):
-    assert train(flowers, tmp_path / "again") == 0
+    assert train(flowers, tmp_path / "deep" / "again") == 0
 
     printed = capsys.readouterr()
-    report, tried, _ = (tmp_path / "again" / "report.txt").read_text().partition("\nTried")
+    report, tried, _ = (tmp_path / "deep" / "again" / "report.txt").read_text().partition("\nTried")
     assert tried
     assert printed.out == (
-        f"{report}\nWrote to {tmp_path}/again/: featurizer/model.tar.gz, predictor/model.tar.gz, test.csv, report.txt, "
-        "predicted_vs_actual.png, feature_importance.png\n"
+        f"{report}\nWrote to {tmp_path}/deep/again/: featurizer/model.tar.gz, predictor/model.tar.gz, test.csv, "
+        "report.txt, predicted_vs_actual.png, feature_importance.png\n"
     )
     assert printed.err.splitlines() == [f"cross-validation: {done} of 4 candidates" for done in (1, 4)]
 

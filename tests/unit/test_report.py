@@ -119,6 +119,7 @@ def test_a_classification_counts_predicted_classes_for_each_true_one(
 
     (axes,) = figures["predicted_vs_actual.png"].axes
     shown = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in axes.texts}
+    assert axes.images[0].get_array().tolist() == [list(map(int, cells)) for cells in counts]
     assert shown == {(row, column): cell for row, cells in enumerate(counts) for column, cell in enumerate(cells)}
     assert [label.get_text() for label in axes.get_xticklabels()] == list(classes)
     assert [label.get_text() for label in axes.get_yticklabels()] == list(classes)

@@ -60,12 +60,15 @@ def test_the_one_archive_holds_both_artifacts_unchanged(artifacts: Path, single:
         assert all((packed / path.name).read_bytes() == path.read_bytes() for path in given.iterdir())
 
 
-def test_the_same_artifacts_give_the_same_archive(artifacts: Path, tmp_path: Path) -> None:
+def test_the_same_artifacts_give_the_same_archive(artifacts: Path, tmp_path: Path, capsys) -> None:
     files = [tmp_path / "a.tar.gz", tmp_path / "b.tar.gz"]
     for file in files:
         main(["package", "--single", str(file), "--artifacts", str(artifacts)])
 
     assert files[0].read_bytes() == files[1].read_bytes()
+    run = Contract.load(artifacts / "predictor" / "model").hash[:12]
+    told = f"Wrote {tmp_path}/a.tar.gz: featurizer and predictor of abalone, training run {run}"
+    assert capsys.readouterr().out.splitlines()[0] == told
 
 
 @pytest.mark.parametrize("spoil", [of_another_run, lambda model: (model / FILE).write_text("{}"), shutil.rmtree])
