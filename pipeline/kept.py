@@ -34,15 +34,17 @@ def other(contract: Contract, schema: Schema | None, raw: pd.DataFrame | None, s
     trained_with = contract.training.get("seed")
     if seed is not None and seed != trained_with:
         return f"with seed {seed}"
-    if schema and raw is not None and contract.training.get("data_sha256") != _trained_on(schema, raw, trained_with):
-        return "of the rows of --data"
+    if schema and raw is not None:
+        classes = contract.label.categories if contract.label else ()
+        if (contract.training.get("data_sha256"), classes) != _trained_on(schema, raw, trained_with):
+            return "of the rows of --data"
     return ""
 
 
-def _trained_on(schema: Schema, raw: pd.DataFrame, seed: object) -> str:
-    """The fingerprint of the rows that a training with this seed learns from."""
+def _trained_on(schema: Schema, raw: pd.DataFrame, seed: object) -> tuple[str, tuple[str, ...]]:
+    """The fingerprint of the rows that a training with this seed learns from, and the names of all rows' classes."""
     from sklearn.model_selection import train_test_split
 
     classes = labels(raw, schema)[1]
     rows, _ = train_test_split(raw, random_state=seed, test_size=schema.test_size)
-    return fingerprint(typed_frame(rows, schema), labels(rows, schema, classes)[0])
+    return fingerprint(typed_frame(rows, schema), labels(rows, schema, classes)[0]), classes

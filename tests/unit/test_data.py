@@ -150,6 +150,19 @@ def test_artifacts_are_other_than_what_was_asked_for_by_name_seed_or_rows(
     assert kept.other(trained_on(ROWS, 7), schema, rows, seed) == difference
 
 
+def test_rows_of_a_classification_are_compared_by_their_classes() -> None:
+    schema = replace(SCHEMA, task=Task.BINARY)
+    rows = ROWS.assign(age=["old" if int(age) > 3 else "young" for age in ROWS["age"]])
+    learned, _ = train_test_split(rows, random_state=7, test_size=0.25)
+    digest = fingerprint(typed_frame(learned, schema), labels(learned, schema)[0])
+    columns = (COLUMNS[0], replace(COLUMNS[1], categories=("old", "young")))
+    contract = Contract("plants", Task.BINARY, columns, ("size",), {"seed": 7, "data_sha256": digest})
+
+    assert kept.other(contract, schema, rows, None) == ""
+    for name in ("older", "zebra"):  # of which the first has the number that `old` had
+        assert kept.other(contract, schema, rows.replace("old", name), None) == "of the rows of --data"
+
+
 def test_artifacts_are_sound_when_all_of_both_is_there(artifacts: Path, tmp_path: Path) -> None:
     def copied(stage: str, name: str) -> None:
         (tmp_path / stage / "model").mkdir(parents=True, exist_ok=True)
