@@ -144,7 +144,7 @@ def test_rows_are_shown_without_the_label_wherever_it_stands(capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("labels", "code", "said"),
     [
-        (["c", "a"], 0, "output=label names the likeliest class of each; 1 of 2 are the true one"),
+        (["c", "a"], 0, "output=label names the likeliest class of each; 2 of 2 are the true one"),
         (["c", "b"], 1, "FAILED: output=label does not name the likeliest classes"),
         (["c"], 1, "FAILED: output=label does not name the likeliest classes"),
     ],
@@ -154,7 +154,7 @@ def test_labels_are_those_of_the_likeliest_classes(
 ) -> None:
     scores = np.array([[0.1, 0.2, 0.7], [0.6, 0.2, 0.2]], dtype=np.float32)
 
-    assert demo._judge_labels(CLASSES, labels, scores, ["c", "b"]) == code
+    assert demo._judge_labels(CLASSES, labels, scores, ["c", "a"]) == code
 
     printed = capsys.readouterr()
     assert said in (printed.err if code else printed.out)

@@ -208,6 +208,7 @@ def test_an_older_request_that_is_wrong_is_refused_as_every_other(
     [
         Payload(ROW.encode(), CSV),
         Payload(b'"pred_x_csv"', CSV),
+        Payload(b'M,"pred_x_csv"', CSV),
         Payload(b'["pred_x_csv"]', JSON),
         Payload(b'{"pred_x_csv":"a","length":2}', JSON),
         Payload(b'{"a":"\\"pred_x_csv\\""}', JSON),
