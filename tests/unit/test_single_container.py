@@ -123,7 +123,7 @@ def test_a_limit_of_the_answer_is_of_the_predictions_and_not_of_the_features(sin
         (lambda model: of_another_run(model / "predictor"), "expected two artifacts of one run"),
         (lambda model: shutil.rmtree(model / "predictor"), "there is no model directory"),
         (lambda model: shutil.rmtree(model / "featurizer"), "there is no model directory"),
-        (shutil.rmtree, "there is no model directory"),
+        (shutil.rmtree, r"there is no model directory \S+/model$"),
         (lambda model: (model / "featurizer" / "transform.json").write_text("{}"), "transform.json is damaged"),
     ],
 )
