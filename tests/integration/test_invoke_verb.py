@@ -21,10 +21,10 @@ from pipeline.endpoint.batch_files import Rows
 from pipeline.endpoint.comparison import compare
 from pipeline.endpoint.errors import PipelineError
 from pipeline.endpoint.session import Clients
-from tests.scripted_container import Asked, Reply, ScriptedContainer, answer
+from tests.scripted_container import Asked, Reply, ScriptedContainer, answer, raw
 from tests.servers import Server, running
 
-SILENT = lambda _asked, connection: connection.close()  # noqa: E731
+BROKEN_OFF = raw(b"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\nContent-Length: 9\r\n\r\n1\n")
 
 
 def environment(url: str) -> dict[str, str]:
@@ -154,7 +154,7 @@ def test_a_refused_request_is_not_asked_again(invoke, scripted, thousand, capsys
     assert capsysbinary.readouterr().out == b""
 
 
-@pytest.mark.parametrize("reply", [answer(b"busy", status=503), answer(b"bad gateway", status=502), SILENT])
+@pytest.mark.parametrize("reply", [answer(b"busy", status=503), answer(b"bad gateway", status=502), BROKEN_OFF])
 def test_what_fails_in_passing_is_asked_again(invoke, scripted, thousand, tmp_path, capsys, reply):
     once = threading.Lock()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import boto3
+import botocore.session
 import pytest
 from botocore import exceptions as boto
 from botocore.validate import ParamValidator
@@ -40,6 +40,7 @@ DEPLOY = (*FOUND, *IMAGES)
 SINGLE = (*FOUND, "--single", f"--image={REGISTRY}/pipeline@{DIGEST}")
 NAME = re.compile(r"houses-\d{8}-\d{6}-[0-9a-f]{4}")
 Answer = Mapping[str, Any]
+pytestmark = pytest.mark.usefixtures("settings_checked_once", "no_pauses")
 
 
 @pytest.fixture(scope="module")
@@ -223,10 +224,10 @@ def test_images_are_those_of_the_tag_when_none_are_given(artifacts: Path, capsys
 
 
 def test_each_request_is_as_aws_describes_it(requests: Any) -> None:
+    session = botocore.session.get_session()
     updated = requests("--update", "--strategy", "linear")
     for one in requests("--data-capture", "1") + updated + requests("--network-isolation", command=SINGLE):
-        model = boto3.client(one["service"], region_name="eu-central-1").meta.service_model
-        shape = model.operation_model(one["operation"]).input_shape
+        shape = session.get_service_model(one["service"]).operation_model(one["operation"]).input_shape
 
         assert not ParamValidator().validate(one["params"], shape).has_errors() if shape else not one["params"]
         assert_patterns(one["params"], shape)
@@ -517,7 +518,7 @@ def test_an_update_that_nobody_waits_for_goes_on_and_nothing_of_it_is_deleted(
         DescribeEndpoint=described("Updating"),
     )
     given = ["deploy", "--update", "--strategy", "canary", "--role", ROLE, "--artifacts", str(artifacts), *IMAGES]
-    asked = parser().parse_args(given, argparse.Namespace(env=ENV))
+    asked = parser("deploy").parse_args(given, argparse.Namespace(env=ENV))
     new = release.new_release("houses", "hash", {})
 
     def interrupt(_seconds: float) -> None:
@@ -549,7 +550,7 @@ def test_an_update_whose_acceptance_was_lost_on_the_way_goes_on(artifacts: Path)
         ListModels={"Models": []},
     )
     given = ["deploy", "--update", "--role", ROLE, "--artifacts", str(artifacts), *IMAGES]
-    asked = parser().parse_args(given, argparse.Namespace(env=ENV))
+    asked = parser("deploy").parse_args(given, argparse.Namespace(env=ENV))
 
     _, after = update.run(asked, clients(aws), new, described("InService"), update.Rollout.of(asked), deploy.build)
 
@@ -567,7 +568,7 @@ def test_an_update_that_is_refused_for_another_one_deletes_what_it_made(
         DescribeEndpoint={**described("Updating"), "PendingDeploymentSummary": {"EndpointConfigName": "theirs"}},
     )
     given = ["deploy", "--update", "--role", ROLE, "--artifacts", str(artifacts), *IMAGES]
-    asked = parser().parse_args(given, argparse.Namespace(env=ENV))
+    asked = parser("deploy").parse_args(given, argparse.Namespace(env=ENV))
     new = release.new_release("houses", "hash", {})
 
     with pytest.raises(boto.ClientError, match="in-progress"):
@@ -602,7 +603,7 @@ def test_an_endpoint_that_takes_too_long_ends_with_4_and_is_deleted(artifacts: P
     aws = Aws(GetCallerIdentity=IDENTITY, DescribeEndpoint=described("Creating"))
 
     with pytest.raises(PipelineError, match="is still Creating") as error:
-        deploy.create(plan(aws, artifacts), timeout=0.3)
+        deploy.create(plan(aws, artifacts), timeout=0)
 
     assert error.value.code == TIMEOUT
     assert "DeleteEndpoint" in aws.asked

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +16,6 @@ import boto3
 import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError
-from botocore.loaders import create_loader
 from moto import mock_aws
 
 from pipeline.artifacts import STAGES
@@ -37,7 +37,7 @@ TARGETS = [
     ("--target=apprunner",),
 ]
 IDS = [" ".join(one) for one in TARGETS]
-LOADER = create_loader()  # a session of its own would read the descriptions of all services again
+pytestmark = pytest.mark.usefixtures("clients_made_once", "no_pauses")
 
 
 @dataclass
@@ -130,8 +130,10 @@ class Account:
         assert self.run("delete", target, "--dry-run") == 0
         return self.said()[0]
 
-    def client(self, service: str) -> Any:
-        return boto3.client(service, region_name="us-east-1")
+    @staticmethod
+    @cache
+    def client(service: str) -> Any:
+        return boto3.Session("any", "any", region_name="us-east-1").client(service)
 
 
 @pytest.fixture(scope="module")
@@ -146,14 +148,23 @@ def light(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
+@pytest.fixture(scope="module")
+def apis() -> Iterator[HostApis]:
+    with host_apis() as server:
+        yield server
+
+
 @pytest.fixture
-def account(light: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Account]:
+def account(
+    light: Path, apis: HostApis, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Account]:
+    vars(apis).update(vars(HostApis(apis.url)))
     # moto imports it for the import of an OpenAPI document, which nobody asks for here.
     for name, member in (("", "validate"), (".validation", ""), (".validation.exceptions", "OpenAPIValidationError")):
         module = ModuleType(f"openapi_spec_validator{name}")
         setattr(module, member or "nothing", None)
         monkeypatch.setitem(sys.modules, module.__name__, module)
-    with mock_aws(), memory_registry() as registry, host_apis() as apis:
+    with mock_aws(), memory_registry() as registry:
         found = Account(light, registry, apis, said=lambda: tuple(capsys.readouterr()))
         ask = BaseClient._make_api_call
 
@@ -178,7 +189,6 @@ def account(light: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
                 repositoryName=name, imageTag=tag, imageManifest=content.decode(), imageManifestMediaType=DOCKER
             )
 
-        monkeypatch.setattr("botocore.session.create_loader", lambda *_: LOADER)
         monkeypatch.setattr(BaseClient, "_make_api_call", watched)
         found.client("ecr").create_repository(repositoryName=REPOSITORY)
         registry.add_image("abc")

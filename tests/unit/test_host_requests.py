@@ -25,6 +25,7 @@ from tests.unit.test_iam_policies import allowed, operations, policy
 ROOT = Path(__file__).resolve().parents[2]
 ACCOUNT = "123456789012"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/Given"
+pytestmark = pytest.mark.usefixtures("descriptions_read_once")
 WAYS = {
     "url": ("--target=lambda",),
     "public": ("--target=lambda", "--public"),

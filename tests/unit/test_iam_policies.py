@@ -23,6 +23,7 @@ from pipeline.endpoint.release import scratch_prefix
 ROOT = Path(__file__).resolve().parents[2]
 POLICIES = sorted((ROOT / "docs" / "iam").glob("*.json"))
 IDS = [path.stem for path in POLICIES]
+pytestmark = pytest.mark.usefixtures("settings_checked_once")
 LONGEST = 6144  # characters that are no white space, of a managed policy
 
 # Actions of other names than the operations that they allow. "": no operation needs it alone.

@@ -1,0 +1,62 @@
+"""Shared by the unit tests: AWS's libraries, without the work that they repeat for each of their sessions."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def descriptions_read_once() -> Iterator[None]:
+    """Every session of botocore takes the descriptions of services from one loader, which reads each once."""
+    from botocore.loaders import create_loader
+
+    loader = create_loader()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("botocore.session.create_loader", lambda *_: loader)
+        yield
+
+
+@pytest.fixture(scope="session")
+def settings_checked_once(descriptions_read_once: None) -> Iterator[None]:  # noqa: ARG001
+    """The SageMaker SDK checks equal settings, and its own schema of settings, once and not thrice in each session."""
+    import sagemaker.pipeline
+
+    check = sagemaker.config.config.validate_sagemaker_config
+    once = functools.cache(lambda text: check(json.loads(text)))
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (sagemaker.session, sagemaker.utils):
+            patch.setattr(module, check.__name__, lambda settings: once(json.dumps(settings)))
+        yield
+
+
+@pytest.fixture(scope="session")
+def clients_made_once(descriptions_read_once: None) -> Iterator[None]:  # noqa: ARG001
+    """Runs of the command line that would make equal clients share one, which knows nothing of earlier requests."""
+    from pipeline.endpoint.session import Clients
+
+    make = Clients._new_client
+    clients: dict[tuple[object, ...], Any] = {}
+
+    def once(self: Clients, service: str) -> Any:
+        if self.prepare:
+            return make(self, service)
+        key = (service, self.region, self.endpoint_url(service), self.profile, self.env.get("AWS_ACCESS_KEY_ID"))
+        if key not in clients:
+            clients[key] = make(self, service)
+        return clients[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Clients, "_new_client", once)
+        yield
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever polls the stand-in for AWS polls again at once: the stand-in counts the polls, not the time."""
+    for module in ("endpoint.waiting", "endpoint.transform", "hosts.host"):
+        monkeypatch.setattr(f"pipeline.{module}.POLL_LOCAL", 0)
