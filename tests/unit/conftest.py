@@ -1,13 +1,32 @@
-"""Shared by the unit tests: AWS's libraries, without the work that they repeat for each of their sessions."""
+"""Shared by the unit tests of what talks to AWS: artifacts without training, and AWS's libraries without the work that
+they repeat for each of their sessions.
+"""
 
 from __future__ import annotations
 
 import functools
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from pipeline.artifacts import STAGES
+from serving import artifact
+from tests.unit.abalone import CONTRACT
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sound artifacts that have a contract and no model: AWS does not look into them, and they pack at once."""
+    directory = tmp_path_factory.mktemp("untrained")
+    for stage in STAGES:
+        model = directory / stage / "model"
+        model.mkdir(parents=True)
+        (model / "contract.json").write_text(CONTRACT.to_json(), encoding="utf-8")
+        artifact.write_manifest(model)
+    return directory
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from pipeline.endpoint.batch_files import Location, Rows
 from pipeline.endpoint.capacity import Capacity, Step, measure
 from pipeline.endpoint.errors import WRONG, PipelineError
 from pipeline.endpoint.transform import Job
+from tests.unit.abalone import HEADER, ROW
 
 MODELS = botocore.session.get_session()
 SCALING = Scaling("abalone", "AllTraffic", 1, 4, 3000.0, 300, 60)
@@ -150,14 +151,15 @@ def test_a_stripped_file_has_all_its_rows_and_no_header(headed):
     assert list(headed.records()) == [b"M,1\n", b"F,2\n"]
 
 
-def test_columns_in_another_order_than_the_models_are_refused(artifacts, tmp_path):
-    header, *rows = (artifacts / "test.csv").read_text().splitlines()
-    turned = tmp_path / "turned.csv"
-    turned.write_text("\n".join(",".join(reversed(line.split(","))) for line in [header, *rows]))
+def test_columns_in_another_order_than_the_models_are_refused(untrained, tmp_path):
+    right, turned = tmp_path / "right.csv", tmp_path / "turned.csv"
+    lines = [HEADER, ROW, ROW]
+    right.write_text("\n".join(lines))
+    turned.write_text("\n".join(",".join(reversed(line.split(","))) for line in lines))
 
-    batch_files.check_header(Rows.of(artifacts / "test.csv", "text/csv", lines=True), batch_files.STRIP, artifacts)
+    batch_files.check_header(Rows.of(right, "text/csv", lines=True), batch_files.STRIP, untrained)
     with pytest.raises(PipelineError, match="another order than the model"):
-        batch_files.check_header(Rows.of(turned, "text/csv", lines=True), batch_files.STRIP, artifacts)
+        batch_files.check_header(Rows.of(turned, "text/csv", lines=True), batch_files.STRIP, untrained)
 
 
 def test_line_ends_within_quotes_are_refused_where_lines_are_cut(tmp_path):

@@ -44,14 +44,14 @@ pytestmark = pytest.mark.usefixtures("settings_checked_once", "no_pauses")
 
 
 @pytest.fixture(scope="module")
-def requests(artifacts: Path) -> Callable[..., list[dict[str, Any]]]:
+def requests(untrained: Path) -> Callable[..., list[dict[str, Any]]]:
     """Run a dry run; the requests that it prints."""
 
     @cache
     def run(*more: str, command: tuple[str, ...] = DEPLOY) -> list[dict[str, Any]]:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            code = main([*command, "--artifacts", str(artifacts), *more], ENV)
+            code = main([*command, "--artifacts", str(untrained), *more], ENV)
         assert code == 0
         found: list[dict[str, Any]] = json.loads(printed.getvalue())
         return found
@@ -66,16 +66,16 @@ def of(requests: list[dict[str, Any]], operation: str) -> dict[str, Any]:
     return made
 
 
-def tags(artifacts: Path, **more: str) -> list[dict[str, str]]:
+def tags(untrained: Path, **more: str) -> list[dict[str, str]]:
     own = {
         "serial-inference:endpoint": "houses",
         "serial-inference:release": "RELEASE",
-        "serial-inference:contract": Contract.load(artifacts / "predictor" / "model").hash,
+        "serial-inference:contract": Contract.load(untrained / "predictor" / "model").hash,
     }
     return [{"Key": key, "Value": value} for key, value in {**more, **own}.items()]
 
 
-def test_the_model_is_two_named_containers_by_digest(requests: Any, artifacts: Path) -> None:
+def test_the_model_is_two_named_containers_by_digest(requests: Any, untrained: Path) -> None:
     where = f"s3://sagemaker-eu-central-1-{ACCOUNT}/serial-inference/houses/RELEASE"
 
     made = of(requests(), "CreateModel")
@@ -100,11 +100,11 @@ def test_the_model_is_two_named_containers_by_digest(requests: Any, artifacts: P
                 "Environment": {},
             },
         ],
-        "Tags": tags(artifacts),
+        "Tags": tags(untrained),
     }
 
 
-def test_a_single_container_is_the_primary_one_with_an_archive_of_its_own(requests: Any, artifacts: Path) -> None:
+def test_a_single_container_is_the_primary_one_with_an_archive_of_its_own(requests: Any, untrained: Path) -> None:
     made = of(requests(command=SINGLE), "CreateModel")
 
     assert made == {
@@ -115,7 +115,7 @@ def test_a_single_container_is_the_primary_one_with_an_archive_of_its_own(reques
             "ModelDataUrl": f"s3://sagemaker-eu-central-1-{ACCOUNT}/serial-inference/houses/RELEASE/pipeline/model.tar.gz",
             "Environment": {},
         },
-        "Tags": tags(artifacts),
+        "Tags": tags(untrained),
     }
 
 
@@ -141,7 +141,7 @@ def test_a_network_is_the_models(requests: Any) -> None:
     assert made["EnableNetworkIsolation"] is True
 
 
-def test_the_endpoint_config_has_what_was_asked_for_and_no_more(requests: Any, artifacts: Path) -> None:
+def test_the_endpoint_config_has_what_was_asked_for_and_no_more(requests: Any, untrained: Path) -> None:
     variant = {
         "VariantName": "AllTraffic",
         "ModelName": "RELEASE",
@@ -155,7 +155,7 @@ def test_the_endpoint_config_has_what_was_asked_for_and_no_more(requests: Any, a
 
     plain, full = of(requests(), "CreateEndpointConfig"), of(requests(*given), "CreateEndpointConfig")
 
-    assert plain == {"EndpointConfigName": "RELEASE", "ProductionVariants": [variant], "Tags": tags(artifacts)}
+    assert plain == {"EndpointConfigName": "RELEASE", "ProductionVariants": [variant], "Tags": tags(untrained)}
     assert full == {
         "EndpointConfigName": "RELEASE",
         "ProductionVariants": [
@@ -179,14 +179,14 @@ def test_the_endpoint_config_has_what_was_asked_for_and_no_more(requests: Any, a
                 "JsonContentTypes": ["application/json", "application/jsonlines"],
             },
         },
-        "Tags": tags(artifacts, team="a b"),
+        "Tags": tags(untrained, team="a b"),
     }
 
 
-def test_the_endpoint_is_made_of_the_config_and_tagged(requests: Any, artifacts: Path) -> None:
+def test_the_endpoint_is_made_of_the_config_and_tagged(requests: Any, untrained: Path) -> None:
     made = of(requests(), "CreateEndpoint")
 
-    assert made == {"EndpointName": "houses", "EndpointConfigName": "RELEASE", "Tags": tags(artifacts)}
+    assert made == {"EndpointName": "houses", "EndpointConfigName": "RELEASE", "Tags": tags(untrained)}
 
 
 def test_every_request_of_s3_names_the_buckets_owner(requests: Any) -> None:
@@ -211,8 +211,8 @@ def test_nothing_is_made_before_all_was_found(requests: Any) -> None:
     ]
 
 
-def test_images_are_those_of_the_tag_when_none_are_given(artifacts: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = ["deploy", "--dry-run", "--role", ROLE, "--tag", "0123456789ab", "--artifacts", str(artifacts)]
+def test_images_are_those_of_the_tag_when_none_are_given(untrained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["deploy", "--dry-run", "--role", ROLE, "--tag", "0123456789ab", "--artifacts", str(untrained)]
 
     assert main(given, {**ENV, "REPOSITORY_PREFIX": "mine"}) == 0
 
@@ -322,14 +322,14 @@ def test_alarms_roll_an_update_back_and_a_given_count_replaces_autoscalings(requ
     ],
 )
 def test_wrong_arguments_end_with_2_and_the_next_step(
-    artifacts: Path,
+    untrained: Path,
     capsys: pytest.CaptureFixture[str],
     given: list[str],
     env: dict[str, str],
     reason: str,
     next_step: str,
 ) -> None:
-    code = main([*DEPLOY, "--artifacts", str(artifacts), *given], {"AWS_PROFILE": "", **env})
+    code = main([*DEPLOY, "--artifacts", str(untrained), *given], {"AWS_PROFILE": "", **env})
 
     said = capsys.readouterr()
     assert code == WRONG, said.err
@@ -348,9 +348,9 @@ def test_tags_that_aws_or_we_own_are_refused(capsys: pytest.CaptureFixture[str],
 
 
 def test_a_role_is_asked_for_and_machines_get_the_error_as_json(
-    artifacts: Path, capsys: pytest.CaptureFixture[str]
+    untrained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = main(["deploy", "--dry-run", "--json", "--artifacts", str(artifacts)], ENV)
+    code = main(["deploy", "--dry-run", "--json", "--artifacts", str(untrained)], ENV)
 
     said = json.loads(capsys.readouterr().err)
     assert code == said["exit_code"] == WRONG
@@ -358,9 +358,9 @@ def test_a_role_is_asked_for_and_machines_get_the_error_as_json(
     assert "SAGEMAKER_ROLE_ARN" in said["next_step"]
 
 
-def test_artifacts_of_two_training_runs_are_refused(artifacts: Path, tmp_path: Path) -> None:
+def test_artifacts_of_two_training_runs_are_refused(untrained: Path, tmp_path: Path) -> None:
     for stage, run in (("featurizer", 1), ("predictor", 2)):
-        contract = Contract.load(artifacts / stage / "model")
+        contract = Contract.load(untrained / stage / "model")
         model = tmp_path / stage / "model"
         model.mkdir(parents=True)
         (model / "contract.json").write_text(replace(contract, training={"run": run}).to_json())
@@ -400,10 +400,10 @@ def clients(aws: Aws) -> Clients:
     return Clients("eu-central-1", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, prepare=aws.attach)
 
 
-def plan(aws: Aws, artifacts: Path) -> Plan:
+def plan(aws: Aws, untrained: Path) -> Plan:
     new = release.Release("houses", "houses-20260101-000000-abcd", "hash", {})
     found = {stage: f"{REGISTRY}/{stage}@{DIGEST}" for stage in STAGES}
-    return Plan(clients(aws), new, artifacts, "bucket", None, ROLE, found, Hosting())
+    return Plan(clients(aws), new, untrained, "bucket", None, ROLE, found, Hosting())
 
 
 def of_type(media_type: str) -> Answer:
@@ -419,7 +419,7 @@ def described(status: str, **more: str) -> Answer:
 
 
 def test_an_endpoint_that_fails_leaves_nothing_and_shows_the_last_words(
-    artifacts: Path, capsys: pytest.CaptureFixture[str]
+    untrained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     failed = described("Failed", FailureReason="no ping")
     aws = Aws(
@@ -430,7 +430,7 @@ def test_an_endpoint_that_fails_leaves_nothing_and_shows_the_last_words(
     )
 
     with pytest.raises(PipelineError, match="endpoint houses is Failed: no ping") as error:
-        deploy.create(plan(aws, artifacts), timeout=60)
+        deploy.create(plan(aws, untrained), timeout=60)
 
     assert error.value.code == FAILED
     assert aws.asked[-5:] == [
@@ -439,16 +439,16 @@ def test_an_endpoint_that_fails_leaves_nothing_and_shows_the_last_words(
     assert "last words in AllTraffic/i-1/predictor:\n  BadArtifact: model.json" in capsys.readouterr().err
 
 
-def test_a_refused_config_takes_the_model_and_the_artifacts_with_it(artifacts: Path) -> None:
+def test_a_refused_config_takes_the_model_and_the_artifacts_with_it(untrained: Path) -> None:
     aws = Aws(GetCallerIdentity=IDENTITY, CreateEndpointConfig=refused("ResourceLimitExceeded"))
 
     with pytest.raises(boto.ClientError):
-        deploy.create(plan(aws, artifacts), timeout=60)
+        deploy.create(plan(aws, untrained), timeout=60)
 
     assert aws.asked[-3:] == ["DeleteEndpointConfig", "DeleteModel", "DeleteObjects"]
 
 
-def test_ctrl_c_leaves_nothing(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_leaves_nothing(untrained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_seconds: float) -> None:
         monkeypatch.undo()
         raise KeyboardInterrupt
@@ -457,7 +457,7 @@ def test_ctrl_c_leaves_nothing(artifacts: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("time.sleep", interrupt)
 
     with pytest.raises(KeyboardInterrupt):
-        deploy.create(plan(aws, artifacts), timeout=60)
+        deploy.create(plan(aws, untrained), timeout=60)
 
     assert aws.asked[-3:] == ["DeleteEndpointConfig", "DeleteModel", "DeleteObjects"]
     assert "DeleteEndpoint" in aws.asked
@@ -486,7 +486,7 @@ def test_a_second_ctrl_c_leaves_the_rest_and_says_what(capsys: pytest.CaptureFix
 NOT_SEEN = refused("ValidationException", 'Could not find endpoint configuration "x"')
 
 
-def test_what_was_just_made_may_be_seen_late(artifacts: Path) -> None:
+def test_what_was_just_made_may_be_seen_late(untrained: Path) -> None:
     aws = Aws(
         GetCallerIdentity=IDENTITY,
         CreateEndpointConfig=[refused("ValidationException", 'Could not find model "x"'), {}],
@@ -494,22 +494,22 @@ def test_what_was_just_made_may_be_seen_late(artifacts: Path) -> None:
         DescribeEndpoint=described("InService"),
     )
 
-    deploy.create(plan(aws, artifacts), timeout=60)
+    deploy.create(plan(aws, untrained), timeout=60)
 
     assert [aws.asked.count(one) for one in ("CreateEndpointConfig", "CreateEndpoint")] == [2, 3]
 
 
-def test_what_stays_unseen_is_refused(artifacts: Path) -> None:
+def test_what_stays_unseen_is_refused(untrained: Path) -> None:
     aws = Aws(GetCallerIdentity=IDENTITY, CreateEndpoint=NOT_SEEN, DescribeEndpoint=GONE)
 
     with pytest.raises(boto.ClientError, match="Could not find endpoint configuration"):
-        deploy.create(plan(aws, artifacts), timeout=60)
+        deploy.create(plan(aws, untrained), timeout=60)
 
     assert aws.asked[-1] == "DeleteObjects"
 
 
 def test_an_update_that_nobody_waits_for_goes_on_and_nothing_of_it_is_deleted(
-    artifacts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    untrained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     aws = Aws(
         GetCallerIdentity=IDENTITY,
@@ -517,7 +517,7 @@ def test_an_update_that_nobody_waits_for_goes_on_and_nothing_of_it_is_deleted(
         DescribeImages=of_type(images.DOCKER_MANIFEST),
         DescribeEndpoint=described("Updating"),
     )
-    given = ["deploy", "--update", "--strategy", "canary", "--role", ROLE, "--artifacts", str(artifacts), *IMAGES]
+    given = ["deploy", "--update", "--strategy", "canary", "--role", ROLE, "--artifacts", str(untrained), *IMAGES]
     asked = parser("deploy").parse_args(given, argparse.Namespace(env=ENV))
     new = release.new_release("houses", "hash", {})
 
@@ -535,7 +535,7 @@ def test_an_update_that_nobody_waits_for_goes_on_and_nothing_of_it_is_deleted(
     assert "the update of houses goes on" in said
 
 
-def test_an_update_whose_acceptance_was_lost_on_the_way_goes_on(artifacts: Path) -> None:
+def test_an_update_whose_acceptance_was_lost_on_the_way_goes_on(untrained: Path) -> None:
     new = release.new_release("houses", "hash", {})
     under_way = {**described("Updating"), "PendingDeploymentSummary": {"EndpointConfigName": new.name}}
     aws = Aws(
@@ -549,7 +549,7 @@ def test_an_update_whose_acceptance_was_lost_on_the_way_goes_on(artifacts: Path)
         ListEndpointConfigs={"EndpointConfigs": []},
         ListModels={"Models": []},
     )
-    given = ["deploy", "--update", "--role", ROLE, "--artifacts", str(artifacts), *IMAGES]
+    given = ["deploy", "--update", "--role", ROLE, "--artifacts", str(untrained), *IMAGES]
     asked = parser("deploy").parse_args(given, argparse.Namespace(env=ENV))
 
     _, after = update.run(asked, clients(aws), new, described("InService"), update.Rollout.of(asked), deploy.build)
@@ -558,7 +558,7 @@ def test_an_update_whose_acceptance_was_lost_on_the_way_goes_on(artifacts: Path)
 
 
 def test_an_update_that_is_refused_for_another_one_deletes_what_it_made(
-    artifacts: Path, capsys: pytest.CaptureFixture[str]
+    untrained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     aws = Aws(
         GetCallerIdentity=IDENTITY,
@@ -567,7 +567,7 @@ def test_an_update_that_is_refused_for_another_one_deletes_what_it_made(
         UpdateEndpoint=refused("ValidationException", 'Cannot update in-progress endpoint "x"'),
         DescribeEndpoint={**described("Updating"), "PendingDeploymentSummary": {"EndpointConfigName": "theirs"}},
     )
-    given = ["deploy", "--update", "--role", ROLE, "--artifacts", str(artifacts), *IMAGES]
+    given = ["deploy", "--update", "--role", ROLE, "--artifacts", str(untrained), *IMAGES]
     asked = parser("deploy").parse_args(given, argparse.Namespace(env=ENV))
     new = release.new_release("houses", "hash", {})
 
@@ -585,7 +585,7 @@ def test_who_has_made_nothing_does_not_speak_of_deleting(capsys: pytest.CaptureF
     assert capsys.readouterr().err == ""
 
 
-def test_an_endpoint_that_somebody_else_made_first_is_not_deleted(artifacts: Path) -> None:
+def test_an_endpoint_that_somebody_else_made_first_is_not_deleted(untrained: Path) -> None:
     aws = Aws(
         GetCallerIdentity=IDENTITY,
         CreateEndpoint=refused("ValidationException", "Cannot create already existing endpoint"),
@@ -593,28 +593,28 @@ def test_an_endpoint_that_somebody_else_made_first_is_not_deleted(artifacts: Pat
     )
 
     with pytest.raises(boto.ClientError):
-        deploy.create(plan(aws, artifacts), timeout=60)
+        deploy.create(plan(aws, untrained), timeout=60)
 
     assert "DeleteEndpoint" not in aws.asked
     assert "DeleteModel" in aws.asked
 
 
-def test_an_endpoint_that_takes_too_long_ends_with_4_and_is_deleted(artifacts: Path) -> None:
+def test_an_endpoint_that_takes_too_long_ends_with_4_and_is_deleted(untrained: Path) -> None:
     aws = Aws(GetCallerIdentity=IDENTITY, DescribeEndpoint=described("Creating"))
 
     with pytest.raises(PipelineError, match="is still Creating") as error:
-        deploy.create(plan(aws, artifacts), timeout=0)
+        deploy.create(plan(aws, untrained), timeout=0)
 
     assert error.value.code == TIMEOUT
     assert "DeleteEndpoint" in aws.asked
 
 
-def test_a_model_whose_name_is_taken_is_refused_though_the_sdk_would_go_on(artifacts: Path) -> None:
+def test_a_model_whose_name_is_taken_is_refused_though_the_sdk_would_go_on(untrained: Path) -> None:
     taken = refused("ValidationException", 'Cannot create already existing model "arn"')
     aws = Aws(GetCallerIdentity=IDENTITY, CreateModel=taken)
 
     with pytest.raises(PipelineError, match="already existing model"):
-        deploy.create(plan(aws, artifacts), timeout=60)
+        deploy.create(plan(aws, untrained), timeout=60)
 
     assert "CreateEndpointConfig" not in aws.asked
 
@@ -701,11 +701,11 @@ def test_all_images_go_but_those_that_models_and_other_hosts_run(capsys: pytest.
     assert f"keeping serial-inference/pipeline@{digests[2][:19]}: another host uses it" in said
 
 
-def test_a_bucket_of_another_account_is_never_written(artifacts: Path) -> None:
+def test_a_bucket_of_another_account_is_never_written(untrained: Path) -> None:
     aws = Aws(GetCallerIdentity=IDENTITY, HeadBucket=refused("403"))
 
     with pytest.raises(PipelineError, match="is not owned by account") as error:
-        deploy.create(plan(aws, artifacts), timeout=60)
+        deploy.create(plan(aws, untrained), timeout=60)
 
     assert "--bucket" in error.value.next_step
     assert "PutObject" not in aws.asked
@@ -752,7 +752,7 @@ def test_what_boto_raises_is_one_line_with_the_next_step(error: Any, code: int, 
 
 
 def test_no_credentials_are_needed_by_a_dry_run_and_asked_for_by_a_real_one(
-    artifacts: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    untrained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
@@ -761,7 +761,7 @@ def test_no_credentials_are_needed_by_a_dry_run_and_asked_for_by_a_real_one(
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     given = [one for one in DEPLOY if one != "--dry-run"]
 
-    code = main([*given, "--artifacts", str(artifacts)], ENV)
+    code = main([*given, "--artifacts", str(untrained)], ENV)
 
     assert code == FAILED
     assert "no AWS credentials" in (said := capsys.readouterr().err)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,10 +17,8 @@ from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
-from pipeline.artifacts import STAGES
 from pipeline.cli import main
 from pipeline.endpoint.errors import FAILED, NOT_FOUND, WRONG
-from serving import artifact
 from tests.host_apis import HostApis, host_apis
 from tests.registry_api import DOCKER, TOKEN, MemoryRegistry, memory_registry
 
@@ -137,18 +134,6 @@ class Account:
 
 
 @pytest.fixture(scope="module")
-def light(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sound artifacts that have a contract and no model: AWS does not look into them, and they pack at once."""
-    found = tmp_path_factory.mktemp("light")
-    for stage in STAGES:
-        model = found / stage / "model"
-        model.mkdir(parents=True)
-        shutil.copy(artifacts / stage / "model" / "contract.json", model)
-        artifact.write_manifest(model)
-    return found
-
-
-@pytest.fixture(scope="module")
 def apis() -> Iterator[HostApis]:
     with host_apis() as server:
         yield server
@@ -156,7 +141,7 @@ def apis() -> Iterator[HostApis]:
 
 @pytest.fixture
 def account(
-    light: Path, apis: HostApis, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    untrained: Path, apis: HostApis, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Account]:
     vars(apis).update(vars(HostApis(apis.url)))
     # moto imports it for the import of an OpenAPI document, which nobody asks for here.
@@ -165,7 +150,7 @@ def account(
         setattr(module, member or "nothing", None)
         monkeypatch.setitem(sys.modules, module.__name__, module)
     with mock_aws(), memory_registry() as registry:
-        found = Account(light, registry, apis, said=lambda: tuple(capsys.readouterr()))
+        found = Account(untrained, registry, apis, said=lambda: tuple(capsys.readouterr()))
         ask = BaseClient._make_api_call
 
         def watched(self: BaseClient, operation: str, given: Any) -> Any:

@@ -31,8 +31,8 @@ def remote() -> Iterator[MemoryRegistry]:
 
 
 @pytest.fixture(scope="module")
-def layer(artifacts: Path) -> Layer:
-    return release_image.make_layer(artifacts)
+def layer(untrained: Path) -> Layer:
+    return release_image.make_layer(untrained)
 
 
 def compose(remote: MemoryRegistry, layer: Layer, reference: str = "abc") -> Composed:
@@ -40,20 +40,20 @@ def compose(remote: MemoryRegistry, layer: Layer, reference: str = "abc") -> Com
     return release_image.compose(registry, Base(remote.host, NAME, reference), layer, "houses", "hash")
 
 
-def test_the_layer_has_both_artifacts_where_the_container_looks(layer: Layer, artifacts: Path) -> None:
+def test_the_layer_has_both_artifacts_where_the_container_looks(layer: Layer, untrained: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(layer.content)) as tar:
         files = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
 
     expected = {
         f"opt/ml/model/{stage}/{path.name}": path.read_bytes()
         for stage in ("featurizer", "predictor")
-        for path in (artifacts / stage / "model").iterdir()
+        for path in (untrained / stage / "model").iterdir()
     }
     assert files == expected
 
 
-def test_the_same_artifacts_are_the_same_layer(layer: Layer, artifacts: Path) -> None:
-    again = release_image.make_layer(artifacts)
+def test_the_same_artifacts_are_the_same_layer(layer: Layer, untrained: Path) -> None:
+    again = release_image.make_layer(untrained)
 
     assert again.content == layer.content
     assert layer.digest == f"sha256:{hashlib.sha256(layer.content).hexdigest()}"

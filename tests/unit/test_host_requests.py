@@ -38,13 +38,13 @@ WAYS = {
 
 
 @pytest.fixture(scope="module")
-def requests(artifacts: Path) -> Callable[..., list[dict[str, Any]]]:
+def requests(untrained: Path) -> Callable[..., list[dict[str, Any]]]:
     """Run a dry run; the requests that it prints."""
 
     @cache
     def run(*more: str) -> list[dict[str, Any]]:
         printed = io.StringIO()
-        given = ["deploy", "--dry-run", "--endpoint", "houses", "--tag", "abc", "--artifacts", str(artifacts), *more]
+        given = ["deploy", "--dry-run", "--endpoint", "houses", "--tag", "abc", "--artifacts", str(untrained), *more]
         with contextlib.redirect_stdout(printed):
             assert main(given, {"AWS_REGION": "eu-central-1"}) == 0
         found: list[dict[str, Any]] = json.loads(printed.getvalue())
@@ -213,10 +213,10 @@ def test_no_size_is_allowed_that_the_service_does_not_describe(target: str, pair
 
 
 def test_a_name_that_app_runner_does_not_take_is_refused_before_anything_is_made(
-    artifacts: Path, capsys: pytest.CaptureFixture[str]
+    untrained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = "serial-inference-california-housing"
-    command = ["deploy", "--target", "apprunner", "--dry-run", "--endpoint", name, "--artifacts", str(artifacts)]
+    command = ["deploy", "--target", "apprunner", "--dry-run", "--endpoint", name, "--artifacts", str(untrained)]
 
     code = main(command, {"AWS_REGION": "eu-west-1"})
 
@@ -248,7 +248,7 @@ def test_app_runner_asks_ping_and_deploys_nothing_by_itself(requests: Any) -> No
 
 
 def test_whoever_asks_for_app_runner_is_told_that_it_is_closed(
-    artifacts: Path, capsys: pytest.CaptureFixture[str]
+    untrained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [
         "deploy",
@@ -257,7 +257,7 @@ def test_whoever_asks_for_app_runner_is_told_that_it_is_closed(
         "--endpoint=houses",
         "--tag=abc",
         "--artifacts",
-        str(artifacts),
+        str(untrained),
     ]
     main(given, {"AWS_REGION": "eu-central-1"})
     told = capsys.readouterr().err

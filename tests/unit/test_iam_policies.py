@@ -252,12 +252,12 @@ def test_the_deployer_may_do_nothing_that_nobody_asks_for() -> None:
     assert allowed("deployer") - allowed("build") - asked - BESIDES.keys() == set()
 
 
-def dry_run(artifacts: Path, *more: str) -> list[dict[str, Any]]:
+def dry_run(untrained: Path, *more: str) -> list[dict[str, Any]]:
     """The requests of a `deploy` with the names of docs/deploy.md."""
     given = ["--endpoint", "serial-inference-houses", "--role", "serial-inference-execution", "--tag", "t"]
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        code = main(["deploy", "--dry-run", "--artifacts", str(artifacts), *given, *more], {"AWS_REGION": "eu-west-1"})
+        code = main(["deploy", "--dry-run", "--artifacts", str(untrained), *given, *more], {"AWS_REGION": "eu-west-1"})
     assert code == 0
     found: list[dict[str, Any]] = json.loads(printed.getvalue())
     return found
@@ -291,9 +291,9 @@ def may(name: str, action: str, arn: str) -> bool:
 
 @pytest.mark.parametrize("more", [(), ("--update", "--alarm", "serial-inference-houses-5xx")], ids=["new", "update"])
 def test_the_deployer_may_send_each_request_of_a_deploy_about_what_it_names(
-    artifacts: Path, more: tuple[str, ...]
+    untrained: Path, more: tuple[str, ...]
 ) -> None:
-    sent = [(one["service"], one["operation"], one["params"]) for one in dry_run(artifacts, *more)]
+    sent = [(one["service"], one["operation"], one["params"]) for one in dry_run(untrained, *more)]
 
     refused = [
         (action, arn)
@@ -307,8 +307,8 @@ def test_the_deployer_may_send_each_request_of_a_deploy_about_what_it_names(
     assert refused == []
 
 
-def test_the_execution_role_may_fetch_and_write_what_a_deploy_names(artifacts: Path) -> None:
-    asked = {one["operation"]: one["params"] for one in dry_run(artifacts, "--data-capture", "5")}
+def test_the_execution_role_may_fetch_and_write_what_a_deploy_names(untrained: Path) -> None:
+    asked = {one["operation"]: one["params"] for one in dry_run(untrained, "--data-capture", "5")}
     containers = asked["CreateModel"]["Containers"]
     captured = asked["CreateEndpointConfig"]["DataCaptureConfig"]["DestinationS3Uri"]
 
