@@ -1,0 +1,193 @@
+"""A stand-in for AWS: it notes and checks each request, and answers as a test says or else as a dry run does."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from botocore.client import BaseClient
+from botocore.validate import ParamValidator
+
+from pipeline.endpoint.dry_run import UNKNOWN_DIGEST
+from pipeline.hosts.dry_run import HostRecorder
+from tests.registry_api import TOKEN
+
+ACCOUNT = "123456789012"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/Given"
+RELEASE = "houses-20260101-000000-abcd"
+IMAGE = {"imageDigest": "sha256:" + "a" * 64, "imageTags": ["houses-" + "a" * 12]}
+WHEN = datetime(2026, 1, 1, tzinfo=UTC)
+Answer = Mapping[str, Any]
+Answers = Mapping[str, Any]  # by operation; a function makes one of the requests before
+
+
+def arn(service: str, name: str) -> str:
+    return f"arn:aws:{service}:us-east-1:{ACCOUNT}:{name}"
+
+
+OWN = {"serial-inference:endpoint": "houses", "serial-inference:release": RELEASE, "serial-inference:contract": "c"}
+TAGS = [{"Key": key, "Value": value} for key, value in OWN.items()]
+VARIANT = {"VariantName": "AllTraffic", "ModelName": RELEASE, "CurrentInstanceCount": 1, "DesiredInstanceCount": 2}
+SCALED = {
+    "ServiceNamespace": "sagemaker", "ResourceId": "endpoint/houses/variant/AllTraffic",
+    "ScalableDimension": "sagemaker:variant:DesiredInstanceCount", "MinCapacity": 1, "MaxCapacity": 4,
+}  # fmt: skip
+ENDPOINT = {
+    "EndpointName": "houses", "EndpointArn": arn("sagemaker", "endpoint/houses"), "EndpointStatus": "InService",
+    "CreationTime": WHEN, "LastModifiedTime": WHEN, "ProductionVariants": [VARIANT],
+}  # fmt: skip
+HTTP_API = {"ApiId": "h", "ApiEndpoint": "https://h", "Tags": OWN}
+REST_API = {"id": "r", "tags": OWN}
+POLICY = {"Statement": [{"Sid": "public-url"}, {"Sid": "public-url-invoke"}]}
+
+
+def once(operation: str, answer: Answer, before: Answer) -> Callable[[Aws], Answer]:
+    """Answer otherwise once an operation was asked for."""
+    return lambda aws: answer if operation in aws.asked else before
+
+
+# What AWS answers where nothing is there yet
+SERVICE = {"serviceArn": arn("ecs", "service/default/houses"), "status": "ACTIVE", "runningCount": 1}
+RUNS = {
+    "ServiceName": "houses", "ServiceArn": arn("apprunner", "service/houses/1"), "Status": "RUNNING",
+    "SourceConfiguration": {"ImageRepository": {"ImageIdentifier": "h/n:former", "ImageRepositoryType": "ECR"}},
+    "InstanceConfiguration": {"Cpu": "1024", "Memory": "2048"},
+    "AutoScalingConfigurationSummary": {"AutoScalingConfigurationArn": arn("apprunner", "scaling/houses/1/0")},
+}  # fmt: skip
+NOTHING: Answers = {
+    "ListRolePolicies": {"PolicyNames": []},
+    "ListAttachedRolePolicies": {"AttachedPolicies": []},
+    "GetApis": once("CreateApi", {"Items": [HTTP_API]}, {"Items": []}),
+    "GetRestApis": once("CreateRestApi", {"items": [REST_API]}, {"items": []}),
+    "DescribeServices": once("CreateExpressGatewayService", {"services": [SERVICE]}, {"services": []}),
+    "DescribeExpressGatewayService": {"service": {}},
+    "ListServices": once("CreateService", {"ServiceSummaryList": [RUNS]}, {"ServiceSummaryList": []}),
+    "DescribeService": {"Service": RUNS},
+    "ListTagsForResource": {"tags": []},
+}
+# What AWS answers where an endpoint or a service of that name is there, made by an earlier run
+SAGEMAKER: Answers = {
+    "DescribeEndpoint": lambda aws: {**ENDPOINT, "EndpointConfigName": aws.config},
+    "DescribeEndpointConfig": {"ProductionVariants": [VARIANT]},
+    "DescribeModel": {
+        "ModelArn": arn("sagemaker", "model/m"), "ExecutionRoleArn": ROLE,
+        "Containers": [{"Image": f"h/n@{UNKNOWN_DIGEST}"}, {"Image": f"h/n@{UNKNOWN_DIGEST}"}],
+    },
+    "ListTags": {"Tags": TAGS},
+    "ListTransformJobs": {"TransformJobSummaries": [{"TransformJobName": RELEASE, "TransformJobArn": arn("s", "j")}]},
+    "ListEndpointConfigs": {
+        "EndpointConfigs": [{"EndpointConfigName": RELEASE, "EndpointConfigArn": arn("sagemaker", "config/c")}]
+    },
+    "ListModels": {"Models": [{"ModelName": RELEASE, "ModelArn": arn("sagemaker", "model/m")}]},
+    "DescribeScalableTargets": {"ScalableTargets": [SCALED]},
+    "DescribeScalingPolicies": {"ScalingPolicies": [{"PolicyName": "p"}]},
+    "GetMetricData": {"MetricDataResults": []},
+    "ListObjectsV2": lambda aws: {
+        "Contents": [{"Key": f"{aws.last['Prefix']}{RELEASE}/rows.csv.out", "LastModified": WHEN}]
+    },
+    "FilterLogEvents": {
+        "events": [{"eventId": "1", "timestamp": 1, "logStreamName": "AllTraffic/i/featurizer", "message": "{}"}]
+    },
+    "DescribeTransformJob": {"TransformJobStatus": "Completed", "CreationTime": WHEN},
+    "InvokeEndpoint": lambda _: {"Body": io.BytesIO(b"1\n2\n"), "ContentType": "text/csv"},
+    "GetObject": lambda _: {"Body": io.BytesIO(b"1\n2\n")},
+}  # fmt: skip
+DELETED = {
+    **SAGEMAKER,
+    "DescribeTransformJob": {"TransformJobStatus": "InProgress"},
+    "DescribeImages": {"imageDetails": [{**IMAGE, "imageTags": ["abc"]}]},
+}
+HOST: Answers = {
+    "GetRole": {"Role": {"Arn": ROLE, "Tags": TAGS}},
+    "ListRolePolicies": {"PolicyNames": ["serial-inference"]},
+    "ListAttachedRolePolicies": {"AttachedPolicies": [{"PolicyArn": arn("iam", "policy/p")}]},
+    "DescribeImages": {"imageDetails": [IMAGE]},
+}
+LAMBDA: Answers = {
+    **HOST,
+    "GetFunction": {
+        "Configuration": {"FunctionArn": arn("lambda", "f"), "Role": ROLE, "MemorySize": 512, "Timeout": 30},
+        "Code": {"ImageUri": "h/n@former"}, "Tags": {"serial-inference:endpoint": "houses"},
+    },
+    "GetFunctionUrlConfig": {"FunctionUrl": "https://f/", "AuthType": "NONE"},
+    "GetPolicy": {"Policy": json.dumps(POLICY)},
+    "GetApis": {"Items": [HTTP_API]},
+    "GetRoutes": {"Items": [{"RouteId": "r", "AuthorizationType": "NONE"}]},
+    "GetStages": {"Items": [{"StageName": "$default"}]},
+    "GetRestApis": {"items": [REST_API]},
+    "GetMethod": {"authorizationType": "NONE", "methodIntegration": {"uri": "f"}},
+    "GetStage": {"stageName": "prod"},
+}  # fmt: skip
+ECS: Answers = {
+    **HOST,
+    "DescribeServices": {"services": [SERVICE]},
+    "DescribeExpressGatewayService": {"service": {"activeConfigurations": [{"cpu": "256"}]}},
+    "UpdateExpressGatewayService": {"service": {}},
+    "ListTagsForResource": {"tags": [{"key": key, "value": value} for key, value in OWN.items()]},
+}
+APPRUNNER: Answers = {
+    **HOST,
+    "ListServices": {"ServiceSummaryList": [RUNS]},
+    "DescribeService": {"Service": RUNS},
+    "ListTagsForResource": {"Tags": TAGS},
+    "ListAutoScalingConfigurations": {
+        "AutoScalingConfigurationSummaryList": [
+            {"AutoScalingConfigurationArn": arn("apprunner", "scaling/houses/1/0"),
+             "AutoScalingConfigurationRevision": 1}
+        ]
+    },
+    "DescribeAutoScalingConfiguration": {"AutoScalingConfiguration": {"MinSize": 9}},
+    "UpdateService": {"Service": {"ServiceArn": RUNS["ServiceArn"]}, "OperationId": "0000000000"},
+}  # fmt: skip
+
+# What a thing is described by, and what it is no more after
+ENDS = {"DescribeEndpoint": "DeleteEndpoint", "DescribeServices": "DeleteExpressGatewayService",
+        "ListServices": "DeleteService"}  # fmt: skip
+THROTTLED = ("ThrottlingException", "Rate exceeded")
+
+
+@dataclass
+class Aws(HostRecorder):
+    """AWS as a dry run plays it, but for the answers that a test gives. The request number `refuses` is refused."""
+
+    account: str = ACCOUNT
+    answers: Answers = field(default_factory=dict)
+    refuses: int | None = None
+    refusal: tuple[str, str] = THROTTLED
+
+    @property
+    def asked(self) -> list[str]:
+        return [one["operation"] for one in self.requests]
+
+    @property
+    def last(self) -> dict[str, Any]:
+        params: dict[str, Any] = self.requests[-1]["params"]
+        return params
+
+    def call(self, client: BaseClient, operation: str, params: dict[str, Any]) -> Answers:
+        """Take the place of a client's request and its answer."""
+        model = client.meta.service_model.operation_model(operation)
+        if model.input_shape:
+            assert ParamValidator().validate(params, model.input_shape).generate_report() == ""
+        self._note(params, model)
+        answer: Answers = {"Error": dict(zip(("Code", "Message"), self.refusal, strict=True))}
+        if len(self.requests) - 1 != self.refuses:
+            answer = self._answer(model)[1]
+        if "Error" in answer:
+            raise client.exceptions.from_code(answer["Error"]["Code"])(answer, operation)
+        return answer
+
+    def _answers(self, operation: str) -> Answers:
+        if operation == "GetAuthorizationToken":
+            return {"authorizationData": [{"authorizationToken": TOKEN}]}
+        if operation == "DescribeEndpoint" and "DeleteEndpoint" in self.asked:
+            self.config = None
+        gone = ENDS.get(operation) in self.asked or (operation == "DescribeEndpoint" and self.config is None)
+        if gone or operation not in self.answers:
+            return super()._answers(operation)
+        answer: Any = self.answers[operation]
+        return answer(self) if callable(answer) else answer
