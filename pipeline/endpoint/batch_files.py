@@ -132,7 +132,8 @@ def check_header(rows: Rows, choice: str, artifacts: Path) -> None:
 def upload(clients: Clients, file: Path, to: Location, kms_key: str | None) -> None:
     encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
     more = {"ExpectedBucketOwner": clients.account, **encryption}
-    clients.client("s3").upload_file(str(file), to.bucket, to.key, ExtraArgs=more)
+    with file.open("rb") as stream:  # by its name boto3 would wrap a refusal in an error of its own
+        clients.client("s3").upload_fileobj(stream, to.bucket, to.key, ExtraArgs=more)
 
 
 def listed(clients: Clients, under: Location, since: datetime | None = None) -> list[str]:

@@ -84,6 +84,13 @@ VERBS = [
     Verb("logs", "FilterLogEvents", SAGEMAKER),
     Verb("invoke ROWS --retries 0", "InvokeEndpoint", SAGEMAKER),
     Verb(
+        "batch ROWS --output OUT --compare 2",
+        "DescribeEndpoint DescribeEndpointConfig DescribeModel ListTags GetCallerIdentity HeadBucket PutObject "
+        "CreateTransformJob DescribeTransformJob ListObjectsV2 GetObject InvokeEndpoint ListObjectsV2 DeleteObjects",
+        SAGEMAKER,
+        RELEASE,
+    ),
+    Verb(
         "autoscale --max 3 --target 9",
         "DescribeEndpoint DescribeScalableTargets RegisterScalableTarget PutScalingPolicy",
         SAGEMAKER,
