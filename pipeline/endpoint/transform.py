@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.endpoint import logs
-from pipeline.endpoint.errors import TIMEOUT, WRONG, PipelineError
+from pipeline.endpoint.errors import TIMEOUT, WRONG, PipelineError, explain
 from pipeline.endpoint.hosting import INSTANCE_TYPE
 from pipeline.endpoint.release import as_tags
 from pipeline.endpoint.session import Clients, say
@@ -117,7 +117,7 @@ def run(clients: Clients, asked: Mapping[str, Any], timeout: float) -> dict[str,
         ended = True
     finally:
         if not ended:
-            stop(clients, name)
+            _try_to_stop(clients, name)
     if described["TransformJobStatus"] == "Completed":
         return described
     words = logs.tail(clients.client("logs"), logs.Asked(logs.JOBS, f"{name}/"), LAST_WORDS)
@@ -132,14 +132,26 @@ def run(clients: Clients, asked: Mapping[str, Any], timeout: float) -> dict[str,
 
 
 def stop(clients: Clients, name: str) -> None:
-    """Stop a job; that it cannot be stopped, because it has ended, is only said."""
+    """Stop a job. One that has ended meanwhile is no error."""
+    from botocore.exceptions import ClientError
+
+    client = clients.client("sagemaker")
+    try:
+        client.stop_transform_job(TransformJobName=name)
+        say(f"stopping {name}")
+    except ClientError:
+        if client.describe_transform_job(TransformJobName=name)["TransformJobStatus"] not in ENDED:
+            raise
+
+
+def _try_to_stop(clients: Clients, name: str) -> None:
+    """Stop a job, and only say so when that fails: the first error is the one to raise."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        clients.client("sagemaker").stop_transform_job(TransformJobName=name)
-        say(f"stopping {name}")
+        stop(clients, name)
     except (BotoCoreError, ClientError) as error:
-        say(f"could not stop {name}: {error}; see aws sagemaker stop-transform-job")
+        say(f"could not stop {name}: {explain(error)}; see aws sagemaker stop-transform-job")
 
 
 def _wait(clients: Clients, name: str, timeout: float) -> dict[str, Any]:

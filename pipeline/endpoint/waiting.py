@@ -112,6 +112,8 @@ def remove_endpoint(clients: Clients, name: str, timeout: float) -> bool:
             if current["EndpointStatus"] != "Deleting":
                 clients.client("sagemaker").delete_endpoint(EndpointName=name)
         except ClientError as error:
+            if is_missing(error):  # somebody else was quicker
+                continue
             if "in-progress" not in message_of(error):
                 raise
             wait_until_settled(clients, name, timeout)

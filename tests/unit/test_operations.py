@@ -13,7 +13,7 @@ from botocore.client import BaseClient
 
 from pipeline.cli import main
 from pipeline.endpoint.errors import FAILED
-from tests.aws_api import APPRUNNER, ECS, LAMBDA, NOTHING, RELEASE, SAGEMAKER, THROTTLED, Answers, Aws
+from tests.aws_api import APPRUNNER, DELETED, ECS, LAMBDA, NOTHING, RELEASE, SAGEMAKER, THROTTLED, Answers, Aws
 from tests.registry_api import memory_registry
 
 pytestmark = pytest.mark.usefixtures("settings_checked_once", "clients_made_once", "no_pauses")
@@ -97,6 +97,15 @@ VERBS = [
         RELEASE,
     ),
     Verb("autoscale --off", "DescribeScalableTargets DeregisterScalableTarget", SAGEMAKER),
+    Verb(
+        "delete --artifacts --images --yes",
+        "ListTransformJobs ListTags DescribeScalableTargets DescribeEndpoint ListEndpointConfigs ListTags ListModels "
+        "ListTags GetCallerIdentity ListObjectsV2 DescribeImages DescribeImages DescribeImages StopTransformJob "
+        "DeregisterScalableTarget DescribeEndpoint DeleteEndpoint DescribeEndpoint DeleteEndpointConfig DeleteModel "
+        "DeleteObjects " + "ListModels DescribeModel DescribeImages BatchDeleteImage DeleteRepository " * 3,
+        DELETED,
+        RELEASE,
+    ),
     Verb(
         f"{HOSTED} lambda",
         f"{CREATED} GetFunctionUrlConfig CreateFunctionUrlConfig GetPolicy GetPolicy",
