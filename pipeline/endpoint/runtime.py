@@ -82,7 +82,8 @@ def is_passing(error: BotoCoreError | ClientError) -> bool:
     from botocore import exceptions as boto
 
     if not isinstance(error, boto.ClientError):
-        return isinstance(error, boto.HTTPClientError | boto.IncompleteReadError)
+        lost = boto.HTTPClientError | boto.IncompleteReadError
+        return isinstance(error, lost | boto.EndpointConnectionError | boto.ConnectTimeoutError)
     code = code_of(error)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code == "ModelError":
