@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,15 +97,58 @@ def test_a_job_that_would_fail_later_is_refused_now(job, reason):
     ],
 )
 def test_the_defaults_follow_the_type(given, split, assemble, accept):
-    parser = argparse.ArgumentParser()
-    batch.add_arguments(parser)
-    arguments = parser.parse_args([*given, "--output", "out"])
-    place = Location("rows", "key")
-    content_type = batch.by_suffix(arguments.input)
-
-    job = batch.job_of(arguments, "name", "model", content_type, batch.Places(place, place, place), {})
+    _, job = job_of(*given)
 
     assert (job.split, job.assemble, job.accept) == (split, assemble, accept)
+
+
+def job_of(*given: str) -> tuple[argparse.Namespace, Job]:
+    """The arguments as they are read, and the job that they describe."""
+    parser = argparse.ArgumentParser()
+    batch.add_arguments(parser)
+    arguments = parser.parse_args(["--output", "out", *given])
+    place = Location("rows", "key")
+    content_type = batch.by_suffix(arguments.input)
+    return arguments, batch.job_of(arguments, "name", "model", content_type, batch.Places(place, place, place), {})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["s3://bucket/rows.csv"],
+        ["rows.csv", "--output", "s3://bucket/out"],
+        ["rows.json"],
+        ["rows.csv", "--accept", "application/json"],
+        ["rows.csv", "--accept", "application/x-npy"],
+        ["rows.csv", "--join", "input"],
+        ["rows.csv", "--input-filter", "$[1:]"],
+        ["rows.csv", "--output-filter", "$[0]"],
+    ],
+)
+def test_answers_that_cannot_be_compared_are_refused_only_when_they_are_to_be(given):
+    with pytest.raises(PipelineError, match="--compare needs a local FILE and DIRECTORY") as refused:
+        batch._check_comparison(*job_of(*given, "--compare", "5"))
+
+    assert refused.value.code == WRONG
+    batch._check_comparison(*job_of(*given))
+
+
+@pytest.mark.parametrize("given", [["rows.csv"], ["rows.jsonl", "--accept", "text/csv; output=label"]])
+def test_rows_and_answers_of_lines_can_be_compared(given):
+    batch._check_comparison(*job_of(*given, "--compare", "5"))
+
+
+@pytest.mark.parametrize(("name", "reason"), [("a file", "File exists"), ("a file/below", "Not a directory"),
+                                              ("closed", "it cannot be written")])  # fmt: skip
+def test_answers_that_could_not_be_written_start_no_job(name, reason, tmp_path, monkeypatch, capsys):
+    (tmp_path / "a file").touch()
+    monkeypatch.setattr("os.access", lambda path, mode: (path.name, mode) != ("closed", os.W_OK))
+
+    code = main(["batch", "rows.csv", "--output", str(tmp_path / name), "--model", "m", "--endpoint", "e"],
+                {"AWS_REGION": "us-east-1"})  # fmt: skip
+
+    assert code == WRONG
+    assert f"--output {tmp_path / name}: {reason}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

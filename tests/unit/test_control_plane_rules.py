@@ -75,6 +75,22 @@ def with_endpoint(plane: Plane, status: str = "InService") -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "what"),
+    [
+        ("AsyncInferenceConfig", {"OutputConfig": {}}, "asynchronous inference"),
+        ("ExplainerConfig", {"ClarifyExplainerConfig": {}}, "explainers"),
+        ("ShadowProductionVariants", [VARIANT], "shadow variants"),
+        ("ProductionVariants", [{**VARIANT, "ServerlessConfig": {"MemorySizeInMB": 1024}}], "serverless inference"),
+    ],
+)
+def test_what_no_process_of_this_machine_is_like_is_refused(plane: Plane, name: str, value: Any, what: str) -> None:
+    models.create_model(plane, model())
+
+    with pytest.raises(ApiError, match=f"This control plane does not host {what}"):
+        configs.create_endpoint_config(plane, {"EndpointConfigName": "c", "ProductionVariants": [VARIANT], name: value})
+
+
+@pytest.mark.parametrize(
     ("operation", "fields", "said"),
     [
         ("CreateModel", {}, "1 validation error detected: Value null at 'modelName'.*Member must not be null"),

@@ -297,8 +297,10 @@ def test_an_update_moves_traffic_as_told(requests: Any, given: list[str], policy
 
 
 def test_alarms_roll_an_update_back_and_a_given_count_replaces_autoscalings(requests: Any) -> None:
-    sent = of(requests("--update", "--alarm", "a", "--alarm", "b", "--instance-count", "2"), "UpdateEndpoint")
+    asked = requests("--update", "--alarm", "a", "--alarm", "b", "--instance-count", "2")
 
+    sent = of(asked, "UpdateEndpoint")
+    assert of(asked, "DescribeAlarms") == {"AlarmNames": ["a", "b"], "AlarmTypes": ["MetricAlarm", "CompositeAlarm"]}
     assert sent["DeploymentConfig"]["AutoRollbackConfiguration"] == {"Alarms": [{"AlarmName": "a"}, {"AlarmName": "b"}]}
     assert sent["RetainAllVariantProperties"] is False
     assert "ExcludeRetainedVariantProperties" not in sent
@@ -506,6 +508,40 @@ def test_what_stays_unseen_is_refused(untrained: Path) -> None:
         deploy.create(plan(aws, untrained), timeout=60)
 
     assert aws.asked[-1] == "DeleteObjects"
+
+
+@pytest.mark.parametrize(
+    ("names", "code", "reason"),
+    [
+        (["fine", "any"], None, ""),
+        (["unsure"], None, ""),
+        (["fine", "gone"], NOT_FOUND, "there is no CloudWatch alarm gone"),
+        (["fine", "rings"], FAILED, "alarm rings is in ALARM state already"),
+        (["all"], FAILED, "alarm all is in ALARM state already"),
+    ],
+)
+def test_an_alarm_that_is_missing_or_rings_already_starts_no_update(
+    names: list[str], code: int | None, reason: str
+) -> None:
+    states = {"fine": "OK", "unsure": "INSUFFICIENT_DATA", "rings": "ALARM"}
+    aws = Aws(
+        DescribeEndpoint=described("InService"),
+        DescribeAlarms={
+            "MetricAlarms": [{"AlarmName": name, "StateValue": state} for name, state in states.items()],
+            "CompositeAlarms": [{"AlarmName": "any", "StateValue": "OK"}, {"AlarmName": "all", "StateValue": "ALARM"}],
+        },
+        DescribeEndpointConfig=refused("ThrottlingException", "asked next"),
+    )
+    given = ["deploy", "--update", "--alarm", *" --alarm ".join(names).split()]
+    asked = parser("deploy").parse_args(given, argparse.Namespace(env=ENV))
+    new = release.new_release("houses", "hash", {})
+
+    with pytest.raises((PipelineError, boto.ClientError)) as error:
+        update.run(asked, clients(aws), new, described("InService"), update.Rollout.of(asked), deploy.build)
+
+    assert getattr(error.value, "code", None) == code
+    assert reason in str(error.value)
+    assert ("DescribeEndpointConfig" in aws.asked) == (code is None)
 
 
 def test_an_update_that_nobody_waits_for_goes_on_and_nothing_of_it_is_deleted(

@@ -100,9 +100,19 @@ def test_json_loses_nothing(rows, most, indent, wrapped):
     batches = cut(json.dumps(document, indent=indent).encode(), JSON, most, 100_000)
 
     parts = [json.loads(batch.body) for batch in batches]
-    assert all(isinstance(part, dict) == wrapped for part in parts)
-    assert [row for part in parts for row in (part["instances"] if wrapped else part)] == rows
-    assert all(batch.rows is None or batch.rows <= most for batch in batches)
+    lists = [part["instances"] if wrapped else part for part in parts]
+    assert [row for part in lists for row in part] == rows
+    assert [batch.rows for batch in batches] == [len(part) for part in lists]
+    assert max(map(len, lists)) <= most
+
+
+@pytest.mark.parametrize(("begin", "end"), [(b"[", b"]"), (b'{"instances":[', b"]}")])
+def test_json_is_cut_to_the_byte_that_a_request_may_have(begin, end):
+    body, pair = begin + b"[1], [2], [3]" + end, begin + b"[1],[2]" + end
+
+    assert [batch.body for batch in cut(body, JSON, rows=9, size=len(pair))] == [pair, begin + b"[3]" + end]
+    assert [batch.rows for batch in cut(body, JSON, rows=9, size=len(pair) - 1)] == [1, 1, 1]
+    assert [batch.body for batch in cut(body, JSON, rows=3, size=len(body))] == [body]
 
 
 def test_json_rows_are_not_written_anew():
