@@ -111,8 +111,8 @@ def test_a_refusal_is_final_and_so_is_a_run_that_stopped(error: Exception, stops
     ("error", "code", "message", "next_step"),
     [
         (
-            model_error(400, {"row": 3, "column": "sex", "message": "what?", "code": "c"}, "from featurizer with message"),
-            FAILED, "featurizer answered 400 to row 103 of a.csv, column sex: what? (c)", "docs/payloads.md#errors",
+            model_error(400, {"row": 3, "column": "sex", "message": "no", "code": "c"}, "from featurizer with message"),
+            FAILED, "featurizer answered 400 to row 103 of a.csv, column sex: no (c)", "docs/payloads.md#errors",
         ),
         (model_error(500, "oops", "from predictor with message"), FAILED,
          "predictor answered 500 to rows 101 to 120 of a.csv: oops", "python -m pipeline logs --container predictor"),
