@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from serving.errors import BadArtifact
 
 ARTIFACTS = Path("artifacts")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+POLL, POLL_LOCAL = 5.0, 0.2  # seconds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,6 +100,10 @@ class Clients:
     def local(self) -> bool:
         """Whether SageMaker is the stand-in on this machine."""
         return urlsplit(self.endpoint_url("sagemaker") or "").hostname in LOOPBACK
+
+    def pause(self, seconds: float = POLL) -> None:
+        """Wait before AWS is asked for the same again; the stand-in on this machine is asked sooner."""
+        time.sleep(POLL_LOCAL if self.local else seconds)
 
     @cached_property
     def account(self) -> str:

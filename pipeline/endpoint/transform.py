@@ -17,7 +17,7 @@ from pipeline.endpoint.session import Clients, say
 MOST_MB = 100  # of all payloads under way
 # Of a payload of lines: its features, four bytes each, must stay within the 5 MB that pass between two containers.
 USUAL_MB = 4
-POLL, POLL_LOCAL = 10.0, 0.3
+POLL = 10.0  # seconds
 REMINDER = 60.0  # seconds between lines where no terminal shows the time pass
 LAST_WORDS = 20  # lines
 ENDED = ("Completed", "Failed", "Stopped")
@@ -170,4 +170,4 @@ def _wait(clients: Clients, name: str, timeout: float) -> dict[str, Any]:
             raise PipelineError(
                 f"transform job {name} is still {status} after {timeout:.0f} s", "give a longer --timeout", TIMEOUT
             )
-        time.sleep(POLL_LOCAL if clients.local else POLL)
+        clients.pause(POLL)

@@ -10,7 +10,6 @@ from typing import Any
 from pipeline.endpoint.errors import TIMEOUT, PipelineError, code_of, is_missing, message_of
 from pipeline.endpoint.session import Clients, find_endpoint, say
 
-POLL, POLL_LOCAL = 5.0, 0.2
 SETTLED = ("InService", "Failed", "OutOfService", "UpdateRollbackFailed")
 REMINDER = 30.0  # seconds between lines where no terminal shows the time pass
 LAST_WORDS = 20  # lines of each container
@@ -28,7 +27,7 @@ def once_seen(clients: Clients, operation: str, asked: Mapping[str, Any]) -> Non
         except ClientError as error:
             if not left or not is_missing(error):
                 raise
-        time.sleep(_pause(clients))
+        clients.pause()
 
 
 def wait_until_settled(clients: Clients, name: str, timeout: float) -> dict[str, Any]:
@@ -69,11 +68,7 @@ def _watch(clients: Clients, name: str, timeout: float) -> Iterator[dict[str, An
             raise PipelineError(
                 f"endpoint {name} is still {status} after {timeout:.0f} s", "give a longer --timeout", TIMEOUT
             )
-        time.sleep(_pause(clients))
-
-
-def _pause(clients: Clients) -> float:
-    return POLL_LOCAL if clients.local else POLL
+        clients.pause()
 
 
 def last_words(clients: Clients, name: str) -> str:

@@ -14,7 +14,6 @@ from pipeline.endpoint.made import Found
 from pipeline.endpoint.release import ENDPOINT_TAG, Release
 from pipeline.endpoint.session import Clients, say
 from pipeline.endpoint.undo import Undo
-from pipeline.endpoint.waiting import POLL, POLL_LOCAL
 from pipeline.hosts import sizes
 from pipeline.hosts.release_image import ReleaseImage
 
@@ -144,7 +143,7 @@ def wait_for(clients: Clients, what: str, settled: Callable[[], str | None], tim
             shown = state
         if time.monotonic() - began > timeout:
             raise PipelineError(f"{what} is still {state} after {timeout:.0f} s", "give a longer --timeout", TIMEOUT)
-        pause(clients)
+        clients.pause()
 
 
 def once_the_role_is_known(clients: Clients, create: Callable[[], T]) -> T:
@@ -159,11 +158,7 @@ def once_the_role_is_known(clients: Clients, create: Callable[[], T]) -> T:
             told = message_of(error).lower()
             if "role" not in told or "assum" not in told or time.monotonic() > until:
                 raise
-        pause(clients)
-
-
-def pause(clients: Clients) -> None:
-    time.sleep(POLL_LOCAL if clients.local else POLL)
+        clients.pause()
 
 
 def found_or_none(ask: Callable[..., dict[str, Any]], **asked: Any) -> dict[str, Any] | None:  # noqa: ANN401

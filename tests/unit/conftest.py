@@ -77,5 +77,4 @@ def clients_made_once(descriptions_read_once: None) -> Iterator[None]:  # noqa: 
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever polls the stand-in for AWS polls again at once: the stand-in counts the polls, not the time."""
-    for module in ("endpoint.waiting", "endpoint.transform", "hosts.host"):
-        monkeypatch.setattr(f"pipeline.{module}.POLL_LOCAL", 0)
+    monkeypatch.setattr("pipeline.endpoint.session.POLL_LOCAL", 0)
