@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from pipeline.endpoint import capacity, invoke, payloads, runtime, session
-from pipeline.endpoint.errors import WRONG, PipelineError, is_missing
+from pipeline.endpoint.errors import WRONG, PipelineError, found_or_none
 from pipeline.endpoint.hosting import between
 from pipeline.endpoint.release import ENDPOINT_TAG, VARIANT
 from pipeline.endpoint.session import Clients, describe_endpoint, say
@@ -192,13 +192,7 @@ def scaled_variants(clients: Clients, endpoint: str) -> list[dict[str, Any]]:
 
 def deregister(clients: Clients, target: Mapping[str, Any]) -> None:
     """End the scaling of a variant; its policies and their alarms go with it. Safe to repeat."""
-    from botocore.exceptions import ClientError
-
-    try:
-        clients.client("application-autoscaling").deregister_scalable_target(**_named(target))
-    except ClientError as error:  # somebody else was quicker
-        if not is_missing(error):
-            raise
+    found_or_none(clients.client("application-autoscaling").deregister_scalable_target, **_named(target))
 
 
 def _named(target: Mapping[str, Any]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pipeline.endpoint import made, session, storage, transform
 from pipeline.endpoint.autoscale import deregister, scaled_variants
 from pipeline.endpoint.containers import ENVIRONMENT
 from pipeline.endpoint.deploy import TIMEOUT
-from pipeline.endpoint.errors import PipelineError, is_missing
+from pipeline.endpoint.errors import PipelineError, found_or_none
 from pipeline.endpoint.hosting import between
 from pipeline.endpoint.made import Found
 from pipeline.endpoint.release import PREFIX
@@ -100,15 +100,8 @@ def find(clients: Clients, arguments: argparse.Namespace, name: str) -> Iterator
 
 def find_images(clients: Clients, repository: str) -> list[dict[str, Any]] | None:
     """What ECR says of all images of a repository. None when there is no such repository."""
-    from botocore.exceptions import ClientError
-
-    try:
-        pages = clients.client("ecr").get_paginator("describe_images").paginate(repositoryName=repository)
-        return [image for page in pages for image in page["imageDetails"]]
-    except ClientError as error:
-        if is_missing(error):
-            return None
-        raise
+    pages = clients.client("ecr").get_paginator("describe_images").paginate(repositoryName=repository)
+    return found_or_none(lambda: [image for page in pages for image in page["imageDetails"]])
 
 
 def remove_images(clients: Clients, repository: str) -> None:

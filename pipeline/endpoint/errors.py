@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import argparse
 
     from botocore.exceptions import BotoCoreError, ClientError
 
+T = TypeVar("T")
 DONE, FAILED, WRONG, NOT_FOUND, TIMEOUT = range(5)
 EXIT_CODES = "exit codes: 0 done, 1 AWS or the endpoint refused or failed, 2 wrong arguments, 3 not found, 4 timeout"
 LOCAL = "python -m local_test up (and set what it prints)"
@@ -93,6 +94,18 @@ def is_missing(error: ClientError) -> bool:
     if code == "ValidationException":
         return message_of(error).startswith("Could not find") or "not found" in message_of(error)
     return code in MISSING or code.endswith(("NotFoundException", "NotFound"))
+
+
+def found_or_none(ask: Callable[..., T], **asked: Any) -> T | None:  # noqa: ANN401
+    """What AWS says of a thing, or of its end. None when there is none."""
+    from botocore.exceptions import ClientError
+
+    try:
+        return ask(**asked)
+    except ClientError as error:
+        if is_missing(error):
+            return None
+        raise
 
 
 def explained(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:

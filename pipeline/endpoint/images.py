@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.endpoint.errors import NOT_FOUND, PipelineError, is_missing
+from pipeline.endpoint.errors import NOT_FOUND, PipelineError, found_or_none
 from pipeline.endpoint.session import Clients
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -69,15 +69,10 @@ def _refuse_list_without_amd64(clients: Clients, shown: str, asked: Mapping[str,
 
 
 def _ask(clients: Clients, operation: str, what: str, **asked: Any) -> Any:  # noqa: ANN401 - boto3 is untyped
-    from botocore.exceptions import ClientError
-
-    try:
-        return getattr(clients.client("ecr"), operation)(**asked)
-    except ClientError as error:
-        if is_missing(error):
-            raise PipelineError(
-                f"there is no {what} in {clients.region}",
-                f"{PUSH}; or name others by --tag, or by --featurizer-image and --predictor-image, or --image",
-                NOT_FOUND,
-            ) from error
-        raise
+    if (answer := found_or_none(getattr(clients.client("ecr"), operation), **asked)) is not None:
+        return answer
+    raise PipelineError(
+        f"there is no {what} in {clients.region}",
+        f"{PUSH}; or name others by --tag, or by --featurizer-image and --predictor-image, or --image",
+        NOT_FOUND,
+    )

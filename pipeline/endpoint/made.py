@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.endpoint.errors import NOT_FOUND, PipelineError, is_missing
+from pipeline.endpoint.errors import NOT_FOUND, PipelineError, found_or_none
 from pipeline.endpoint.release import (
     CONTRACT_TAG,
     ENDPOINT_TAG,
@@ -69,41 +69,18 @@ def _is_of(tags: Mapping[str, str], name: str, endpoint: str) -> bool:
 
 def tags_of(clients: Clients, arn: str) -> dict[str, str]:
     """The tags of a resource; none when it is gone by now."""
-    from botocore.exceptions import ClientError
-
-    try:
-        pages = clients.client("sagemaker").get_paginator("list_tags").paginate(ResourceArn=arn)
-        return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
-    except ClientError as error:
-        if is_missing(error):
-            return {}
-        raise
+    pages = clients.client("sagemaker").get_paginator("list_tags").paginate(ResourceArn=arn)
+    return found_or_none(lambda: {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}) or {}
 
 
 def describe(clients: Clients, kind: Kind, name: str) -> dict[str, Any] | None:
     """What SageMaker says of a config or model. None when there is none."""
-    from botocore.exceptions import ClientError
-
-    try:
-        described: dict[str, Any] = getattr(clients.client("sagemaker"), kind.describe)(**{kind.name: name})
-    except ClientError as error:
-        if is_missing(error):
-            return None
-        raise
-    return described
+    return found_or_none(getattr(clients.client("sagemaker"), kind.describe), **{kind.name: name})
 
 
 def remove(clients: Clients, kind: Kind, name: str) -> bool:
     """Delete a config or model. False when it is gone already."""
-    from botocore.exceptions import ClientError
-
-    try:
-        getattr(clients.client("sagemaker"), kind.delete)(**{kind.name: name})
-    except ClientError as error:
-        if is_missing(error):
-            return False
-        raise
-    return True
+    return found_or_none(getattr(clients.client("sagemaker"), kind.delete), **{kind.name: name}) is not None
 
 
 def retag(clients: Clients, arn: str, tags: Mapping[str, str]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.endpoint.errors import NOT_FOUND, WRONG, PipelineError, is_missing
+from pipeline.endpoint.errors import NOT_FOUND, WRONG, PipelineError, found_or_none
 from serving.contract import Contract
 from serving.errors import BadArtifact
 
@@ -139,15 +139,7 @@ def describe_endpoint(clients: Clients, name: str) -> dict[str, Any]:
 
 def find_endpoint(clients: Clients, name: str) -> dict[str, Any] | None:
     """What SageMaker says of the endpoint. None when there is none."""
-    from botocore.exceptions import ClientError
-
-    try:
-        described: dict[str, Any] = clients.client("sagemaker").describe_endpoint(EndpointName=name)
-    except ClientError as error:
-        if is_missing(error):
-            return None
-        raise
-    return described
+    return found_or_none(clients.client("sagemaker").describe_endpoint, EndpointName=name)
 
 
 def say(text: str) -> None:

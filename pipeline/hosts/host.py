@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, TypeVar
 
-from pipeline.endpoint.errors import TIMEOUT, WRONG, PipelineError, is_missing, message_of
+from pipeline.endpoint.errors import TIMEOUT, WRONG, PipelineError, message_of
 from pipeline.endpoint.hosting import between
 from pipeline.endpoint.made import Found
 from pipeline.endpoint.release import ENDPOINT_TAG, Release
@@ -159,18 +159,6 @@ def once_the_role_is_known(clients: Clients, create: Callable[[], T]) -> T:
             if "role" not in told or "assum" not in told or time.monotonic() > until:
                 raise
         clients.pause()
-
-
-def found_or_none(ask: Callable[..., dict[str, Any]], **asked: Any) -> dict[str, Any] | None:  # noqa: ANN401
-    """What AWS says of a thing. None when there is none."""
-    from botocore.exceptions import ClientError
-
-    try:
-        return ask(**asked)
-    except ClientError as error:
-        if is_missing(error):
-            return None
-        raise
 
 
 def refuse_another(what: str, name: str, tags: Mapping[str, str]) -> None:

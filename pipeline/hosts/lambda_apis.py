@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from pipeline.endpoint.errors import found_or_none
 from pipeline.endpoint.made import Found
 from pipeline.endpoint.release import ENDPOINT_TAG
 from pipeline.endpoint.session import Clients, say
 from pipeline.endpoint.undo import Undo
-from pipeline.hosts.host import Answering, Ready, Wanted, found_or_none
+from pipeline.hosts.host import Answering, Ready, Wanted
 from pipeline.hosts.roles import partition
 
 STAGE = "prod"  # of a REST API, which has one in its path

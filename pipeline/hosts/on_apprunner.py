@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from pipeline.endpoint.errors import PipelineError, is_missing
+from pipeline.endpoint.errors import PipelineError, found_or_none
 from pipeline.endpoint.made import Found
 from pipeline.endpoint.release import ENDPOINT_TAG, as_tags
 from pipeline.endpoint.session import Clients, say
@@ -18,7 +18,6 @@ from pipeline.hosts.host import (
     Answering,
     Ready,
     as_dict,
-    found_or_none,
     once_the_role_is_known,
     refuse_another,
     wait_for,
@@ -247,14 +246,7 @@ def _scalings(clients: Clients, name: str) -> list[str]:
 
 
 def _tags(clients: Clients, arn: str) -> dict[str, str]:
-    from botocore.exceptions import ClientError
-
-    try:
-        return as_dict(_apprunner(clients).list_tags_for_resource(ResourceArn=arn).get("Tags", ()))
-    except ClientError as error:
-        if is_missing(error):
-            return {}
-        raise
+    return as_dict((found_or_none(_apprunner(clients).list_tags_for_resource, ResourceArn=arn) or {}).get("Tags", ()))
 
 
 def _apprunner(clients: Clients) -> Any:  # noqa: ANN401 - boto3 is untyped

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from pipeline.endpoint.errors import PipelineError, code_of, is_missing
+from pipeline.endpoint.errors import PipelineError, code_of, found_or_none
 from pipeline.endpoint.made import Found
 from pipeline.endpoint.release import ENDPOINT_TAG
 from pipeline.endpoint.session import Clients, say
@@ -180,17 +180,11 @@ def find(clients: Clients, name: str, cluster: str, timeout: float) -> Iterator[
 
 def remove(clients: Clients, name: str, cluster: str, timeout: float) -> None:
     """Delete the service with all that ECS made for it, and wait: ECS needs its role till then."""
-    from botocore.exceptions import ClientError
-
     current = _service(clients, name, cluster)
     if current is None:
         return
-    try:
-        if current["status"] != "DRAINING":
-            clients.client("ecs").delete_express_gateway_service(serviceArn=current["serviceArn"])
-    except ClientError as error:
-        if not is_missing(error):
-            raise
+    if current["status"] != "DRAINING":
+        found_or_none(clients.client("ecs").delete_express_gateway_service, serviceArn=current["serviceArn"])
     _wait_until_gone(clients, name, cluster, timeout)
 
 
@@ -227,14 +221,7 @@ def look(clients: Clients, name: str, cluster: str) -> dict[str, Any] | None:
 
 def _service(clients: Clients, name: str, cluster: str) -> dict[str, Any] | None:
     """The service while there is anything of it. Raises `PipelineError` when it is there and not shown."""
-    from botocore.exceptions import ClientError
-
-    try:
-        found = clients.client("ecs").describe_services(cluster=cluster, services=[name])
-    except ClientError as error:
-        if is_missing(error):
-            return None
-        raise
+    found = found_or_none(clients.client("ecs").describe_services, cluster=cluster, services=[name]) or {}
     if kept := [one for one in found.get("failures", ()) if one.get("reason") != "MISSING"]:
         raise PipelineError(
             f"service {name} cannot be described: {kept[0].get('reason')} {kept[0].get('detail', '')}".rstrip(),

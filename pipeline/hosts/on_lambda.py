@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from pipeline.endpoint.errors import PipelineError
+from pipeline.endpoint.errors import PipelineError, found_or_none
 from pipeline.endpoint.made import Found
 from pipeline.endpoint.release import ENDPOINT_TAG
 from pipeline.endpoint.session import Clients, say
@@ -16,7 +16,6 @@ from pipeline.hosts.host import (
     COMMAND,
     Answering,
     Ready,
-    found_or_none,
     once_the_role_is_known,
     refuse_another,
     wait_for,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import files_of_both
-from pipeline.endpoint.errors import NOT_FOUND, WRONG, PipelineError, is_missing
+from pipeline.endpoint.errors import NOT_FOUND, WRONG, PipelineError, found_or_none
 from pipeline.endpoint.images import DOCKER_LIST, DOCKER_MANIFEST, URI
 from pipeline.endpoint.release import CONTRACT_TAG
 from pipeline.endpoint.session import Clients
@@ -92,21 +92,16 @@ class Composed:
 
 def find_base(clients: Clients, prefix: str, tag: str, given: str | None) -> Base:
     """The image `given` by its URI, else `prefix`/pipeline:`tag` of this account. Raises `PipelineError`."""
-    from botocore.exceptions import ClientError
-
     if given:
         found = URI.fullmatch(given)
         if not found or "/" not in given:
             raise PipelineError(f"{given!r} is no image URI", "expected HOST/NAME:TAG or HOST/NAME@sha256:...", WRONG)
         return Base(found["host"], found["name"], found["digest"] or found["tag"] or "latest")
     name = f"{prefix}/pipeline"
-    try:
-        described = clients.client("ecr").describe_repositories(repositoryNames=[name])["repositories"][0]
-    except ClientError as error:
-        if is_missing(error):
-            raise PipelineError(f"there is no ECR repository {name} in {clients.region}", PUSH, NOT_FOUND) from error
-        raise
-    return Base(described["repositoryUri"].partition("/")[0], name, tag)
+    described = found_or_none(clients.client("ecr").describe_repositories, repositoryNames=[name])
+    if described is None:
+        raise PipelineError(f"there is no ECR repository {name} in {clients.region}", PUSH, NOT_FOUND)
+    return Base(described["repositories"][0]["repositoryUri"].partition("/")[0], name, tag)
 
 
 def make_layer(artifacts: Path) -> Layer:
@@ -156,21 +151,11 @@ def tag_of(service: str, digest: str) -> str:
 
 def find_tags(clients: Clients, repository: str, service: str) -> list[str]:
     """The tags of all release images of a service; none where there is no such repository."""
-    from botocore.exceptions import ClientError
-
     pages = clients.client("ecr").get_paginator("describe_images")
-    try:
-        found = [
-            tag
-            for page in pages.paginate(repositoryName=repository, filter={"tagStatus": "TAGGED"})
-            for image in page["imageDetails"]
-            for tag in image.get("imageTags", ())
-        ]
-    except ClientError as error:
-        if is_missing(error):
-            return []
-        raise
-    return [tag for tag in found if re.fullmatch(re.escape(service) + "-[0-9a-f]{12}", tag)]
+    listed = pages.paginate(repositoryName=repository, filter={"tagStatus": "TAGGED"})
+    images = found_or_none(lambda: [image for page in listed for image in page["imageDetails"]]) or []
+    tags = [tag for image in images for tag in image.get("imageTags", ())]
+    return [tag for tag in tags if re.fullmatch(re.escape(service) + "-[0-9a-f]{12}", tag)]
 
 
 def is_release(image: Mapping[str, Any]) -> bool:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pipeline.endpoint.errors import is_missing
+from pipeline.endpoint.errors import found_or_none
 from pipeline.endpoint.made import Found
 from pipeline.endpoint.plan import find_role
 from pipeline.endpoint.release import ENDPOINT_TAG, PREFIX, as_tags
 from pipeline.endpoint.session import Clients, say
 from pipeline.endpoint.undo import Undo
-from pipeline.hosts.host import Ready, as_dict, found_or_none, refuse_another
+from pipeline.hosts.host import Ready, as_dict, refuse_another
 
 POLICY = PREFIX  # the name of the one inline policy
 LONGEST_NAME = 64
@@ -131,15 +131,12 @@ def find(clients: Clients, service: str, *roles: Role) -> Iterator[Found]:
 
 def remove(clients: Clients, name: str) -> None:
     """Delete a role and what hangs on it; one that is gone is no error."""
-    from botocore.exceptions import ClientError
+    found_or_none(_remove, iam=clients.client("iam"), name=name)
 
-    iam = clients.client("iam")
-    try:
-        for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]:
-            iam.delete_role_policy(RoleName=name, PolicyName=policy)
-        for attached in iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]:
-            iam.detach_role_policy(RoleName=name, PolicyArn=attached["PolicyArn"])
-        iam.delete_role(RoleName=name)
-    except ClientError as error:
-        if not is_missing(error):
-            raise
+
+def _remove(iam: Any, name: str) -> None:  # noqa: ANN401 - boto3 is untyped
+    for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]:
+        iam.delete_role_policy(RoleName=name, PolicyName=policy)
+    for attached in iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]:
+        iam.detach_role_policy(RoleName=name, PolicyArn=attached["PolicyArn"])
+    iam.delete_role(RoleName=name)

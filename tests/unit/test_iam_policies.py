@@ -211,7 +211,7 @@ def test_the_deployer_may_do_all_that_the_builder_may() -> None:
 CLIENTS = ("sagemaker", "ecr", "s3", "logs", "cloudwatch", "application-autoscaling", "iam", "sts")
 # Names that a client's method and a function of ours share; calls of ours begin with its module.
 CALLED = re.compile(
-    r"""(?:\)|sagemaker|s3|ecr|logs|cloudwatch|metrics|scaling|iam|sts|client|runtime)\.(\w+)\(|"(\w+)\""""
+    r"""(?:\)|sagemaker|s3|ecr|logs|cloudwatch|metrics|scaling|iam|sts|client|runtime)\.(\w+)[(,]|"(\w+)\""""
 )
 
 
