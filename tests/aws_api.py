@@ -12,6 +12,7 @@ from typing import Any
 from botocore.client import BaseClient
 from botocore.validate import ParamValidator
 
+from pipeline.artifacts import STAGES
 from pipeline.endpoint.dry_run import UNKNOWN_DIGEST
 from pipeline.hosts.dry_run import HostRecorder
 from tests.registry_api import TOKEN
@@ -31,7 +32,10 @@ def arn(service: str, name: str) -> str:
 
 OWN = {"serial-inference:endpoint": "houses", "serial-inference:release": RELEASE, "serial-inference:contract": "c"}
 TAGS = [{"Key": key, "Value": value} for key, value in OWN.items()]
-VARIANT = {"VariantName": "AllTraffic", "ModelName": RELEASE, "CurrentInstanceCount": 1, "DesiredInstanceCount": 2}
+VARIANT = {
+    "VariantName": "AllTraffic", "ModelName": RELEASE, "InstanceType": "ml.c5.large",
+    "CurrentInstanceCount": 1, "DesiredInstanceCount": 2,
+}  # fmt: skip
 SCALED = {
     "ServiceNamespace": "sagemaker", "ResourceId": "endpoint/houses/variant/AllTraffic",
     "ScalableDimension": "sagemaker:variant:DesiredInstanceCount", "MinCapacity": 1, "MaxCapacity": 4,
@@ -39,10 +43,16 @@ SCALED = {
 ENDPOINT = {
     "EndpointName": "houses", "EndpointArn": arn("sagemaker", "endpoint/houses"), "EndpointStatus": "InService",
     "CreationTime": WHEN, "LastModifiedTime": WHEN, "ProductionVariants": [VARIANT],
+    "DataCaptureConfig": {"EnableCapture": True, "CurrentSamplingPercentage": 5, "DestinationS3Uri": "s3://b/c"},
 }  # fmt: skip
 HTTP_API = {"ApiId": "h", "ApiEndpoint": "https://h", "Tags": OWN}
 REST_API = {"id": "r", "tags": OWN}
 POLICY = {"Statement": [{"Sid": "public-url"}, {"Sid": "public-url-invoke"}]}
+
+
+def first_cells(rows: bytes) -> bytes:
+    """What this endpoint answers."""
+    return b"".join(row.partition(b",")[0] + b"\n" for row in rows.splitlines())
 
 
 def once(operation: str, answer: Answer, before: Answer) -> Callable[[Aws], Answer]:
@@ -51,9 +61,16 @@ def once(operation: str, answer: Answer, before: Answer) -> Callable[[Aws], Answ
 
 
 # What AWS answers where nothing is there yet
-SERVICE = {"serviceArn": arn("ecs", "service/default/houses"), "status": "ACTIVE", "runningCount": 1}
+SERVICE = {
+    "serviceArn": arn("ecs", "service/default/houses"), "status": "ACTIVE", "runningCount": 1, "desiredCount": 2,
+}  # fmt: skip
+EXPRESS = {
+    "cpu": "256", "memory": "512", "scalingTarget": {"minTaskCount": 1, "maxTaskCount": 3},
+    "primaryContainer": {"image": "h/n@former"}, "ingressPaths": [{"endpoint": "houses.ecs.on.aws/"}],
+}  # fmt: skip
 RUNS = {
     "ServiceName": "houses", "ServiceArn": arn("apprunner", "service/houses/1"), "Status": "RUNNING",
+    "ServiceUrl": "houses.awsapprunner.com", "UpdatedAt": WHEN,
     "SourceConfiguration": {"ImageRepository": {"ImageIdentifier": "h/n:former", "ImageRepositoryType": "ECR"}},
     "InstanceConfiguration": {"Cpu": "1024", "Memory": "2048"},
     "AutoScalingConfigurationSummary": {"AutoScalingConfigurationArn": arn("apprunner", "scaling/houses/1/0")},
@@ -75,7 +92,7 @@ SAGEMAKER: Answers = {
     "DescribeEndpointConfig": {"ProductionVariants": [VARIANT]},
     "DescribeModel": {
         "ModelArn": arn("sagemaker", "model/m"), "ExecutionRoleArn": ROLE,
-        "Containers": [{"Image": f"h/n@{UNKNOWN_DIGEST}"}, {"Image": f"h/n@{UNKNOWN_DIGEST}"}],
+        "Containers": [{"ContainerHostname": one, "Image": f"h/{one}@{UNKNOWN_DIGEST}"} for one in STAGES],
     },
     "ListTags": {"Tags": TAGS},
     "ListTransformJobs": {"TransformJobSummaries": [{"TransformJobName": RELEASE, "TransformJobArn": arn("s", "j")}]},
@@ -84,8 +101,16 @@ SAGEMAKER: Answers = {
     },
     "ListModels": {"Models": [{"ModelName": RELEASE, "ModelArn": arn("sagemaker", "model/m")}]},
     "DescribeScalableTargets": {"ScalableTargets": [SCALED]},
-    "DescribeScalingPolicies": {"ScalingPolicies": [{"PolicyName": "p"}]},
-    "GetMetricData": {"MetricDataResults": []},
+    "DescribeScalingPolicies": {
+        "ScalingPolicies": [{"PolicyName": "p", "TargetTrackingScalingPolicyConfiguration": {"TargetValue": 3000.0}}]
+    },
+    "GetMetricData": {
+        "MetricDataResults": [
+            {"Label": "Invocations", "Values": [1200.0, 34.0]},
+            {"Label": "ModelLatency", "Values": [2000.0, 4000.5]},
+            {"Label": "Invocation5XXErrors", "Values": []},
+        ]
+    },
     "ListObjectsV2": lambda aws: {
         "Contents": [{"Key": f"{aws.last['Prefix']}{RELEASE}/rows.csv.out", "LastModified": WHEN}]
     },
@@ -93,8 +118,8 @@ SAGEMAKER: Answers = {
         "events": [{"eventId": "1", "timestamp": 1, "logStreamName": "AllTraffic/i/featurizer", "message": "{}"}]
     },
     "DescribeTransformJob": {"TransformJobStatus": "Completed", "CreationTime": WHEN},
-    "InvokeEndpoint": lambda _: {"Body": io.BytesIO(b"1\n2\n"), "ContentType": "text/csv"},
-    "GetObject": lambda _: {"Body": io.BytesIO(b"1\n2\n")},
+    "InvokeEndpoint": lambda aws: {"Body": io.BytesIO(first_cells(aws.last["Body"])), "ContentType": "text/csv"},
+    "GetObject": lambda _: {"Body": io.BytesIO(b"1\n3\n")},
 }  # fmt: skip
 DELETED = {
     **SAGEMAKER,
@@ -110,8 +135,9 @@ HOST: Answers = {
 LAMBDA: Answers = {
     **HOST,
     "GetFunction": {
-        "Configuration": {"FunctionArn": arn("lambda", "f"), "Role": ROLE, "MemorySize": 512, "Timeout": 30},
-        "Code": {"ImageUri": "h/n@former"}, "Tags": {"serial-inference:endpoint": "houses"},
+        "Configuration": {"FunctionArn": arn("lambda", "f"), "Role": ROLE, "MemorySize": 512, "Timeout": 30,
+                          "State": "Active", "LastModified": "2026-01-01T00:00:00.000+0000"},
+        "Code": {"ImageUri": "h/n@former"}, "Tags": {**OWN, "serial-inference:release": "former"},
     },
     "GetFunctionUrlConfig": {"FunctionUrl": "https://f/", "AuthType": "NONE"},
     "GetPolicy": {"Policy": json.dumps(POLICY)},
@@ -125,7 +151,7 @@ LAMBDA: Answers = {
 ECS: Answers = {
     **HOST,
     "DescribeServices": {"services": [SERVICE]},
-    "DescribeExpressGatewayService": {"service": {"activeConfigurations": [{"cpu": "256"}]}},
+    "DescribeExpressGatewayService": {"service": {"activeConfigurations": [EXPRESS], "updatedAt": WHEN}},
     "UpdateExpressGatewayService": {"service": {}},
     "ListTagsForResource": {"tags": [{"key": key, "value": value} for key, value in OWN.items()]},
 }
@@ -152,21 +178,20 @@ THROTTLED = ("ThrottlingException", "Rate exceeded")
 
 @dataclass
 class Aws(HostRecorder):
-    """AWS as a dry run plays it, but for the answers that a test gives. The request number `refuses` is refused."""
+    """AWS as a dry run plays it, but for the answers that a test gives. The request number `refuses` is refused.
+
+    `last`: the parameters of the last request.
+    """
 
     account: str = ACCOUNT
     answers: Answers = field(default_factory=dict)
     refuses: int | None = None
     refusal: tuple[str, str] = THROTTLED
+    last: dict[str, Any] = field(default_factory=dict)
 
     @property
     def asked(self) -> list[str]:
         return [one["operation"] for one in self.requests]
-
-    @property
-    def last(self) -> dict[str, Any]:
-        params: dict[str, Any] = self.requests[-1]["params"]
-        return params
 
     def call(self, client: BaseClient, operation: str, params: dict[str, Any]) -> Answers:
         """Take the place of a client's request and its answer."""
@@ -174,6 +199,7 @@ class Aws(HostRecorder):
         if model.input_shape:
             assert ParamValidator().validate(params, model.input_shape).generate_report() == ""
         self._note(params, model)
+        self.last = params
         answer: Answers = {"Error": dict(zip(("Code", "Message"), self.refusal, strict=True))}
         if len(self.requests) - 1 != self.refuses:
             answer = self._answer(model)[1]

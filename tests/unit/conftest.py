@@ -6,15 +6,24 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.client import BaseClient
 
 from pipeline.artifacts import STAGES
+from pipeline.cli import main
 from serving import artifact
+from tests.aws_api import NOTHING, Answers, Aws
+from tests.registry_api import memory_registry
 from tests.unit.abalone import CONTRACT
+
+ENV = {
+    "AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+    "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -78,3 +87,38 @@ def clients_made_once(descriptions_read_once: None) -> Iterator[None]:  # noqa: 
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever polls the stand-in for AWS polls again at once: the stand-in counts the polls, not the time."""
     monkeypatch.setattr("pipeline.endpoint.session.POLL_LOCAL", 0)
+
+
+@pytest.fixture(scope="session")
+def pipeline_image() -> Iterator[str]:
+    with memory_registry() as registry:
+        registry.add_image("abc")
+        yield f"{registry.host}/serial-inference/pipeline:abc"
+
+
+Run = Callable[..., tuple[int, Aws]]
+
+
+@pytest.fixture
+def run(
+    settings_checked_once: None, clients_made_once: None, no_pauses: None,  # noqa: ARG001
+    pipeline_image: str, untrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> Run:  # fmt: skip
+    """Run a command about the endpoint houses; its exit code, and AWS as it was asked.
+
+    ROWS, OUT, IMAGE and ARTIFACTS are places of the test.
+    """
+    (tmp_path / "rows.csv").write_text("1,2\n3,4\n")
+    places = {
+        "ROWS": f"{tmp_path}/rows.csv", "OUT": f"{tmp_path}/out", "IMAGE": pipeline_image,
+        "ARTIFACTS": str(untrained),
+    }  # fmt: skip
+
+    def run_command(
+        command: str, answers: Answers = NOTHING, config: str | None = None, **refusal: Any
+    ) -> tuple[int, Aws]:
+        aws = Aws("us-east-1", config=config, role="Given", answers=answers, **refusal)
+        monkeypatch.setattr(BaseClient, "_make_api_call", lambda client, *request: aws.call(client, *request))
+        return main([*(places.get(word, word) for word in command.split()), "--endpoint", "houses"], ENV), aws
+
+    return run_command

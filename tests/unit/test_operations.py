@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from botocore.client import BaseClient
 
-from pipeline.cli import main
 from pipeline.endpoint.errors import FAILED
-from tests.aws_api import APPRUNNER, DELETED, ECS, LAMBDA, NOTHING, RELEASE, SAGEMAKER, THROTTLED, Answers, Aws
-from tests.registry_api import memory_registry
-
-pytestmark = pytest.mark.usefixtures("settings_checked_once", "clients_made_once", "no_pauses")
-ENV = {
-    "AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
-    "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local",
-}  # fmt: skip
+from tests.aws_api import APPRUNNER, DELETED, ECS, LAMBDA, NOTHING, RELEASE, SAGEMAKER, Answers
 
 
 @dataclass(frozen=True)
@@ -209,31 +198,9 @@ UNDOES = {
 MAY_UNDO = {*UNDOES.values(), "DeleteRolePolicy", "DetachRolePolicy", "BatchDeleteImage"}
 
 
-@pytest.fixture(scope="module")
-def image() -> Iterator[str]:
-    with memory_registry() as registry:
-        registry.add_image("abc")
-        yield f"{registry.host}/serial-inference/pipeline:abc"
-
-
-@pytest.fixture
-def run(image: str, untrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, Aws]]:
-    """Run a command; its exit code, and AWS as it was asked."""
-    (tmp_path / "rows.csv").write_text("1,2\n3,4\n")
-    places = {"ROWS": f"{tmp_path}/rows.csv", "OUT": f"{tmp_path}/out", "IMAGE": image, "ARTIFACTS": str(untrained)}
-
-    def run_verb(verb: Verb, refuses: int | None = None, refusal: tuple[str, str] = THROTTLED) -> tuple[int, Aws]:
-        aws = Aws("us-east-1", config=verb.config, role="Given", answers=verb.answers, refuses=refuses, refusal=refusal)
-        monkeypatch.setattr(BaseClient, "_make_api_call", lambda client, *request: aws.call(client, *request))
-        words = [places.get(word, word) for word in verb.command.split()]
-        return main([*words, "--endpoint", "houses"], ENV), aws
-
-    return run_verb
-
-
 @pytest.mark.parametrize("verb", VERBS, ids=IDS)
 def test_a_verb_asks_aws_for_these_operations_in_this_order(run: Any, verb: Verb) -> None:
-    code, aws = run(verb)
+    code, aws = run(verb.command, verb.answers, verb.config)
 
     assert code == 0
     assert aws.asked == verb.asks.split()
@@ -248,7 +215,7 @@ def test_a_verb_ends_with_the_reason_and_leaves_nothing_when_aws_refuses_a_reque
         if (verb.command.split()[0], operation) in NOT_NEEDED:
             continue
 
-        code, aws = run(verb, at)
+        code, aws = run(verb.command, verb.answers, verb.config, refuses=at)
 
         said = capsys.readouterr()
         assert (code, said.out) == (FAILED, ""), operation
@@ -289,10 +256,10 @@ MISSING = {
 
 @pytest.mark.parametrize("verb", DELETING, ids=lambda verb: verb.command)
 def test_what_somebody_else_deletes_meanwhile_is_no_error(run: Any, verb: Verb) -> None:
-    verb = replace(verb, answers={**verb.answers, "DescribeTransformJob": {"TransformJobStatus": "Completed"}})
-    _, aws = run(verb)
+    answers = {**verb.answers, "DescribeTransformJob": {"TransformJobStatus": "Completed"}}
+    _, aws = run(verb.command, answers, verb.config)
     for at, request in enumerate(aws.requests):
         if not request["operation"].startswith(READS) and request["service"] in MISSING:
-            code, _ = run(verb, at, MISSING[request["service"]])
+            code, _ = run(verb.command, answers, verb.config, refuses=at, refusal=MISSING[request["service"]])
 
             assert code == 0, request
