@@ -60,6 +60,16 @@ def once(operation: str, answer: Answer, before: Answer) -> Callable[[Aws], Answ
     return lambda aws: answer if operation in aws.asked else before
 
 
+def turns(*answers: Answer) -> Callable[[Aws], Answer]:
+    """Answer with one after the other, and with the last for ever."""
+    left = list(answers)
+    return lambda _: left.pop(0) if len(left) > 1 else left[0]
+
+
+def refused(code: str, message: str = "no") -> Answer:
+    return {"Error": {"Code": code, "Message": message}}
+
+
 # What AWS answers where nothing is there yet
 SERVICE = {
     "serviceArn": arn("ecs", "service/default/houses"), "status": "ACTIVE", "runningCount": 1, "desiredCount": 2,
@@ -180,7 +190,7 @@ THROTTLED = ("ThrottlingException", "Rate exceeded")
 class Aws(HostRecorder):
     """AWS as a dry run plays it, but for the answers that a test gives. The request number `refuses` is refused.
 
-    `last`: the parameters of the last request.
+    `last`: the parameters of the last request. `done`: all operations that were not refused.
     """
 
     account: str = ACCOUNT
@@ -188,6 +198,7 @@ class Aws(HostRecorder):
     refuses: int | None = None
     refusal: tuple[str, str] = THROTTLED
     last: dict[str, Any] = field(default_factory=dict)
+    done: set[str] = field(default_factory=set)
 
     @property
     def asked(self) -> list[str]:
@@ -203,6 +214,8 @@ class Aws(HostRecorder):
         answer: Answers = {"Error": dict(zip(("Code", "Message"), self.refusal, strict=True))}
         if len(self.requests) - 1 != self.refuses:
             answer = self._answer(model)[1]
+        if "Error" not in answer or self.refusal != THROTTLED:  # what is missing is gone, too
+            self.done.add(operation)
         if "Error" in answer:
             raise client.exceptions.from_code(answer["Error"]["Code"])(answer, operation)
         return answer
@@ -210,9 +223,9 @@ class Aws(HostRecorder):
     def _answers(self, operation: str) -> Answers:
         if operation == "GetAuthorizationToken":
             return {"authorizationData": [{"authorizationToken": TOKEN}]}
-        if operation == "DescribeEndpoint" and "DeleteEndpoint" in self.asked:
+        if operation == "DescribeEndpoint" and "DeleteEndpoint" in self.done:
             self.config = None
-        gone = ENDS.get(operation) in self.asked or (operation == "DescribeEndpoint" and self.config is None)
+        gone = ENDS.get(operation) in self.done or (operation == "DescribeEndpoint" and self.config is None)
         if gone or operation not in self.answers:
             return super()._answers(operation)
         answer: Any = self.answers[operation]
