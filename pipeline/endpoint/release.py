@@ -101,7 +101,7 @@ def sound_contract(artifacts: Path) -> Contract:
 
 def commit_tag(root: Path = ROOT) -> str:
     """The tag that build_and_push.sh gives to images of this tree. Raises `PipelineError` outside of a checkout."""
-    commit = _git(root, ["rev-parse", "--short=12", "HEAD"])[:12]
+    commit = _git(root, ["rev-parse", "HEAD"])[:12]
     return f"{commit}-dirty" if _git(root, ["status", "--porcelain"]) else commit
 
 

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.endpoint import release
+from pipeline.endpoint.errors import PipelineError
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "build_and_push.sh"
 NEEDED = ("bash", "git", "sed", "grep", "cat", "mktemp", "rm", "mkdir", "dirname", "env")
@@ -295,6 +298,15 @@ def test_a_file_that_git_does_not_know_makes_the_tree_dirty(world: World) -> Non
     (world.checkout / "featurizer" / "new.py").write_text("")
 
     assert json.loads(world.run("predictor", "--json").out)["tag"].endswith("-dirty")
+
+
+def test_deploy_looks_for_the_tag_that_was_pushed(world: World) -> None:
+    for _ in range(2):
+        assert release.commit_tag(world.checkout) == json.loads(world.run("predictor", "--json").out)["tag"]
+        dirty(world)
+
+    with pytest.raises(PipelineError, match="is no git checkout"):
+        release.commit_tag(world.fake)
 
 
 def test_a_dirty_tag_that_is_there_is_not_taken_for_this_tree(world: World) -> None:
