@@ -167,6 +167,11 @@ def test_a_row_too_long_for_any_request_is_refused_by_its_number():
         list(payloads.batches(io.BytesIO(body), CSV, Limits()))
 
 
+@pytest.mark.parametrize("body", [b"1,2\n", b"sex,color\n"])
+def test_a_row_alone_is_no_header(body):
+    assert cut(body, header=None) == [Batch(body, 1, 1, False)]
+
+
 def test_words_above_words_are_sent_as_they_are_while_one_request_holds_them():
     assert [batch.header for batch in cut(b"sex,color\nM,red\n", rows=2, header=None)] == [None]
 
