@@ -55,9 +55,9 @@ def first_cells(rows: bytes) -> bytes:
     return b"".join(row.partition(b",")[0] + b"\n" for row in rows.splitlines())
 
 
-def once(operation: str, answer: Answer, before: Answer) -> Callable[[Aws], Answer]:
-    """Answer otherwise once an operation was asked for."""
-    return lambda aws: answer if operation in aws.asked else before
+def between(begin: str, end: str, answer: Answer, else_: Answer) -> Callable[[Aws], Answer]:
+    """Answer otherwise after one operation, if one is named, and before another."""
+    return lambda aws: answer if (not begin or begin in aws.asked) and end not in aws.done else else_
 
 
 def turns(*answers: Answer) -> Callable[[Aws], Answer]:
@@ -88,11 +88,15 @@ RUNS = {
 NOTHING: Answers = {
     "ListRolePolicies": {"PolicyNames": []},
     "ListAttachedRolePolicies": {"AttachedPolicies": []},
-    "GetApis": once("CreateApi", {"Items": [HTTP_API]}, {"Items": []}),
-    "GetRestApis": once("CreateRestApi", {"items": [REST_API]}, {"items": []}),
-    "DescribeServices": once("CreateExpressGatewayService", {"services": [SERVICE]}, {"services": []}),
+    "GetApis": between("CreateApi", "DeleteApi", {"Items": [HTTP_API]}, {"Items": []}),
+    "GetRestApis": between("CreateRestApi", "DeleteRestApi", {"items": [REST_API]}, {"items": []}),
+    "DescribeServices": between(
+        "CreateExpressGatewayService", "DeleteExpressGatewayService", {"services": [SERVICE]}, {"services": []}
+    ),
     "DescribeExpressGatewayService": {"service": {}},
-    "ListServices": once("CreateService", {"ServiceSummaryList": [RUNS]}, {"ServiceSummaryList": []}),
+    "ListServices": between(
+        "CreateService", "DeleteService", {"ServiceSummaryList": [RUNS]}, {"ServiceSummaryList": []}
+    ),
     "DescribeService": {"Service": RUNS},
     "ListTagsForResource": {"tags": []},
 }
@@ -160,14 +164,14 @@ LAMBDA: Answers = {
 }  # fmt: skip
 ECS: Answers = {
     **HOST,
-    "DescribeServices": {"services": [SERVICE]},
+    "DescribeServices": between("", "DeleteExpressGatewayService", {"services": [SERVICE]}, {"services": []}),
     "DescribeExpressGatewayService": {"service": {"activeConfigurations": [EXPRESS], "updatedAt": WHEN}},
     "UpdateExpressGatewayService": {"service": {}},
     "ListTagsForResource": {"tags": [{"key": key, "value": value} for key, value in OWN.items()]},
 }
 APPRUNNER: Answers = {
     **HOST,
-    "ListServices": {"ServiceSummaryList": [RUNS]},
+    "ListServices": between("", "DeleteService", {"ServiceSummaryList": [RUNS]}, {"ServiceSummaryList": []}),
     "DescribeService": {"Service": RUNS},
     "ListTagsForResource": {"Tags": TAGS},
     "ListAutoScalingConfigurations": {
@@ -180,9 +184,6 @@ APPRUNNER: Answers = {
     "UpdateService": {"Service": {"ServiceArn": RUNS["ServiceArn"]}, "OperationId": "0000000000"},
 }  # fmt: skip
 
-# What a thing is described by, and what it is no more after
-ENDS = {"DescribeEndpoint": "DeleteEndpoint", "DescribeServices": "DeleteExpressGatewayService",
-        "ListServices": "DeleteService"}  # fmt: skip
 THROTTLED = ("ThrottlingException", "Rate exceeded")
 
 
@@ -225,8 +226,7 @@ class Aws(HostRecorder):
             return {"authorizationData": [{"authorizationToken": TOKEN}]}
         if operation == "DescribeEndpoint" and "DeleteEndpoint" in self.done:
             self.config = None
-        gone = ENDS.get(operation) in self.done or (operation == "DescribeEndpoint" and self.config is None)
-        if gone or operation not in self.answers:
+        if operation not in self.answers or (operation == "DescribeEndpoint" and self.config is None):
             return super()._answers(operation)
         answer: Any = self.answers[operation]
         return answer(self) if callable(answer) else answer

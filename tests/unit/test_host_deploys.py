@@ -188,9 +188,12 @@ def test_deploy_twice_changes_nothing_and_delete_twice_leaves_nothing(
     first = account.deploy(*target)
     account.registry.sent.clear()
 
-    second = account.deploy(*target)
+    assert account.run("deploy", *target) == 0
+    second, error = account.said()
+    account.last = list(account.asked)
 
     assert first == second
+    assert f"{account.tags()[0]} is there already\n" in error
     assert [one for one in account.deployed if one != "GetCallerIdentity"] == []
     assert account.registry.sent == []
 

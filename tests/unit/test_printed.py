@@ -129,6 +129,8 @@ JSON: list[tuple[str, Answers, str | None, Any]] = [
     (f"{HOSTED} lambda --api rest", NOTHING, None,
      hosted("lambda", "https://0000000000.execute-api.us-east-1.amazonaws.com/prod")),
     (f"{HOSTED} lambda --api none", NOTHING, None, hosted("lambda", None)),
+    (f"{HOSTED} lambda --api rest --region cn-north-1", NOTHING, None,
+     hosted("lambda", "https://0000000000.execute-api.cn-north-1.amazonaws.com.cn/prod")),
     (f"{HOSTED} ecs", ECS, None, hosted("ecs", "https://houses.ecs.on.aws")),
     (f"{HOSTED} apprunner", APPRUNNER, None, hosted("apprunner", "https://houses.awsapprunner.com")),
 ]  # fmt: skip
