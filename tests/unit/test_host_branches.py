@@ -18,6 +18,7 @@ from tests.aws_api import (
     HOST,
     LAMBDA,
     NOTHING,
+    OWN,
     ROLE,
     RUNS,
     SERVICE,
