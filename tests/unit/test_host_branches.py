@@ -447,3 +447,58 @@ def test_a_function_that_cannot_be_updated_gets_back_what_it_had(run: Any) -> No
     assert code == FAILED
     assert params(aws, "UpdateFunctionConfiguration")[1:] == [{**former, "ImageConfig": {}}]
     assert params(aws, "UpdateFunctionCode")[1:] == [{"FunctionName": "houses", "ImageUri": "h/n@former"}]
+
+
+def made_service(run: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A service of App Runner and its scaling, as a first deploy makes them."""
+    _, aws = run(f"{DEPLOY} apprunner", NOTHING)
+    (made,), (scaling,) = params(aws, "CreateService"), params(aws, "CreateAutoScalingConfiguration")
+    arn = {"AutoScalingConfigurationArn": made["AutoScalingConfigurationArn"]}
+    return {**RUNS, **made, "AutoScalingConfigurationSummary": arn}, {**scaling, **arn}
+
+
+def with_image(service: dict[str, Any], image: str) -> dict[str, Any]:
+    source = service["SourceConfiguration"]
+    repository = {**source["ImageRepository"], "ImageIdentifier": image}
+    return {**service, "SourceConfiguration": {**source, "ImageRepository": repository}}
+
+
+@pytest.mark.parametrize("rolled_back", [True, False])
+def test_an_app_runner_update_is_put_back_unless_that_was_done(run: Any, rolled_back: bool) -> None:
+    service, scaling = made_service(run)
+    former = with_image(service, "h/n:former")
+    answers = {
+        **APPRUNNER, "TagResource": refused("AccessDeniedException"),
+        "DescribeAutoScalingConfiguration": {"AutoScalingConfiguration": scaling},
+        "GetRole": {"Role": {"Arn": service["SourceConfiguration"]["AuthenticationConfiguration"]["AccessRoleArn"],
+                             "Tags": TAGS}},
+        "DescribeService": lambda aws: {
+            "Service": service if "UpdateService" in aws.asked and not rolled_back else former
+        },
+    }  # fmt: skip
+
+    code, aws = run(f"{DEPLOY} apprunner", answers)
+
+    images = [one["SourceConfiguration"]["ImageRepository"]["ImageIdentifier"] for one in params(aws, "UpdateService")]
+    assert code == FAILED
+    assert images[0] == service["SourceConfiguration"]["ImageRepository"]["ImageIdentifier"]
+    assert images[1:] == ([] if rolled_back else ["h/n:former"])
+
+
+def test_an_app_runner_service_that_is_as_wanted_is_not_changed(run: Any) -> None:
+    service, scaling = made_service(run)
+    role = service["SourceConfiguration"]["AuthenticationConfiguration"]["AccessRoleArn"]
+    answers = {
+        **APPRUNNER, "GetRole": {"Role": {"Arn": role, "Tags": TAGS}},
+        "DescribeAutoScalingConfiguration": {"AutoScalingConfiguration": scaling},
+    }  # fmt: skip
+
+    def updated(changed: dict[str, Any]) -> bool:
+        _, aws = run(f"{DEPLOY} apprunner", {**answers, "DescribeService": {"Service": {**service, **changed}}})
+        return "UpdateService" in aws.asked
+
+    assert not updated({})
+    assert updated(with_image(service, "h/n:former"))
+    assert updated({"InstanceConfiguration": {"Cpu": "256", "Memory": "512"}})
+    assert updated({"HealthCheckConfiguration": {"Protocol": "TCP"}})
+    assert updated({"AutoScalingConfigurationSummary": {"AutoScalingConfigurationArn": "another"}})
