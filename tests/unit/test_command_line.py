@@ -1,0 +1,49 @@
+"""The command line: the codes that it ends with, and what it says of its verbs."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from pipeline import cli, demo
+from pipeline.cli import main
+from serving.training import BadJob
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (BadJob("no such option"), 2, "pipeline: no such option\n"),
+        (KeyboardInterrupt(), 130, "pipeline: interrupted\n"),
+    ],
+)
+def test_the_command_line_ends_with_a_code_and_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, says: str
+) -> None:
+    def fail(_: argparse.Namespace) -> int:
+        raise error
+
+    monkeypatch.setattr(demo, "_demo", fail)
+
+    assert main(["demo"]) == code
+    assert capsys.readouterr().err == says
+
+
+def test_only_the_verbs_of_aws_have_its_exit_codes_and_each_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in (*cli.HERE, *cli.ON_SAGEMAKER):
+        with pytest.raises(SystemExit) as ended:
+            main([verb, "--help"])
+
+        assert ended.value.code == 0
+        assert ("4 timeout" in capsys.readouterr().out) == (verb in cli.ON_SAGEMAKER), verb
+
+
+def test_an_unknown_verb_is_answered_with_those_that_are_known(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["launch"], []):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+
+        said = capsys.readouterr().err
+        assert ended.value.code == 2
+        assert "VERB" in said
