@@ -502,3 +502,44 @@ def test_an_app_runner_service_that_is_as_wanted_is_not_changed(run: Any) -> Non
     assert updated({"InstanceConfiguration": {"Cpu": "256", "Memory": "512"}})
     assert updated({"HealthCheckConfiguration": {"Protocol": "TCP"}})
     assert updated({"AutoScalingConfigurationSummary": {"AutoScalingConfigurationArn": "another"}})
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (["--target=lambda", "--update"], "--update is not for lambda"),
+        (["--target=lambda", "--single"], "--single is not for lambda"),
+        (["--target=lambda", "--instance-type=ml.m5.large"], "--instance-type is not for lambda"),
+        (["--target=lambda", "--cpu=512"], "--cpu is not for lambda"),
+        (["--target=lambda", "--subnets", "a"], "--subnets is not for lambda"),
+        (["--target=apprunner", "--api=url"], "--api is not for apprunner"),
+        (["--target=ecs", "--least=3", "--most=2"], "--least 3 is more than --most 2"),
+        (["--public"], "--public is not for sagemaker"),
+        (["--target=lambda", "--memory=20000"], "lambda has 128 to 10240 MB, not --memory 20000"),
+        (
+            ["--target=apprunner", "--cpu=777", "--memory=129"],
+            "apprunner has --cpu 256, 512, 1024, 2048 or 4096, not 777",
+        ),
+        (
+            ["--target=apprunner", "--memory=8192"],
+            "apprunner has, with --cpu 1024, --memory 2048, 3072 or 4096, not 8192",
+        ),
+        (["--target=apprunner", "--cpu=512"], "apprunner has, with --cpu 512, --memory 1024, not 2048"),
+        (["--target=ecs", "--cpu=300", "--memory=999"], "ecs has --cpu 256, 512, 1024, 2048 or 4096, not 300"),
+        (
+            ["--target=ecs", "--cpu=4096", "--memory=9000"],
+            "ecs has, with --cpu 4096, --memory 8192 to 30720 in steps of 1024, not 9000",
+        ),
+        (
+            ["--target=ecs", "--dry-run", "--memory=999"],
+            "ecs has, with --cpu 1024, --memory 2048 to 8192 in steps of 1024, not 999",
+        ),
+    ],
+)
+def test_what_a_host_does_not_have_is_refused(
+    run: Any, capsys: pytest.CaptureFixture[str], given: list[str], reason: str
+) -> None:
+    code, aws = run(f"deploy --artifacts ARTIFACTS {' '.join(given)}", NOTHING)
+
+    assert (code, aws.asked) == (WRONG, [])
+    assert reason in capsys.readouterr().err
