@@ -48,6 +48,7 @@ DOCKER = """#!/usr/bin/env bash
 printf '%q ' docker "$@" >>"$FAKE/calls"; echo >>"$FAKE/calls"
 pushed() { # URI
   name=${1#*/}
+  [ ! -e "$FAKE/lost" ] || return 0
   [ ! -e "$FAKE/push.error" ] || { cat "$FAKE/push.error" >&2; exit 1; }
   printf '%s\\t%s\\n' "$(cat "$FAKE/digest")" "$(cat "$FAKE/media_type")" >"$FAKE/${name/://}"
   [ ! -e "$FAKE/race" ] || { echo "tag invalid: it exists and is immutable" >&2; exit 1; }
@@ -319,15 +320,16 @@ def test_a_dirty_tag_that_is_there_is_not_taken_for_this_tree(world: World) -> N
     assert not done.called("docker", "buildx", "build")
 
 
-@pytest.mark.parametrize(("same", "code"), [(True, 0), (False, 1)])
-def test_a_tag_of_ones_own_that_is_there_must_be_of_this_commit(world: World, same: bool, code: int) -> None:
+@pytest.mark.parametrize(("same", "code"), [(True, 0), (False, 1), (None, 1)])
+def test_a_tag_of_ones_own_that_is_there_must_be_of_this_commit(world: World, same: bool | None, code: int) -> None:
     world.has_image("predictor", "v1.0")
-    world.answers("revision", world.commit if same else "0" * 40)
+    if same is not None:
+        world.answers("revision", world.commit if same else "0" * 40)
 
     done = world.run("predictor", "--tag", "v1.0")
 
     assert done.code == code, done.err
-    assert (DIGEST in done.out) == same
+    assert (DIGEST in done.out) == bool(same)
 
 
 @pytest.mark.parametrize("media_type", [OCI_INDEX, OCI_MANIFEST, "None"])
@@ -356,6 +358,54 @@ def test_an_image_of_another_architecture_is_refused(world: World, buildx: bool)
 
     assert done.code == 1
     assert "linux/arm64" in done.err
+
+
+def test_an_image_whose_architecture_cannot_be_read_is_pushed_with_a_warning(world: World) -> None:
+    (world.fake / "architecture").unlink()
+
+    done = world.run("predictor")
+
+    assert (done.code, DIGEST in done.out) == (0, True)
+    assert f"warning: the architecture of {REGISTRY}/serial-inference/predictor@{DIGEST} could not be read" in done.err
+
+
+def test_an_image_that_ecr_does_not_show_after_its_push_is_an_error(world: World) -> None:
+    world.answers("lost")
+
+    done = world.run("predictor")
+
+    assert (done.code, done.out) == (1, "")
+    assert f"ECR does not show {REGISTRY}/serial-inference/predictor:{world.commit[:12]}, which was pushed" in done.err
+
+
+def test_a_tag_without_a_digest_is_not_there(world: World) -> None:
+    world.answers(f"serial-inference/predictor/{world.commit[:12]}", "None\tNone\n")
+
+    done = world.run("predictor")
+
+    assert (done.code, DIGEST in done.out) == (0, True)
+
+
+@pytest.mark.parametrize(("arguments", "code"), [((), 1), (("--tag", "v1"), 0)])
+def test_outside_of_a_commit_a_tag_must_be_given(world: World, arguments: tuple[str, ...], code: int) -> None:
+    shutil.rmtree(world.checkout / ".git")
+
+    done = world.run("predictor", *arguments)
+
+    assert done.code == code, done.err
+    assert ("no commit is checked out here" in done.err) == (code == 1)
+    assert "org.opencontainers.image.revision" not in str(done.calls)
+
+
+@pytest.mark.parametrize("answer", ["", "build.error"])
+def test_nothing_is_left_in_the_directory_for_temporary_files(world: World, tmp_path: Path, answer: str) -> None:
+    (tmp_path / "temporary").mkdir()
+    if answer:
+        world.answers(answer)
+
+    world.run("predictor", TMPDIR=str(tmp_path / "temporary"))
+
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def test_apple_silicon_builds_for_amd64_and_says_so(world: World) -> None:
@@ -605,7 +655,11 @@ def test_a_dry_run_needs_neither_programs_nor_credentials(world: World, missing:
 def test_a_dry_run_passes_by_what_is_there_already(world: World) -> None:
     world.has_image("predictor", world.commit[:12])
 
-    assert "build" not in world.run("predictor", "--dry-run").out
+    done = world.run("predictor", "--dry-run")
+
+    [login] = done.out.splitlines()
+    assert done.code == 0
+    assert "docker login" in login
 
 
 def test_help_is_the_header(world: World) -> None:
