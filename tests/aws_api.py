@@ -57,7 +57,7 @@ def first_cells(rows: bytes) -> bytes:
 
 def between(begin: str, end: str, answer: Answer, else_: Answer) -> Callable[[Aws], Answer]:
     """Answer otherwise after one operation, if one is named, and before another."""
-    return lambda aws: answer if (not begin or begin in aws.asked) and end not in aws.done else else_
+    return lambda aws: answer if (not begin or begin in aws.operations) and end not in aws.done else else_
 
 
 def turns(*answers: Answer) -> Callable[[Aws], Answer]:
@@ -202,7 +202,7 @@ class Aws(HostRecorder):
     done: set[str] = field(default_factory=set)
 
     @property
-    def asked(self) -> list[str]:
+    def operations(self) -> list[str]:
         return [one["operation"] for one in self.requests]
 
     def call(self, client: BaseClient, operation: str, params: dict[str, Any]) -> Answers:

@@ -104,7 +104,7 @@ def run(
     settings_checked_once: None, clients_made_once: None, no_pauses: None,  # noqa: ARG001
     pipeline_image: str, untrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> Run:  # fmt: skip
-    """Run a command about the endpoint houses; its exit code, and AWS as it was asked.
+    """Run a command about the endpoint houses; its exit code, and AWS with the requests that it got.
 
     ROWS, OUT, IMAGE and ARTIFACTS are places of the test.
     """

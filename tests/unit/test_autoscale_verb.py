@@ -46,7 +46,7 @@ def test_the_variant_is_the_only_one_or_the_one_that_is_named(
     code, aws = run(f"{SCALE} {option}", with_variants(*names), RELEASE)
 
     if chosen is None:
-        assert (code, "RegisterScalableTarget" in aws.asked) == (WRONG, False)
+        assert (code, "RegisterScalableTarget" in aws.operations) == (WRONG, False)
         assert f"give one of {', '.join(names)}" in capsys.readouterr().err
         return
     (target,), (policy,) = params(aws, "RegisterScalableTarget"), params(aws, "PutScalingPolicy")
@@ -84,7 +84,7 @@ def test_all_variants_stop_scaling_or_the_one_that_is_named(run: Any) -> None:
 def test_a_dry_run_changes_nothing(run: Any) -> None:
     _, aws = run(f"{SCALE} --dry-run", SAGEMAKER, RELEASE)
 
-    assert aws.asked == ["DescribeEndpoint", "DescribeScalableTargets"]
+    assert aws.operations == ["DescribeEndpoint", "DescribeScalableTargets"]
 
 
 def test_a_measurement_asks_the_variant_row_by_row_and_proposes_a_target(
@@ -92,20 +92,20 @@ def test_a_measurement_asks_the_variant_row_by_row_and_proposes_a_target(
 ) -> None:
     code, aws = run(f"{MEASURE} --json", with_variants("Blue", CurrentInstanceCount=2), RELEASE)
 
-    said = capsys.readouterr()
-    printed = json.loads(said.out)
-    measured, asked = printed["measured"], params(aws, "InvokeEndpoint")
+    output = capsys.readouterr()
+    printed = json.loads(output.out)
+    measured, sent = printed["measured"], params(aws, "InvokeEndpoint")
     steps = measured["steps"]
     assert code == 0
-    assert {one.pop("Body") for one in asked} == {"<4 bytes>"}
+    assert {one.pop("Body") for one in sent} == {"<4 bytes>"}
     assert all(one == {"EndpointName": "houses", "ContentType": "text/csv", "Accept": "text/csv",
-                       "TargetVariant": "Blue"} for one in asked)  # fmt: skip
-    assert len(asked) >= 1 + sum(step["concurrency"] for step in steps)
+                       "TargetVariant": "Blue"} for one in sent)  # fmt: skip
+    assert len(sent) >= 1 + sum(step["concurrency"] for step in steps)
     assert [step["concurrency"] for step in steps] == [1, 2, 4]
     best = max(step["per_second"] for step in steps)
     assert printed["target"] == measured["proposed_target"] == max(1.0, float(int(best / 2 * 0.5 * 60)))
     assert "by 2 instances at p99" in measured["how"]
-    assert "measuring houses: 0.001 s at each concurrency, until p99 exceeds 60000 ms" in said.err
+    assert "measuring houses: 0.001 s at each concurrency, until p99 exceeds 60000 ms" in output.err
 
 
 def test_people_read_how_the_target_was_measured(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,18 +123,20 @@ def test_rows_of_json_are_answered_in_json_and_several_go_in_a_request(run: Any,
         RELEASE,
     )
 
-    asked = params(aws, "InvokeEndpoint")
-    assert {one["Accept"] for one in asked} == {"application/json"}
-    assert {one["Body"] for one in asked} == {"<8 bytes>", "<4 bytes>"}
+    sent = params(aws, "InvokeEndpoint")
+    assert {one["Accept"] for one in sent} == {"application/json"}
+    assert {one["Body"] for one in sent} == {"<8 bytes>", "<4 bytes>"}
 
 
 def test_a_refusal_while_it_is_measured_changes_nothing(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     code, aws = run(MEASURE, {**SAGEMAKER, "InvokeEndpoint": refused("ThrottlingException", "too\nmuch")}, RELEASE)
 
-    said = capsys.readouterr().err
-    assert (code, "RegisterScalableTarget" in aws.asked) == (FAILED, False)
-    assert "FAILED: An error occurred (ThrottlingException) when calling the InvokeEndpoint operation: too much" in said
-    assert "python -m pipeline logs" in said
+    output = capsys.readouterr().err
+    assert (code, "RegisterScalableTarget" in aws.operations) == (FAILED, False)
+    assert (
+        "FAILED: An error occurred (ThrottlingException) when calling the InvokeEndpoint operation: too much" in output
+    )
+    assert "python -m pipeline logs" in output
 
 
 class Clock:
@@ -185,15 +187,15 @@ def test_measuring_warms_up_and_ends_at_the_most_or_where_it_is_too_slow(monkeyp
     monkeypatch.setattr(capacity, "run_step", step)
     send = lambda: 0.0  # noqa: E731
 
-    said: list[str] = []
-    found = measure(send, 100.0, 5.0, 4, 1, said.append)
+    lines: list[str] = []
+    measured = measure(send, 100.0, 5.0, 4, 1, lines.append)
     assert steps == [(1, 1.0), (1, 5.0), (2, 5.0), (4, 5.0)]
-    assert (found.best.concurrency, len(said)) == (4, 3)
+    assert (measured.best.concurrency, len(lines)) == (4, 3)
     steps.clear()
-    assert measure(send, 20.0, 0.5, 64, 1, said.append).best.concurrency == 2  # 20 ms are in time, 40 are not
+    assert measure(send, 20.0, 0.5, 64, 1, lines.append).best.concurrency == 2  # 20 ms are in time, 40 are not
     assert steps == [(1, 0.5), (1, 0.5), (2, 0.5), (4, 0.5)]
     with pytest.raises(PipelineError, match="one request at a time is not answered in time: 1 at a time"):
-        measure(send, 9.9, 5.0, 64, 1, said.append)
+        measure(send, 9.9, 5.0, 64, 1, lines.append)
 
 
 def test_a_capacity_says_how_its_target_came_about() -> None:
@@ -208,14 +210,14 @@ def test_a_capacity_says_how_its_target_came_about() -> None:
 
 
 def test_bodies_are_sent_in_turn_and_never_twice_for_one_failure() -> None:
-    asked: list[bytes] = []
+    bodies: list[bytes] = []
 
     class Client:
         def invoke_endpoint(self, **request: Any) -> dict[str, Any]:
-            asked.append(request["Body"])
+            bodies.append(request["Body"])
             return {"Body": io.BytesIO(b"1\n")}
 
     send = capacity.sender(Client(), {"EndpointName": "e"}, [b"a", b"b"])
 
     assert all(isinstance(send(), float) for _ in range(3))
-    assert asked == [b"a", b"b", b"a"]
+    assert bodies == [b"a", b"b", b"a"]

@@ -93,7 +93,7 @@ def test_of_what_lies_in_s3_only_the_answers_of_this_job_are_named(
 
 
 @pytest.mark.parametrize(
-    ("command", "says"),
+    ("command", "message"),
     [
         ("batch s3://b/rows.csv --output OUT --header strip", "--header strip is for a local file"),
         ("batch ROWS --output OUT --max-payload 30 --max-concurrent 4", "is over 100 MB"),
@@ -103,17 +103,17 @@ def test_of_what_lies_in_s3_only_the_answers_of_this_job_are_named(
     ],
 )
 def test_what_cannot_be_done_starts_no_job(
-    run: Any, capsys: pytest.CaptureFixture[str], command: str, says: str | None
+    run: Any, capsys: pytest.CaptureFixture[str], command: str, message: str | None
 ) -> None:
-    if says is None:
+    if message is None:
         with pytest.raises(SystemExit):
             run(command, SAGEMAKER, RELEASE)
         return
 
     code, aws = run(command, SAGEMAKER, RELEASE)
 
-    assert (code, "CreateTransformJob" in aws.asked) == (WRONG, False)
-    assert says in capsys.readouterr().err
+    assert (code, "CreateTransformJob" in aws.operations) == (WRONG, False)
+    assert message in capsys.readouterr().err
 
 
 def test_a_file_that_is_not_there_is_not_found(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,7 +125,7 @@ def test_a_file_that_is_not_there_is_not_found(run: Any, capsys: pytest.CaptureF
 def test_a_dry_run_starts_no_job_and_makes_no_directory(run: Any, tmp_path: Path) -> None:
     code, aws = run(f"{BATCH} --dry-run", SAGEMAKER, RELEASE)
 
-    assert (code, "CreateTransformJob" in aws.asked) == (0, False)
+    assert (code, "CreateTransformJob" in aws.operations) == (0, False)
     assert not (tmp_path / "out").exists()
 
 
@@ -160,7 +160,7 @@ def test_an_object_that_would_lie_elsewhere_is_not_fetched(ask: Any, clients: Cl
     with pytest.raises(PipelineError, match="would not lie in"):
         batch_files.download(clients, Location("b", "out"), tmp_path / "here")
 
-    assert "GetObject" not in aws.asked
+    assert "GetObject" not in aws.operations
 
 
 @pytest.mark.parametrize(
@@ -186,16 +186,16 @@ def test_a_missing_bucket_is_made_in_the_region_private_and_encrypted(
     assert params(aws, "PutBucketEncryption") == [{**owner, "ServerSideEncryptionConfiguration": {"Rules": [rule]}}]
 
 
-@pytest.mark.parametrize(("code", "says"), [("403", "is not owned by account"), ("AccessDenied", "is not owned by"),
+@pytest.mark.parametrize(("code", "message"), [("403", "is not owned by account"), ("AccessDenied", "is not owned by"),
                                             ("301", "AWS refused HeadBucket: no (301)")])  # fmt: skip
 def test_a_bucket_that_is_not_ours_is_neither_made_nor_used(
-    run: Any, capsys: pytest.CaptureFixture[str], code: str, says: str
+    run: Any, capsys: pytest.CaptureFixture[str], code: str, message: str
 ) -> None:
     ended, aws = run(BATCH, {**SAGEMAKER, "HeadBucket": refused(code)}, RELEASE)
 
     assert ended == FAILED
-    assert says in capsys.readouterr().err
-    assert {"CreateBucket", "PutObject"} & set(aws.asked) == set()
+    assert message in capsys.readouterr().err
+    assert {"CreateBucket", "PutObject"} & set(aws.operations) == set()
 
 
 def test_many_keys_are_deleted_by_the_thousand(ask: Any, clients: Clients) -> None:
@@ -204,10 +204,10 @@ def test_many_keys_are_deleted_by_the_thousand(ask: Any, clients: Clients) -> No
 
     storage.delete_keys(clients, "b", keys)
 
-    asked = params(aws, "DeleteObjects")
-    assert [len(one["Delete"]["Objects"]) for one in asked] == [1000, 1000, 1]
-    assert [key["Key"] for one in asked for key in one["Delete"]["Objects"]] == keys
-    assert {one["ExpectedBucketOwner"] for one in asked} == {ACCOUNT}
+    sent = params(aws, "DeleteObjects")
+    assert [len(one["Delete"]["Objects"]) for one in sent] == [1000, 1000, 1]
+    assert [key["Key"] for one in sent for key in one["Delete"]["Objects"]] == keys
+    assert {one["ExpectedBucketOwner"] for one in sent} == {ACCOUNT}
 
 
 def test_an_object_that_s3_keeps_is_an_error(ask: Any, clients: Clients) -> None:
@@ -236,13 +236,13 @@ def test_where_there_is_no_bucket_nothing_of_a_release_is_left(ask: Any, clients
 @pytest.mark.parametrize("key", ["", "alias/k"])
 def test_archives_are_encrypted_by_the_key_that_is_given(ask: Any, clients: Clients, untrained: Path, key: str) -> None:
     aws = ask({})
-    made = release.Release("houses", RELEASE, "c", {"team": "a b"})
+    new = release.Release("houses", RELEASE, "c", {"team": "a b"})
 
-    places = storage.upload(clients, made, untrained, ["featurizer", "pipeline"], "b", key or None)
+    places = storage.upload(clients, new, untrained, ["featurizer", "pipeline"], "b", key or None)
 
-    asked = params(aws, "PutObject")
-    assert list(places.values()) == [f"s3://b/{one['Key']}" for one in asked]
-    for one in asked:
+    sent = params(aws, "PutObject")
+    assert list(places.values()) == [f"s3://b/{one['Key']}" for one in sent]
+    for one in sent:
         assert one["Tagging"].startswith("team=a+b&serial-inference%3Aendpoint=houses&")
         assert one.get("SSEKMSKeyId", "") == key
         assert one.get("ServerSideEncryption") == ("aws:kms" if key else None)

@@ -12,14 +12,14 @@ from serving.training import BadJob
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "says"),
+    ("error", "code", "message"),
     [
         (BadJob("no such option"), 2, "pipeline: no such option\n"),
         (KeyboardInterrupt(), 130, "pipeline: interrupted\n"),
     ],
 )
 def test_the_command_line_ends_with_a_code_and_a_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, says: str
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, message: str
 ) -> None:
     def fail(_: argparse.Namespace) -> int:
         raise error
@@ -27,7 +27,7 @@ def test_the_command_line_ends_with_a_code_and_a_line(
     monkeypatch.setattr(demo, "_demo", fail)
 
     assert main(["demo"]) == code
-    assert capsys.readouterr().err == says
+    assert capsys.readouterr().err == message
 
 
 def test_only_the_verbs_of_aws_have_its_exit_codes_and_each_is_known(capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,6 +44,6 @@ def test_an_unknown_verb_is_answered_with_those_that_are_known(capsys: pytest.Ca
         with pytest.raises(SystemExit) as ended:
             main(arguments)
 
-        said = capsys.readouterr().err
+        output = capsys.readouterr().err
         assert ended.value.code == 2
-        assert "VERB" in said
+        assert "VERB" in output

@@ -67,13 +67,13 @@ def test_a_host_is_waited_for_and_each_state_is_shown_once(
 ) -> None:
     code, aws = run(f"{DEPLOY} {target}", {**NOTHING, **answers})
 
-    said = capsys.readouterr().err
-    assert (code, aws.asked.count(operation)) == (0, 4)
-    assert [line.split()[2] for line in said.splitlines() if line.endswith(" s)")] == states
+    output = capsys.readouterr().err
+    assert (code, aws.operations.count(operation)) == (0, 4)
+    assert [line.split()[2] for line in output.splitlines() if line.endswith(" s)")] == states
 
 
 @pytest.mark.parametrize(
-    ("target", "answers", "says"),
+    ("target", "answers", "message"),
     [
         ("lambda", {"GetFunctionConfiguration": {"State": "Failed", "StateReason": "no image"}},
          "function houses failed: no image"),
@@ -91,19 +91,19 @@ def test_a_host_is_waited_for_and_each_state_is_shown_once(
     ],
 )  # fmt: skip
 def test_a_host_that_fails_ends_a_deploy_with_the_reason(
-    run: Any, capsys: pytest.CaptureFixture[str], target: str, answers: Any, says: str
+    run: Any, capsys: pytest.CaptureFixture[str], target: str, answers: Any, message: str
 ) -> None:
     words = {"DescribeLogStreams": {"logStreams": []}}
 
     code, aws = run(f"{DEPLOY} {target}", {**NOTHING, **words, **answers})
 
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     assert code == FAILED
-    assert f"pipeline: {says}\n" in said
-    assert ("no log in /aws/ecs/houses: the containers did not start" in said) == (target == "ecs")
+    assert f"pipeline: {message}\n" in output
+    assert ("no log in /aws/ecs/houses: the containers did not start" in output) == (target == "ecs")
     assert {"lambda": "DeleteFunction", "ecs": "DeleteExpressGatewayService", "apprunner": "DeleteService"}[
         target
-    ] in aws.asked
+    ] in aws.operations
 
 
 def test_a_deployment_of_another_revision_is_not_the_one_that_is_waited_for(run: Any) -> None:
@@ -119,7 +119,7 @@ def test_a_deployment_of_another_revision_is_not_the_one_that_is_waited_for(run:
 
     code, aws = run(f"{DEPLOY} ecs", answers)
 
-    assert (code, aws.asked.count("ListServiceDeployments")) == (0, 3)
+    assert (code, aws.operations.count("ListServiceDeployments")) == (0, 3)
 
 
 def test_the_newest_deployment_counts_where_none_is_named(run: Any) -> None:
@@ -153,7 +153,7 @@ def test_a_service_that_drains_is_waited_for_and_made_anew(run: Any) -> None:
 
     code, aws = run(f"{DEPLOY} ecs", {**ECS, "DescribeServices": states})
 
-    assert (code, "CreateExpressGatewayService" in aws.asked) == (0, True)
+    assert (code, "CreateExpressGatewayService" in aws.operations) == (0, True)
 
 
 def test_a_service_that_drains_already_is_only_waited_for_when_it_is_deleted(run: Any) -> None:
@@ -161,22 +161,22 @@ def test_a_service_that_drains_already_is_only_waited_for_when_it_is_deleted(run
 
     code, aws = run("delete --yes --target ecs", {**ECS, "DescribeServices": turns(drains, drains, drains, gone)})
 
-    assert (code, "DeleteExpressGatewayService" in aws.asked) == (0, False)
-    assert aws.asked.count("DescribeServices") == 4
+    assert (code, "DeleteExpressGatewayService" in aws.operations) == (0, False)
+    assert aws.operations.count("DescribeServices") == 4
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "made"), [("CREATE_FAILED", 0, True), ("PAUSED", FAILED, False), ("RUNNING", 0, False)]
+    ("status", "code", "anew"), [("CREATE_FAILED", 0, True), ("PAUSED", FAILED, False), ("RUNNING", 0, False)]
 )
 def test_a_service_that_cannot_be_updated_is_made_anew_or_refused(
-    run: Any, capsys: pytest.CaptureFixture[str], status: str, code: int, made: bool
+    run: Any, capsys: pytest.CaptureFixture[str], status: str, code: int, anew: bool
 ) -> None:
     shown = [{**RUNS, "Status": one} for one in (BUSY, status)]
     answers = {**APPRUNNER, "DescribeService": turns(*({"Service": one} for one in (shown[0], *[shown[1]] * 9)))}
 
     ended, aws = run(f"{DEPLOY} apprunner", answers)
 
-    assert (ended, "CreateService" in aws.asked, "DeleteService" in aws.asked) == (code, made, made)
+    assert (ended, "CreateService" in aws.operations, "DeleteService" in aws.operations) == (code, anew, anew)
     assert ("resume it, or delete it" in capsys.readouterr().err) == (code == FAILED)
 
 
@@ -191,7 +191,7 @@ def test_a_service_that_cannot_be_deleted_is_an_error(run: Any, capsys: pytest.C
 
 
 @pytest.mark.parametrize(
-    ("refusal", "asked"),
+    ("refusal", "attempts"),
     [
         ("The role defined for the function cannot be assumed by Lambda.", 3),
         ("Error in assuming instance ROLE", 3),
@@ -199,12 +199,12 @@ def test_a_service_that_cannot_be_deleted_is_an_error(run: Any, capsys: pytest.C
         ("cannot be assumed", 1),
     ],
 )
-def test_only_a_role_that_nobody_knows_yet_is_waited_for(run: Any, refusal: str, asked: int) -> None:
+def test_only_a_role_that_nobody_knows_yet_is_waited_for(run: Any, refusal: str, attempts: int) -> None:
     unknown = refused("InvalidParameterValueException", refusal)
 
     code, aws = run(f"{DEPLOY} lambda", {**NOTHING, "CreateFunction": turns(unknown, unknown, {})})
 
-    assert (code == 0, aws.asked.count("CreateFunction")) == (asked == 3, asked)
+    assert (code == 0, aws.operations.count("CreateFunction")) == (attempts == 3, attempts)
 
 
 def test_a_role_that_stays_unknown_is_an_error_after_a_minute(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +215,7 @@ def test_a_role_that_stays_unknown_is_an_error_after_a_minute(run: Any, monkeypa
         f"{DEPLOY} lambda", {**NOTHING, "CreateFunction": refused("InvalidParameterValueException", "role: assume")}
     )
 
-    assert (code, aws.asked.count("CreateFunction")) == (FAILED, 3)
+    assert (code, aws.operations.count("CreateFunction")) == (FAILED, 3)
 
 
 OTHERS = {"Tags": [{"Key": "serial-inference:endpoint", "Value": "villas"}]}
@@ -237,7 +237,7 @@ def test_what_is_not_of_this_service_is_neither_changed_nor_deleted(
 
     assert code == FAILED
     assert "which was not made by deploy: it lacks the tag serial-inference:endpoint=houses" in capsys.readouterr().err
-    assert [one for one in aws.asked if one.startswith(("Update", "Create", "Put", "Delete"))] == []
+    assert [one for one in aws.operations if one.startswith(("Update", "Create", "Put", "Delete"))] == []
     run(f"delete --yes --target {target} --json", answers)
     kinds = {one["kind"] for one in json.loads(capsys.readouterr().out)["deleted"]}
     assert kinds & ({"role"} if answers.get("GetRole") != HOST["GetRole"] else {"function", "service"}) == set()
@@ -248,7 +248,7 @@ def test_tags_of_a_service_that_went_meanwhile_are_none(run: Any) -> None:
         "delete --yes --target apprunner", {**APPRUNNER, "ListTagsForResource": refused("ResourceNotFoundException")}
     )
 
-    assert (code, "DeleteService" in aws.asked) == (0, False)
+    assert (code, "DeleteService" in aws.operations) == (0, False)
 
 
 @pytest.mark.parametrize("target", ["lambda", "ecs", "apprunner"])
@@ -262,21 +262,21 @@ def test_a_service_that_is_not_there_is_not_found(run: Any, capsys: pytest.Captu
 def test_what_only_sagemaker_has_is_not_deleted_elsewhere(run: Any, option: str) -> None:
     code, aws = run(f"delete --yes --target ecs {option}", ECS)
 
-    assert (code, aws.asked) == (WRONG, [])
+    assert (code, aws.operations) == (WRONG, [])
 
 
 def test_the_settings_that_a_service_has_are_not_sent_again(run: Any) -> None:
     _, aws = run(f"{DEPLOY} ecs", NOTHING)
-    (made,) = params(aws, "CreateExpressGatewayService")
+    (created,) = params(aws, "CreateExpressGatewayService")
     only_new = ("serviceName", "infrastructureRoleArn", "tags")
-    active = {key: value for key, value in made.items() if key not in only_new}
+    active = {key: value for key, value in created.items() if key not in only_new}
     more = {**active, "securityGroups": ["by ECS"], "primaryContainer": {**active["primaryContainer"], "more": 1}}
-    answers = {**ECS, "GetRole": {"Role": {"Arn": made["executionRoleArn"], "Tags": TAGS}}}
+    answers = {**ECS, "GetRole": {"Role": {"Arn": created["executionRoleArn"], "Tags": TAGS}}}
 
     def updated(**changed: Any) -> bool:
         service = {"activeConfigurations": [{**more, **changed}, EXPRESS]}
         _, aws = run(f"{DEPLOY} ecs", {**answers, "DescribeExpressGatewayService": {"service": service}})
-        return "UpdateExpressGatewayService" in aws.asked
+        return "UpdateExpressGatewayService" in aws.operations
 
     assert not updated()
     assert updated(cpu="4096")
@@ -316,22 +316,23 @@ def test_the_first_scaling_that_is_as_wanted_is_taken(run: Any) -> None:
 
     (sent,) = params(aws, "UpdateService")
     assert sent["AutoScalingConfigurationArn"] == "s10"
-    assert "CreateAutoScalingConfiguration" not in aws.asked
+    assert "CreateAutoScalingConfiguration" not in aws.operations
     _, aws = run(f"{DEPLOY} apprunner --most 9", answers)
-    assert "CreateAutoScalingConfiguration" in aws.asked
+    assert "CreateAutoScalingConfiguration" in aws.operations
 
 
-@pytest.mark.parametrize("found", [True, False])
-def test_services_are_found_on_every_page(run: Any, found: bool) -> None:
+@pytest.mark.parametrize("listed", [True, False])
+def test_services_are_found_on_every_page(run: Any, listed: bool) -> None:
     other = {**RUNS, "ServiceName": "villas"}
     deleted = {**RUNS, "Status": "DELETED"}
     pages = turns(
-        {"ServiceSummaryList": [other, deleted], "NextToken": "2"}, {"ServiceSummaryList": [RUNS] if found else [other]}
+        {"ServiceSummaryList": [other, deleted], "NextToken": "2"},
+        {"ServiceSummaryList": [RUNS] if listed else [other]},
     )
 
     code, aws = run("status --target apprunner", {**APPRUNNER, "ListServices": pages})
 
-    assert code == (0 if found else NOT_FOUND)
+    assert code == (0 if listed else NOT_FOUND)
     assert params(aws, "ListServices") == [{}, {"NextToken": "2"}]
 
 
@@ -364,7 +365,7 @@ def test_a_half_made_role_is_mended_and_a_whole_one_is_left(run: Any, answer: An
     whole = {"PolicyDocument": json.loads(put["PolicyDocument"])}
 
     _, again = run(f"{DEPLOY} lambda", {**LAMBDA, "GetRolePolicy": whole})
-    assert "PutRolePolicy" not in again.asked
+    assert "PutRolePolicy" not in again.operations
 
 
 def test_a_managed_policy_is_attached_once_and_in_the_regions_partition(run: Any) -> None:
@@ -374,7 +375,7 @@ def test_a_managed_policy_is_attached_once_and_in_the_regions_partition(run: Any
 
     has = {"AttachedPolicies": [{"PolicyArn": attached["PolicyArn"]}]}
     _, again = run(f"{DEPLOY} ecs --region cn-north-1", {**NOTHING, "ListAttachedRolePolicies": has})
-    assert "AttachRolePolicy" not in again.asked
+    assert "AttachRolePolicy" not in again.operations
 
 
 def test_the_permissions_and_addresses_are_of_the_regions_partition(run: Any) -> None:
@@ -410,30 +411,30 @@ def test_an_api_is_changed_only_where_it_is_not_as_wanted(run: Any, api: str, an
 
     code, aws = run(f"{DEPLOY} lambda --api {api}", {**LAMBDA, **resources, **answers})
 
-    own = [one for one in aws.asked if "Function" not in one and "Role" not in one]
-    asked = [one for one in own if one.startswith(("Create", "Update", "Put", "Delete", "Remove"))]
-    assert (code, asked) == (0, changes)
+    own = [one for one in aws.operations if "Function" not in one and "Role" not in one]
+    sent = [one for one in own if one.startswith(("Create", "Update", "Put", "Delete", "Remove"))]
+    assert (code, sent) == (0, changes)
 
 
 def test_a_function_that_is_as_wanted_is_not_changed(run: Any) -> None:
     _, aws = run(f"{DEPLOY} lambda", NOTHING)
-    (made,) = params(aws, "CreateFunction")
-    image = {"EntryPoint": made["ImageConfig"]["EntryPoint"], "Command": ["serve"], "WorkingDirectory": ""}
-    has = {"FunctionArn": "arn:f", "MemorySize": made["MemorySize"], "Timeout": made["Timeout"], "Role": ROLE}
+    (created,) = params(aws, "CreateFunction")
+    image = {"EntryPoint": created["ImageConfig"]["EntryPoint"], "Command": ["serve"], "WorkingDirectory": ""}
+    has = {"FunctionArn": "arn:f", "MemorySize": created["MemorySize"], "Timeout": created["Timeout"], "Role": ROLE}
     function = {
         "Configuration": {**has, "ImageConfigResponse": {"ImageConfig": image}},
-        "Code": made["Code"], "Tags": made["Tags"],
+        "Code": created["Code"], "Tags": created["Tags"],
     }  # fmt: skip
 
     def changes(**changed: Any) -> list[str]:
         _, aws = run(f"{DEPLOY} lambda", {**LAMBDA, "GetFunction": {**function, **changed}})
-        return [one for one in aws.asked if one.startswith(("UpdateFunction", "TagResource")) and "Url" not in one]
+        return [one for one in aws.operations if one.startswith(("UpdateFunction", "TagResource")) and "Url" not in one]
 
     assert changes() == []
     assert changes(Code={"ImageUri": "h/n@former"}) == ["UpdateFunctionCode"]
     assert changes(Configuration={**has, "ImageConfigResponse": {}}) == ["UpdateFunctionConfiguration"]
     assert changes(Configuration={**function["Configuration"], "Timeout": 1}) == ["UpdateFunctionConfiguration"]
-    assert changes(Tags={**made["Tags"], "team": "a"}) == []
+    assert changes(Tags={**created["Tags"], "team": "a"}) == []
     assert changes(Tags=OWN) == ["TagResource"]
 
 
@@ -452,9 +453,9 @@ def test_a_function_that_cannot_be_updated_gets_back_what_it_had(run: Any) -> No
 def made_service(run: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """A service of App Runner and its scaling, as a first deploy makes them."""
     _, aws = run(f"{DEPLOY} apprunner", NOTHING)
-    (made,), (scaling,) = params(aws, "CreateService"), params(aws, "CreateAutoScalingConfiguration")
-    arn = {"AutoScalingConfigurationArn": made["AutoScalingConfigurationArn"]}
-    return {**RUNS, **made, "AutoScalingConfigurationSummary": arn}, {**scaling, **arn}
+    (created,), (scaling,) = params(aws, "CreateService"), params(aws, "CreateAutoScalingConfiguration")
+    arn = {"AutoScalingConfigurationArn": created["AutoScalingConfigurationArn"]}
+    return {**RUNS, **created, "AutoScalingConfigurationSummary": arn}, {**scaling, **arn}
 
 
 def with_image(service: dict[str, Any], image: str) -> dict[str, Any]:
@@ -473,7 +474,7 @@ def test_an_app_runner_update_is_put_back_unless_that_was_done(run: Any, rolled_
         "GetRole": {"Role": {"Arn": service["SourceConfiguration"]["AuthenticationConfiguration"]["AccessRoleArn"],
                              "Tags": TAGS}},
         "DescribeService": lambda aws: {
-            "Service": service if "UpdateService" in aws.asked and not rolled_back else former
+            "Service": service if "UpdateService" in aws.operations and not rolled_back else former
         },
     }  # fmt: skip
 
@@ -495,7 +496,7 @@ def test_an_app_runner_service_that_is_as_wanted_is_not_changed(run: Any) -> Non
 
     def updated(changed: dict[str, Any]) -> bool:
         _, aws = run(f"{DEPLOY} apprunner", {**answers, "DescribeService": {"Service": {**service, **changed}}})
-        return "UpdateService" in aws.asked
+        return "UpdateService" in aws.operations
 
     assert not updated({})
     assert updated(with_image(service, "h/n:former"))
@@ -505,7 +506,7 @@ def test_an_app_runner_service_that_is_as_wanted_is_not_changed(run: Any) -> Non
 
 
 @pytest.mark.parametrize(
-    ("given", "reason"),
+    ("options", "reason"),
     [
         (["--target=lambda", "--update"], "--update is not for lambda"),
         (["--target=lambda", "--single"], "--single is not for lambda"),
@@ -537,9 +538,9 @@ def test_an_app_runner_service_that_is_as_wanted_is_not_changed(run: Any) -> Non
     ],
 )
 def test_what_a_host_does_not_have_is_refused(
-    run: Any, capsys: pytest.CaptureFixture[str], given: list[str], reason: str
+    run: Any, capsys: pytest.CaptureFixture[str], options: list[str], reason: str
 ) -> None:
-    code, aws = run(f"deploy --artifacts ARTIFACTS {' '.join(given)}", NOTHING)
+    code, aws = run(f"deploy --artifacts ARTIFACTS {' '.join(options)}", NOTHING)
 
-    assert (code, aws.asked) == (WRONG, [])
+    assert (code, aws.operations) == (WRONG, [])
     assert reason in capsys.readouterr().err

@@ -21,7 +21,7 @@ def event(at: int, stream: str = "AllTraffic/i-1/featurizer", name: str = "") ->
 
 
 @pytest.mark.parametrize(
-    ("options", "asked"),
+    ("options", "request_params"),
     [
         ("", {"logGroupName": GROUP, "startTime": 400_000}),
         ("--since 30s", {"logGroupName": GROUP, "startTime": 970_000}),
@@ -33,14 +33,16 @@ def event(at: int, stream: str = "AllTraffic/i-1/featurizer", name: str = "") ->
     ],
 )
 def test_the_options_choose_what_cloudwatch_is_asked_for(
-    run: Any, monkeypatch: pytest.MonkeyPatch, options: str, asked: dict[str, Any]
+    run: Any, monkeypatch: pytest.MonkeyPatch, options: str, request_params: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(logs, "time", SimpleNamespace(time=lambda: 1000.4999))
 
     code, aws = run(f"logs {options}", {"FilterLogEvents": {"events": [event(1)]}})
 
     assert code == 0
-    assert [one["params"] for one in aws.requests] == [{**asked, "startTime": asked["startTime"] + 499}]
+    assert [one["params"] for one in aws.requests] == [
+        {**request_params, "startTime": request_params["startTime"] + 499}
+    ]
 
 
 @pytest.mark.parametrize(
@@ -63,35 +65,35 @@ def test_lines_come_in_the_order_of_their_times_of_the_container_that_is_asked_f
 def test_a_log_without_lines_is_said_with_how_to_look_further_back(
     run: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for options, said in (("", True), ("--container predictor", True), ("--container featurizer", False)):
+    for options, silent in (("", True), ("--container predictor", True), ("--container featurizer", False)):
         events = [event(1)] if options else []
 
         assert run(f"logs {options} --since 1h", {"FilterLogEvents": {"events": events}})[0] == 0
 
         text = f"no lines in {GROUP} in the last 3600 s; --since looks further back\n"
-        assert capsys.readouterr().err == (text if said else "")
+        assert capsys.readouterr().err == (text if silent else "")
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         ("", f"there is no log {GROUP}: no container of the endpoint has written"),
         ("--job j", f"there is no log {JOBS}: no container of the job j has written"),
     ],
 )
 def test_a_log_that_is_not_there_is_not_found(
-    run: Any, capsys: pytest.CaptureFixture[str], options: str, says: str
+    run: Any, capsys: pytest.CaptureFixture[str], options: str, message: str
 ) -> None:
     code, _ = run(f"logs {options}", {"FilterLogEvents": refused("ResourceNotFoundException")})
 
     assert code == NOT_FOUND
-    assert says in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_two_patterns_are_wrong_arguments(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     code, aws = run("logs --filter a --request-id b", SAGEMAKER)
 
-    assert (code, aws.asked) == (WRONG, [])
+    assert (code, aws.operations) == (WRONG, [])
     assert "--filter and --request-id are both patterns" in capsys.readouterr().err
 
 
@@ -104,8 +106,8 @@ class Events:
     def get_paginator(self, _operation: str) -> Events:
         return self
 
-    def paginate(self, **asked: Any) -> list[dict[str, Any]]:
-        self.starts.append(asked["startTime"])
+    def paginate(self, **request: Any) -> list[dict[str, Any]]:
+        self.starts.append(request["startTime"])
         return [{"events": self.pages.pop(0)}, {"events": []}]
 
 

@@ -17,7 +17,7 @@ class Verb:
     """A command, what it meets in the account, and all that it asks of AWS. ROWS, OUT and IMAGE are the test's."""
 
     command: str
-    asks: str
+    operations: str
     answers: Answers = field(default_factory=lambda: NOTHING)
     config: str | None = None
 
@@ -203,27 +203,27 @@ def test_a_verb_asks_aws_for_these_operations_in_this_order(run: Any, verb: Verb
     code, aws = run(verb.command, verb.answers, verb.config)
 
     assert code == 0
-    assert aws.asked == verb.asks.split()
+    assert aws.operations == verb.operations.split()
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=IDS)
 def test_a_verb_ends_with_the_reason_and_leaves_nothing_when_aws_refuses_a_request(
     run: Any, verb: Verb, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    operations = verb.asks.split()
+    operations = verb.operations.split()
     for at, operation in enumerate(operations):
         if (verb.command.split()[0], operation) in NOT_NEEDED:
             continue
 
         code, aws = run(verb.command, verb.answers, verb.config, refuses=at)
 
-        said = capsys.readouterr()
-        assert (code, said.out) == (FAILED, ""), operation
+        output = capsys.readouterr()
+        assert (code, output.out) == (FAILED, ""), operation
         assert re.search(
             rf"^pipeline: (.*: )?AWS refused {operation}: Rate exceeded \(ThrottlingException\)\n"
-            r"  next: wait a minute and run it again\n\Z", said.err, re.MULTILINE,
-        ), said.err  # fmt: skip
-        changes = {one for one in aws.asked[at + 1 :] if not one.startswith(READS)}
+            r"  next: wait a minute and run it again\n\Z", output.err, re.MULTILINE,
+        ), output.err  # fmt: skip
+        changes = {one for one in aws.operations[at + 1 :] if not one.startswith(READS)}
         assert undone(verb, operations[:at], operation) <= changes <= may_undo(verb), operation
 
 

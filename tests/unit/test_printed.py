@@ -212,7 +212,7 @@ def test_people_read_what_happened_and_how_to_go_on(
 
 
 @pytest.mark.parametrize(
-    ("command", "answers", "config", "code", "says"),
+    ("command", "answers", "config", "code", "message"),
     [
         (f"{STATUS} --json", {**SAGEMAKER, "DescribeEndpoint": {
             "EndpointStatus": "Failed", "EndpointArn": "a", "CreationTime": 1, "LastModifiedTime": 2,
@@ -242,11 +242,11 @@ def test_the_exit_code_of_status_says_whether_it_serves(
     answers: Answers,
     config: str | None,
     code: int,
-    says: Any,
+    message: Any,
 ) -> None:
     assert run(command, answers, config)[0] == code
 
-    assert says.items() <= json.loads(capsys.readouterr().out).items()
+    assert message.items() <= json.loads(capsys.readouterr().out).items()
 
 
 def test_rows_that_the_endpoint_answers_otherwise_are_named_and_end_a_batch_with_1(
@@ -256,8 +256,8 @@ def test_rows_that_the_endpoint_answers_otherwise_are_named_and_end_a_batch_with
 
     code, _ = run("batch ROWS --output OUT --compare 2", other, RELEASE)
 
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     assert code == FAILED
-    assert "DIFFERENT row 2: the endpoint says 3, the batch 3.5\n" in said.err
-    assert f"1 of 2 rows differ; is the endpoint's model {RELEASE}?" in said.err
-    assert "the endpoint gives the same answers" not in said.out
+    assert "DIFFERENT row 2: the endpoint says 3, the batch 3.5\n" in output.err
+    assert f"1 of 2 rows differ; is the endpoint's model {RELEASE}?" in output.err
+    assert "the endpoint gives the same answers" not in output.out

@@ -26,8 +26,8 @@ def refusal(code: str, status: int = 400, message: str = "why", **more: Any) -> 
     return boto.ClientError(answer, "InvokeEndpoint")
 
 
-def model_error(status: int | None, said: Mapping[str, Any] | str = "", message: str = "why") -> boto.ClientError:
-    original = said if isinstance(said, str) else json.dumps(said)
+def model_error(status: int | None, error: Mapping[str, Any] | str = "", message: str = "why") -> boto.ClientError:
+    original = error if isinstance(error, str) else json.dumps(error)
     return refusal("ModelError", 424, message, OriginalStatusCode=status, OriginalMessage=original)
 
 
@@ -61,10 +61,10 @@ class Client:
 
     def __init__(self, *answers: Exception | bytes) -> None:
         self.answers = iter(answers)
-        self.asked: list[bytes] = []
+        self.bodies: list[bytes] = []
 
     def invoke_endpoint(self, **request: Any) -> dict[str, Any]:
-        self.asked.append(request["Body"])
+        self.bodies.append(request["Body"])
         answer = next(self.answers)
         if isinstance(answer, Exception):
             raise answer
@@ -88,7 +88,7 @@ def test_a_request_is_asked_again_after_pauses_that_grow_until_the_retries_are_u
 
     answer = runtime.ask(client, {"Body": b"x"}, stopped, retries=7)
 
-    assert (answer.body, answer.attempts, client.asked) == (b"1\n", 8, [b"x"] * 8)
+    assert (answer.body, answer.attempts, client.bodies) == (b"1\n", 8, [b"x"] * 8)
     for seconds, longest in zip(stopped.seconds, (0.5, 1, 2, 4, 8, 8, 8), strict=True):
         assert longest / 2 <= seconds <= longest
     with pytest.raises(boto.EndpointConnectionError):
@@ -104,7 +104,7 @@ def test_a_refusal_is_final_and_so_is_a_run_that_stopped(error: Exception, stops
     with pytest.raises(type(error)):
         runtime.ask(client, {"Body": b"x"}, stopped)
 
-    assert len(client.asked) == 1
+    assert len(client.bodies) == 1
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_the_first_refusal_ends_a_run_and_what_waits_is_not_sent() -> None:
         next(bodies)
 
     assert run.stopped.is_set()
-    assert len(client.asked) < 10
+    assert len(client.bodies) < 10
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_a_job_is_watched_with_pauses_until_it_ends(run: Any, clock: SimpleNames
         BATCH, {**SAGEMAKER, "DescribeTransformJob": turns(*[job("InProgress")] * 3, job("Completed"))}, RELEASE
     )
 
-    assert (code, aws.asked.count("DescribeTransformJob")) == (0, 4)
+    assert (code, aws.operations.count("DescribeTransformJob")) == (0, 4)
     assert clock.paused == [session.POLL_LOCAL] * 3
 
 
@@ -97,16 +97,16 @@ def test_what_takes_longer_than_timeout_ends_with_4(run: Any, clock: SimpleNames
 
     code, aws = run(f"{commands[verb]} --timeout 35", answers, RELEASE)
 
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     assert code == TIMEOUT
     assert (
         f"is still {'InProgress' if verb == 'batch' else 'Creating' if verb == 'deploy' else 'Updating'} after 35 s"
-        in said
+        in output
     )
     assert len(clock.paused) >= 3
-    assert ("StopTransformJob" in aws.asked) == (verb == "batch")
-    assert ("DeleteModel" in aws.asked) == (verb == "deploy")
-    assert ("the update of houses goes on" in said) == (verb == "update")
+    assert ("StopTransformJob" in aws.operations) == (verb == "batch")
+    assert ("DeleteModel" in aws.operations) == (verb == "deploy")
+    assert ("the update of houses goes on" in output) == (verb == "update")
 
 
 @pytest.mark.parametrize("status", ["Failed", "Stopped"])
@@ -122,13 +122,13 @@ def test_a_job_that_fails_shows_the_end_of_its_log_with_the_reason_last(
 
     code, aws = run(BATCH, {**SAGEMAKER, **answers}, RELEASE)
 
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     assert code == FAILED
-    assert [line for line in said.splitlines() if line.startswith("  ") and "next" not in line] == [
+    assert [line for line in output.splitlines() if line.startswith("  ") and "next" not in line] == [
         *(f"  featurizer: line {number}" for number in range(11, 30)), "  data-log: too large",
     ]  # fmt: skip
-    assert f"is {status}: because\n" in said
-    assert "StopTransformJob" not in aws.asked
+    assert f"is {status}: because\n" in output
+    assert "StopTransformJob" not in aws.operations
 
 
 @pytest.mark.parametrize("refusal", [refused("ResourceNotFoundException"), {"events": []}])
@@ -160,12 +160,13 @@ def test_a_job_that_cannot_be_stopped_is_said_beside_the_first_error(
 
     assert run(BATCH, {**SAGEMAKER, **answers}, RELEASE)[0] == FAILED
 
-    said = capsys.readouterr().err
-    assert "could not stop houses-" in said
+    output = capsys.readouterr().err
+    assert "could not stop houses-" in output
     assert (
-        "AWS refused StopTransformJob: not yours (AccessDeniedException); see aws sagemaker stop-transform-job" in said
+        "AWS refused StopTransformJob: not yours (AccessDeniedException); see aws sagemaker stop-transform-job"
+        in output
     )
-    assert said.splitlines()[-2].startswith("pipeline: AWS refused DescribeTransformJob")
+    assert output.splitlines()[-2].startswith("pipeline: AWS refused DescribeTransformJob")
 
 
 @pytest.mark.parametrize(
@@ -187,15 +188,15 @@ def test_an_endpoint_that_fails_shows_its_last_words_or_why_there_are_none(
 
     code, aws = run(DEPLOY, {**SAGEMAKER, **answers}, RELEASE)
 
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     assert code == FAILED
-    assert words in said
-    assert "endpoint houses is Failed: no reason given\n" in said
-    asked = [one["params"] for one in aws.requests if one["operation"] in ("DescribeLogStreams", "GetLogEvents")]
-    assert asked[0] == {
+    assert words in output
+    assert "endpoint houses is Failed: no reason given\n" in output
+    sent = [one["params"] for one in aws.requests if one["operation"] in ("DescribeLogStreams", "GetLogEvents")]
+    assert sent[0] == {
         "logGroupName": "/aws/sagemaker/Endpoints/houses", "orderBy": "LastEventTime", "descending": True, "limit": 4,
     }  # fmt: skip
-    assert all(one["startFromHead"] is False and one["limit"] == waiting.LAST_WORDS for one in asked[1:])
+    assert all(one["startFromHead"] is False and one["limit"] == waiting.LAST_WORDS for one in sent[1:])
 
 
 def test_an_endpoint_on_its_way_is_deleted_once_it_may_be(run: Any, clock: SimpleNamespace) -> None:
@@ -207,5 +208,5 @@ def test_an_endpoint_on_its_way_is_deleted_once_it_may_be(run: Any, clock: Simpl
     code, aws = run("delete --yes", {**SAGEMAKER, **answers}, RELEASE)
 
     assert code == 0
-    assert aws.asked.count("DeleteEndpoint") == 2
+    assert aws.operations.count("DeleteEndpoint") == 2
     assert clock.paused
