@@ -24,13 +24,17 @@ def digest_of(content: bytes) -> str:
 
 @dataclass
 class MemoryRegistry:
-    """`refused`: a method and a part of the path, with the status that they get. `sent`: what changed something."""
+    """`refused`: a method and a part of the path, with the status that they get, and with `complaint` as the body.
+
+    `sent`: what changed something.
+    """
 
     host: str = ""
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     refused: dict[tuple[str, str], int] = field(default_factory=dict)
+    complaint: bytes = b'{"errors": [{"code": "DENIED", "message": "not for you"}]}'
     sent: list[str] = field(default_factory=list)
     uploads: dict[str, bytes] = field(default_factory=dict)
     tagged: Callable[[str, str, bytes], object] = lambda *_: None
@@ -133,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
             wanted = [401]
         if wanted:
             status, headers = wanted[0], {}
-            body = json.dumps({"errors": [{"code": "DENIED", "message": "not for you"}]}).encode()
+            body = self.registry.complaint
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)

@@ -448,6 +448,20 @@ def test_a_function_that_cannot_be_updated_gets_back_what_it_had(run: Any) -> No
     assert code == FAILED
     assert params(aws, "UpdateFunctionConfiguration")[1:] == [{**former, "ImageConfig": {}}]
     assert params(aws, "UpdateFunctionCode")[1:] == [{"FunctionName": "houses", "ImageUri": "h/n@former"}]
+    waited = "GetFunctionConfiguration"
+    after = aws.operations[aws.operations.index("UpdateFunctionUrlConfig") + 1 :]
+    assert [one for one in after if "Function" in one and "Url" not in one] == [
+        waited, "UpdateFunctionConfiguration", waited, waited, "UpdateFunctionCode", waited,
+    ]  # fmt: skip
+
+
+def test_a_function_whose_update_failed_gets_back_what_it_had(run: Any) -> None:
+    fine, failed = {"LastUpdateStatus": "Successful"}, {"LastUpdateStatus": "Failed"}
+
+    code, aws = run(f"{DEPLOY} lambda", {**LAMBDA, "GetFunctionConfiguration": turns(fine, failed, failed, fine)})
+
+    images = [one["ImageUri"] for one in params(aws, "UpdateFunctionCode")]
+    assert (code, images[1:]) == (FAILED, ["h/n@former"])
 
 
 def made_service(run: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.endpoint.errors import NOT_FOUND, PipelineError
+from pipeline.endpoint.errors import NOT_FOUND, WRONG, PipelineError
+from pipeline.endpoint.session import Clients
 from pipeline.hosts import release_image
 from pipeline.hosts.registry import OCI_INDEX, OCI_MANIFEST, Registry
 from pipeline.hosts.release_image import Base, Composed, Layer
@@ -157,6 +158,90 @@ def test_what_the_registry_refuses_is_said(remote: MemoryRegistry, layer: Layer)
     with pytest.raises(PipelineError, match=r"answered 403 to POST .*: not for you \(DENIED\)") as caught:
         release_image.push(Registry(remote.host, TOKEN), composed)
     assert "docs/iam/build.json" in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("status", "complaint", "reason", "next_step"),
+    [
+        (403, b"{}", "{}", "docs/iam/build.json"),
+        (
+            401,
+            b'{"errors": [{"code": "X"}, {"code": "Y", "message": "no"}]}',
+            r"\(X\); no \(Y\)",
+            "docs/iam/build.json",
+        ),
+        (500, b"out of\n", "out of", "run it again"),
+        (500, b'{"errors": null}', r"\{\"errors\": null\}", "run it again"),
+        (404, b"", "Not Found", "run it again"),
+        (500, b"x" * 300, "x{200}", "run it again"),
+    ],
+)
+def test_any_complaint_of_a_registry_is_one_line(
+    remote: MemoryRegistry, layer: Layer, status: int, complaint: bytes, reason: str, next_step: str
+) -> None:
+    composed = compose(remote, layer)
+    remote.refused, remote.complaint = {("POST", "/uploads/"): status}, complaint
+
+    with pytest.raises(PipelineError, match=f"answered {status} to POST [^?]*: {reason}$") as caught:
+        release_image.push(Registry(remote.host, TOKEN), composed)
+
+    assert next_step in caught.value.next_step
+
+
+def test_a_manifest_of_an_unknown_type_is_refused(remote: MemoryRegistry, layer: Layer) -> None:
+    remote.add_image("other", "application/vnd.example+json")
+
+    with pytest.raises(PipelineError, match=r"has the manifest type application/vnd\.example\+json") as caught:
+        compose(remote, layer, "other")
+
+    assert "build_and_push.sh pipeline" in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("uri", "reference", "written"),
+    [
+        ("h:5000/a/b:t", "t", "h:5000/a/b:t"),
+        ("h/a/b", "latest", "h/a/b:latest"),
+        (f"h/a@sha256:{'0' * 64}", f"sha256:{'0' * 64}", f"h/a@sha256:{'0' * 64}"),
+        (f"h/a:t@sha256:{'0' * 64}", f"sha256:{'0' * 64}", f"h/a@sha256:{'0' * 64}"),
+        ("a", None, ""),
+        ("h/a@sha256:0", None, ""),
+        ("h/a:", None, ""),
+    ],
+)
+def test_a_base_is_named_by_its_uri(uri: str, reference: str | None, written: str) -> None:
+    nobody = Clients("us-east-1", {})
+
+    if reference is None:
+        with pytest.raises(PipelineError, match="is no image URI") as caught:
+            release_image.find_base(nobody, "p", "t", uri)
+        assert caught.value.code == WRONG
+    else:
+        base = release_image.find_base(nobody, "p", "t", uri)
+        assert (base.reference, str(base)) == (reference, written)
+
+
+def test_tags_of_releases_are_the_services_own(run: Any) -> None:
+    digest = "sha256:" + "a" * 64
+    tags = ["houses-" + "a" * 12, "houses-" + "a" * 11, "villas-" + "a" * 12, "my-houses-" + "a" * 12, "abc"]
+    _, aws = run("delete --dry-run --target lambda", {"DescribeImages": {"imageDetails": [{"imageTags": tags}, {}]}})
+    nobody = Clients("us-east-1", {})
+
+    assert release_image.find_tags(nobody, NAME, "houses") == tags[:1]
+    assert aws.requests[-1]["params"] == {"repositoryName": NAME, "filter": {"tagStatus": "TAGGED"}}
+    assert release_image.is_release({"imageDigest": digest, "imageTags": ["abc", tags[0]]})
+    assert not release_image.is_release({"imageDigest": digest, "imageTags": ["abc", tags[1]]})
+    assert not release_image.is_release({"imageDigest": digest})
+
+
+def test_many_images_are_deleted_by_the_hundred(run: Any) -> None:
+    _, aws = run("delete --dry-run --target lambda", {"DescribeImages": {"imageDetails": []}})
+
+    release_image.remove(Clients("us-east-1", {}), NAME, [str(number) for number in range(201)])
+
+    deleted = [one["params"]["imageIds"] for one in aws.requests if one["operation"] == "BatchDeleteImage"]
+    assert [len(images) for images in deleted] == [100, 100, 1]
+    assert [image for images in deleted for image in images] == [{"imageTag": str(number)} for number in range(201)]
 
 
 def test_a_blob_that_is_another_is_refused(remote: MemoryRegistry, layer: Layer) -> None:

@@ -19,6 +19,7 @@ from botocore import xform_name
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
 from pipeline.cli import main
+from pipeline.endpoint.errors import PipelineError
 from pipeline.hosts import roles, sizes
 from tests.unit.test_iam_policies import allowed, operations, policy
 
@@ -167,7 +168,7 @@ def test_ecs_is_told_everything_but_a_role_for_the_container(requests: Any) -> N
 
     assert (made["serviceName"], made["cluster"], made["healthCheckPath"]) == ("houses", "other", "/ping")
     assert (made["cpu"], made["memory"], made["cpuArchitecture"]) == ("512", "1024", "X86_64")
-    assert made["scalingTarget"]["minTaskCount"], made["scalingTarget"]["maxTaskCount"] == (2, 6)
+    assert (made["scalingTarget"]["minTaskCount"], made["scalingTarget"]["maxTaskCount"]) == (2, 6)
     assert made["networkConfiguration"] == {"subnets": ["s1"]}
     assert made["primaryContainer"]["containerPort"] == 8080
     assert "taskRoleArn" not in made
@@ -210,6 +211,71 @@ def test_no_size_is_allowed_that_the_service_does_not_describe(target: str, pair
                 model = botocore.session.get_session().get_service_model(target)
                 assert re.fullmatch(model.shape_for("Cpu").metadata["pattern"], str(cpu))
                 assert re.fullmatch(model.shape_for("Memory").metadata["pattern"], str(memory))
+
+
+def documented() -> dict[str, dict[int, set[int]]]:
+    """The sizes of docs/hosting.md: by target and CPU, each memory."""
+    text = (ROOT / "docs" / "hosting.md").read_text()
+    rows = re.findall(r"^\| (\d+)[^|]* \| ([^|]+) \| ([^|]+) \|$", text.partition("| `--cpu` |")[2], re.MULTILINE)[:5]
+    sizes: dict[str, dict[int, set[int]]] = {"ecs": {}, "apprunner": {}}
+    for cpu, *cells in rows:
+        for target, cell in zip(sizes, cells, strict=True):
+            numbers = [int(number) for number in re.findall(r"\d+", cell)]
+            steps = range(numbers[0], numbers[1] + 1, numbers[-1]) if "in steps of" in cell else numbers
+            sizes[target][int(cpu)] = set(steps)
+    return sizes
+
+
+@pytest.mark.parametrize("target", ["ecs", "apprunner"])
+def test_the_sizes_are_those_of_the_document_and_no_others(target: str) -> None:
+    def accepted(cpu: int, memory: int) -> bool:
+        try:
+            sizes.refuse_others(target, cpu, memory)
+        except PipelineError:
+            return False
+        return True
+
+    pairs = documented()[target]
+    assert list(pairs) == [256, 512, 1024, 2048, 4096]
+    for cpu, memories in pairs.items():
+        assert {memory for memory in range(256, 32768, 256) if accepted(cpu, memory)} == memories
+
+
+@pytest.mark.parametrize(("memory", "accepted"), [(127, False), (128, True), (10240, True), (10241, False)])
+def test_a_function_has_memory_within_lambdas_bounds(memory: int, accepted: bool) -> None:
+    with contextlib.nullcontext() if accepted else pytest.raises(PipelineError):
+        sizes.refuse_others("lambda", None, memory)
+
+
+@pytest.mark.parametrize(("length", "accepted"), [(3, False), (4, True), (32, True), (33, False)])
+def test_app_runner_takes_names_of_some_lengths_and_others_any(length: int, accepted: bool) -> None:
+    with contextlib.nullcontext() if accepted else pytest.raises(PipelineError):
+        sizes.refuse_name("apprunner", "a" * length)
+    sizes.refuse_name("ecs", "a" * length)
+
+
+def test_what_is_not_given_is_as_help_says(requests: Any) -> None:
+    function = of(requests(*WAYS["url"]), "CreateFunction")
+    task = of(requests(*WAYS["ecs"]), "CreateExpressGatewayService")
+    service = of(requests(*WAYS["apprunner"]), "CreateService")
+    scaling = of(requests(*WAYS["apprunner"]), "CreateAutoScalingConfiguration")
+
+    assert (function["MemorySize"], function["Timeout"]) == (1024, 30)
+    assert (task["cpu"], task["memory"]) == ("1024", "2048")
+    assert (task["scalingTarget"]["minTaskCount"], task["scalingTarget"]["maxTaskCount"]) == (1, 4)
+    assert service["InstanceConfiguration"] == {"Cpu": "1024", "Memory": "2048"}
+    assert (scaling["MinSize"], scaling["MaxSize"], scaling["MaxConcurrency"]) == (1, 4, 100)
+
+
+@pytest.mark.parametrize(("target", "operation"), [("ecs", "CreateExpressGatewayService"),
+                                                   ("apprunner", "CreateAutoScalingConfiguration")])  # fmt: skip
+def test_more_containers_at_least_than_the_usual_most_are_also_the_most(
+    requests: Any, target: str, operation: str
+) -> None:
+    sent = of(requests(f"--target={target}", "--least=6"), operation)
+
+    bounds = sent.get("scalingTarget", sent)
+    assert [bounds[name] for name in bounds if name.startswith(("min", "max", "Min", "MaxS"))] == [6, 6]
 
 
 def test_a_name_that_app_runner_does_not_take_is_refused_before_anything_is_made(
