@@ -21,7 +21,7 @@ from botocore.model import ListShape, MapShape, Shape, StructureShape
 from pipeline.cli import main
 from pipeline.endpoint.errors import PipelineError
 from pipeline.hosts import roles, sizes
-from tests.unit.test_iam_policies import allowed, operations, policy
+from tests.unit.test_iam_policies import allowed, listed, operations, policy
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCOUNT = "123456789012"
@@ -390,8 +390,8 @@ def test_roles_can_be_made_for_this_project_and_passed_to_the_host_only(target: 
     statements = {one["Sid"]: one for one in policy(f"{target}-deployer")}
 
     services = {"lambda": "lambda.", "ecs": "ecs", "apprunner": "build.apprunner."}
-    passed = statements["PassTheRoles"]["Condition"]["StringEquals"]["iam:PassedToService"]
-    assert all(one.startswith(services[target]) for one in ([passed] if isinstance(passed, str) else passed))
+    passed = listed(statements["PassTheRoles"]["Condition"]["StringEquals"]["iam:PassedToService"])
+    assert [one for one in passed if one.startswith(services[target])] == passed != []
     for name in ("MakeTheRoles", "PassTheRoles"):
-        arns = statements[name]["Resource"]
-        assert all(":role/serial-inference-*-" in arn for arn in ([arns] if isinstance(arns, str) else arns))
+        arns = listed(statements[name]["Resource"])
+        assert [arn for arn in arns if ":role/serial-inference-*-" in arn] == arns != []
