@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -115,10 +116,15 @@ def run(
     }  # fmt: skip
 
     def run_command(
-        command: str, answers: Answers = NOTHING, config: str | None = None, **refusal: Any
+        command: str,
+        answers: Answers = NOTHING,
+        config: str | None = None,
+        env: Mapping[str, str] = MappingProxyType({}),
+        **refusal: Any,
     ) -> tuple[int, Aws]:
         aws = Aws("us-east-1", config=config, role="Given", answers=answers, **refusal)
         monkeypatch.setattr(BaseClient, "_make_api_call", lambda client, *request: aws.call(client, *request))
-        return main([*(places.get(word, word) for word in command.split()), "--endpoint", "houses"], ENV), aws
+        words = [places.get(word, word) for word in command.split()]
+        return main([*words, "--endpoint", "houses"], {**ENV, **env}), aws
 
     return run_command

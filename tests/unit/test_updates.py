@@ -1,0 +1,257 @@
+"""`deploy --update`: what an endpoint keeps, how long it is waited for, and what becomes of releases old and new."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipeline.endpoint.errors import FAILED, NOT_FOUND, TIMEOUT, WRONG
+from tests.aws_api import ENDPOINT, RELEASE, ROLE, SAGEMAKER, VARIANT, Aws, arn, refused
+
+UPDATE = "deploy --artifacts ARTIFACTS --update --tag abc"
+DEPLOY = "deploy --artifacts ARTIFACTS --tag abc"
+
+
+def params(aws: Aws, operation: str) -> list[dict[str, Any]]:
+    return [one["params"] for one in aws.requests if one["operation"] == operation]
+
+
+def after_update(status: str, config: str = "", **more: str) -> dict[str, Any]:
+    """The endpoint in service, and with this status after an update; `config` is not the new one then."""
+
+    def describe(aws: Aws) -> dict[str, Any]:
+        if "UpdateEndpoint" not in aws.operations:
+            return {**ENDPOINT, "EndpointConfigName": RELEASE}
+        return {**ENDPOINT, "EndpointStatus": status, "EndpointConfigName": config or aws.config, **more}
+
+    return {**SAGEMAKER, "DescribeLogStreams": {"logStreams": []}, "DescribeEndpoint": describe}
+
+
+def test_an_update_that_was_rolled_back_deletes_the_new_release_only(
+    run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, aws = run(UPDATE, after_update("InService", RELEASE, FailureReason="an alarm rang."), RELEASE)
+
+    output = capsys.readouterr().err
+    new = params(aws, "CreateModel")[0]["ModelName"]
+    assert code == FAILED
+    assert (
+        f"the update of houses was rolled back: an alarm rang. {RELEASE} serves, the new release is deleted\n" in output
+    )
+    assert "the containers did not start" in output
+    assert params(aws, "DeleteEndpointConfig") == [{"EndpointConfigName": new}]
+    assert params(aws, "DeleteModel") == [{"ModelName": new}]
+    stored = [one["Key"] for one in params(aws, "PutObject")]
+    assert [[key["Key"] for key in one["Delete"]["Objects"]] for one in params(aws, "DeleteObjects")] == [stored]
+    assert "AddTags" not in aws.operations
+
+
+def test_an_update_that_left_the_endpoint_failed_deletes_nothing(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    code, aws = run(UPDATE, after_update("Failed"), RELEASE)
+
+    output = capsys.readouterr().err
+    assert code == FAILED
+    assert "the update of houses failed and left it Failed: no reason given\n" in output
+    assert "python -m pipeline delete --endpoint houses\n" in output
+    assert [one for one in aws.operations if one.startswith("Delete")] == []
+
+
+def test_an_update_deletes_old_releases_and_tags_the_endpoint_as_the_new_one(
+    run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = {
+        "ListModels": lambda aws: {"Models": [
+            {"ModelName": name, "ModelArn": arn("sagemaker", name)} for name in (aws.config, RELEASE)
+        ]},
+        "DeleteEndpointConfig": refused("ValidationException", 'Could not find endpoint configuration "x"'),
+    }  # fmt: skip
+
+    code, aws = run(UPDATE, {**SAGEMAKER, **listed}, RELEASE)
+
+    new = params(aws, "CreateModel")[0]["ModelName"]
+    (tags,) = params(aws, "AddTags")
+    assert code == 0
+    assert params(aws, "DeleteModel") == [{"ModelName": RELEASE}]
+    assert (tags["ResourceArn"], {"Key": "serial-inference:release", "Value": new} in tags["Tags"]) == (
+        ENDPOINT["EndpointArn"], True
+    )  # fmt: skip
+    output = capsys.readouterr().err
+    assert f"deleted model {RELEASE}\n" in output
+    assert f"deleted endpoint config {RELEASE}\n" not in output  # somebody else was quicker
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds"),
+    [
+        ("", 35),
+        ("--bake 100", 135),
+        ("--strategy canary --wait 20 --bake 3", 58),
+        ("--strategy linear --step 30 --wait 20 --bake 3", 118),  # four shifts
+        ("--strategy linear --wait 1", 45),
+    ],
+)
+def test_an_update_is_given_the_time_that_its_waits_take(
+    run: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, options: str, seconds: int
+) -> None:
+    now = iter(range(0, 10_000, 25))
+    monkeypatch.setattr("pipeline.endpoint.waiting.time", SimpleNamespace(monotonic=lambda: next(now)))
+
+    code, _ = run(f"{UPDATE} --timeout 35 {options}", after_update("Updating"), RELEASE)
+
+    assert code == TIMEOUT
+    assert f"endpoint houses is still Updating after {seconds} s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "desired", "warns"),
+    [
+        ("--strategy canary", 1, True),
+        ("--strategy linear", 1, True),
+        ("", 1, False),
+        ("--strategy canary", 2, False),
+        ("--strategy canary --instance-count 2", 1, False),
+        ("--strategy canary --instance-count 1", 2, True),
+    ],
+)
+def test_one_instance_is_too_few_to_be_shifted_in_steps(
+    run: Any, capsys: pytest.CaptureFixture[str], options: str, desired: int, warns: bool
+) -> None:
+    one = {**ENDPOINT, "ProductionVariants": [{**VARIANT, "DesiredInstanceCount": desired}]}
+
+    run(f"{UPDATE} {options}", {**SAGEMAKER, "DescribeEndpoint": lambda aws: {**one, "EndpointConfigName": aws.config}},
+        RELEASE)  # fmt: skip
+
+    assert ("one instance is less than a step of" in capsys.readouterr().err) == warns
+
+
+CONFIG = {
+    "ProductionVariants": [{
+        "VariantName": "AllTraffic", "ModelName": RELEASE, "InstanceType": "ml.c5.large", "InitialInstanceCount": 1,
+        "VolumeSizeInGB": 20, "ModelDataDownloadTimeoutInSeconds": 120,
+        "ContainerStartupHealthCheckTimeoutInSeconds": 90,
+    }],
+    "KmsKeyId": "key",
+    "DataCaptureConfig": {
+        "EnableCapture": True, "InitialSamplingPercentage": 5, "DestinationS3Uri": "s3://b/c", "CaptureOptions": [],
+    },
+}  # fmt: skip
+MODEL = {
+    **SAGEMAKER["DescribeModel"], "VpcConfig": {"Subnets": ["s"], "SecurityGroupIds": ["g"]},
+    "EnableNetworkIsolation": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "changed"),
+    [
+        ("", {}),
+        ("--instance-type ml.m5.large --health-check-timeout 60", {"type": "ml.m5.large", "timeout": 60}),
+        ("--data-capture 0", {"capture": None}),
+        ("--data-capture 7 --capture-to s3://x", {"capture": (7, "s3://x")}),
+        ("--no-network-isolation", {"isolation": None}),
+        ("--subnets t --security-groups h", {"vpc": {"Subnets": ["t"], "SecurityGroupIds": ["h"]}}),
+    ],
+)
+def test_an_update_keeps_what_it_is_not_given(run: Any, options: str, changed: dict[str, Any]) -> None:
+    answers = {**SAGEMAKER, "DescribeEndpointConfig": CONFIG, "DescribeModel": MODEL}
+
+    code, aws = run(f"{UPDATE} {options}", answers, RELEASE)
+
+    (config,), (model,) = params(aws, "CreateEndpointConfig"), params(aws, "CreateModel")
+    (variant,), capture = config["ProductionVariants"], config.get("DataCaptureConfig")
+    usual = {
+        "type": "ml.c5.large", "count": 2, "volume": 20, "download": 120, "timeout": 90, "key": "key",
+        "capture": (5, "s3://b/c"), "vpc": MODEL["VpcConfig"], "isolation": True, "role": ROLE,
+    }  # fmt: skip
+    assert code == 0
+    assert {
+        "type": variant["InstanceType"], "count": variant["InitialInstanceCount"], "volume": variant["VolumeSizeInGB"],
+        "download": variant["ModelDataDownloadTimeoutInSeconds"], "key": config["KmsKeyId"],
+        "timeout": variant["ContainerStartupHealthCheckTimeoutInSeconds"],
+        "capture": (capture["InitialSamplingPercentage"], capture["DestinationS3Uri"]) if capture else None,
+        "vpc": model.get("VpcConfig"), "isolation": model.get("EnableNetworkIsolation"),
+        "role": model["ExecutionRoleArn"],
+    } == {**usual, **changed}  # fmt: skip
+
+
+def test_capture_that_was_switched_off_stays_off(run: Any) -> None:
+    capture = {**CONFIG["DataCaptureConfig"], "EnableCapture": False}  # type: ignore[dict-item]
+
+    _, aws = run(UPDATE, {**SAGEMAKER, "DescribeEndpointConfig": {**CONFIG, "DataCaptureConfig": capture}}, RELEASE)
+
+    assert "DataCaptureConfig" not in params(aws, "CreateEndpointConfig")[0]
+
+
+def test_an_endpoint_whose_config_was_deleted_is_updated_as_a_new_one(run: Any) -> None:
+    gone = {
+        **SAGEMAKER,
+        "DescribeEndpointConfig": refused("ValidationException", "Could not find endpoint configuration"),
+    }
+
+    assert run(UPDATE, gone, RELEASE)[0] == WRONG  # nobody knows its role
+    code, aws = run(f"{UPDATE} --role Given", gone, RELEASE)
+
+    (config,) = params(aws, "CreateEndpointConfig")
+    assert code == 0
+    assert config["ProductionVariants"][0]["InstanceType"] == "ml.m5.xlarge"
+
+
+@pytest.mark.parametrize(
+    ("answers", "config", "code", "message"),
+    [
+        ({}, None, NOT_FOUND, "there is no endpoint houses to update"),
+        ({"DescribeEndpoint": {**ENDPOINT, "EndpointStatus": "Updating", "EndpointConfigName": RELEASE}}, RELEASE,
+         FAILED, "endpoint houses is Updating: only one in service can be updated"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_updated_is_refused_before_anything_is_made(
+    run: Any, capsys: pytest.CaptureFixture[str], answers: Any, config: str | None, code: int, message: str
+) -> None:
+    ended, aws = run(UPDATE, {**SAGEMAKER, **answers}, config)
+
+    assert (ended, aws.operations) == (code, ["DescribeEndpoint"])
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "env_role", "name"),
+    [("--role Given", "", "Given"), (f"--role {ROLE}", "", None), ("", "Env", "Env"), ("--role Given", "Env", "Given")],
+)
+def test_the_role_is_the_one_that_is_given_by_name_or_arn(
+    run: Any, options: str, env_role: str, name: str | None
+) -> None:
+    code, aws = run(f"{DEPLOY} {options}", {"GetRole": {"Role": {"Arn": ROLE}}}, env={"SAGEMAKER_ROLE_ARN": env_role})
+
+    assert code == 0
+    assert [one["RoleName"] for one in params(aws, "GetRole")] == ([name] if name else [])
+    assert params(aws, "CreateModel")[0]["ExecutionRoleArn"] == ROLE
+
+
+def test_a_role_that_is_not_there_is_not_found(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    code, aws = run(f"{DEPLOY} --role Other", {"GetRole": refused("NoSuchEntity")})
+
+    assert (code, "CreateModel" in aws.operations) == (NOT_FOUND, False)
+    assert "there is no role Other" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["create-endpoint", "create-endpoint-config"])
+@pytest.mark.parametrize(
+    ("answers", "code", "message"),
+    [
+        (
+            {"DescribeModel": refused("ValidationException", "Could not find model")},
+            NOT_FOUND,
+            f"there is no model {RELEASE}",
+        ),
+        ({"ListTags": {"Tags": []}}, FAILED, f"model {RELEASE} was not made here: it lacks our tags"),
+    ],
+)
+def test_a_step_needs_the_model_of_the_first(
+    run: Any, capsys: pytest.CaptureFixture[str], verb: str, answers: Any, code: int, message: str
+) -> None:
+    ended, aws = run(f"{verb} --release {RELEASE}", {**SAGEMAKER, **answers})
+
+    assert (ended, [one for one in aws.operations if one.startswith("Create")]) == (code, [])
+    assert message in capsys.readouterr().err
