@@ -341,6 +341,15 @@ def test_a_service_that_is_deleted_while_it_is_looked_at_is_none(run: Any, answe
     assert run("status --target apprunner", {**APPRUNNER, "DescribeService": answer})[0] == NOT_FOUND
 
 
+@pytest.mark.parametrize(("options", "cluster"), [("", "default"), ("--cluster other", "other")])
+@pytest.mark.parametrize("command", [f"{DEPLOY} ecs", "status --target ecs", "delete --yes --target ecs"])
+def test_a_service_is_looked_for_in_its_cluster(run: Any, command: str, options: str, cluster: str) -> None:
+    code, aws = run(f"{command} {options}", ECS)
+
+    assert code == 0
+    assert {one["params"]["cluster"] for one in aws.requests if "cluster" in one["params"]} == {cluster}
+
+
 @pytest.mark.parametrize(
     ("names", "tags"),
     [
