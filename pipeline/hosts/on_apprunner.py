@@ -162,14 +162,15 @@ def _run(ready: Ready, start: Callable[[], dict[str, Any]]) -> None:
 
 def _settled(clients: Clients, name: str, timeout: float) -> dict[str, Any] | None:
     """The service once no operation is on its way."""
-    last: list[dict[str, Any] | None] = [None]
+    service: dict[str, Any] | None = None
 
     def busy() -> str | None:
-        last[0] = _describe(clients, name)
-        return BUSY if last[0] and last[0]["Status"] == BUSY else None
+        nonlocal service
+        service = _describe(clients, name)
+        return BUSY if service and service["Status"] == BUSY else None
 
     wait_for(clients, f"service {name}", busy, timeout)
-    return last[0]
+    return service
 
 
 def find(clients: Clients, name: str, cluster: str, timeout: float) -> Iterator[Found]:  # noqa: ARG001 - a Host
