@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from pipeline.endpoint.errors import NOT_FOUND, WRONG, PipelineError
 from pipeline.endpoint.session import Clients
 from pipeline.hosts import release_image
 from pipeline.hosts.registry import OCI_INDEX, OCI_MANIFEST, Registry
 from pipeline.hosts.release_image import Base, Composed, Layer
+from tests.aws_api import refused
 from tests.registry_api import TOKEN, MemoryRegistry, memory_registry
 
 NAME = "serial-inference/pipeline"
@@ -219,6 +221,23 @@ def test_a_base_is_named_by_its_uri(uri: str, reference: str | None, written: st
     else:
         base = release_image.find_base(nobody, "p", "t", uri)
         assert (base.reference, str(base)) == (reference, written)
+
+
+def test_the_base_is_the_image_that_was_pushed_to_this_account(run: Any) -> None:
+    nobody = Clients("us-east-1", {})
+    _, aws = run("status --target lambda")
+
+    assert str(release_image.find_base(nobody, "mine", "t", None)) == (
+        "123456789012.dkr.ecr.us-east-1.amazonaws.com/mine/pipeline:t"
+    )
+    assert aws.requests[-1]["params"] == {"repositoryNames": ["mine/pipeline"]}
+    run("status --target lambda", {"DescribeRepositories": refused("RepositoryNotFoundException")})
+    with pytest.raises(PipelineError, match="there is no ECR repository mine/pipeline in us-east-1") as caught:
+        release_image.find_base(nobody, "mine", "t", None)
+    assert caught.value.code == NOT_FOUND
+    run("status --target lambda", {"DescribeRepositories": refused("ThrottlingException")})
+    with pytest.raises(ClientError):
+        release_image.find_base(nobody, "mine", "t", None)
 
 
 def test_tags_of_releases_are_the_services_own(run: Any) -> None:
