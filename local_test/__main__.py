@@ -11,6 +11,7 @@ from local_test.check import command as check
 from local_test.control_plane import command
 from local_test.recording import record, replay
 from local_test.state import ChainError
+from serving.interrupt import raise_when_interrupted
 
 INTERRUPTED = 130
 
@@ -40,4 +41,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    raise_when_interrupted()
     sys.exit(main(sys.argv[1:]))

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from local_test import chain
 from local_test.plan import HOST, STAGES, Ports, plan
-from local_test.process import CHECKOUT
+from local_test.process import CHECKOUT, run_command
 from local_test.state import State
 from serving.nginx import find_nginx
 
@@ -72,32 +68,32 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _up(arguments: argparse.Namespace, env: Mapping[str, str]) -> int:
-    _start(arguments, env)
+    state = State(arguments.state)
+    _announce(state, _start(state, arguments, env))
     return 0
 
 
-def _start(arguments: argparse.Namespace, env: Mapping[str, str]) -> tuple[str, int, bool]:
-    """Start the chain and say where it listens.
-
-    Returns the endpoint's name, the router's port, and whether the chain was started just now.
-    """
-    signal.signal(signal.SIGTERM, _interrupt)
-    state = State(arguments.state)
+def _start(state: State, arguments: argparse.Namespace, env: Mapping[str, str]) -> float | None:
+    """Start the chain. Return the seconds that this took, or None when the chain runs already."""
     endpoint, planned = plan(arguments.artifacts, Ports.from_env(env), env, state.directory)
     if env.get("MODEL_SERVER_NGINX") != "off" and not find_nginx(env.get("PATH", os.defpath)):
         print("nginx is not on this machine: the stages are served by gunicorn alone", file=sys.stderr)
     begun = time.monotonic()
-    fresh = chain.up(state, endpoint, planned)
+    return time.monotonic() - begun if chain.up(state, endpoint, planned) else None
+
+
+def _announce(state: State, took: float | None) -> tuple[str, int]:
+    """Say where the chain listens. Return the endpoint's name and the router's port."""
     endpoint, processes = state.load()
     port = processes[-1].port
-    happened = f"is healthy after {time.monotonic() - begun:.1f} s" if fresh else "is already running"
+    happened = "is already running" if took is None else f"is healthy after {took:.1f} s"
     listed = ", ".join(f"{process.name} {process.port}" for process in processes)
     print(f"The chain {happened}: endpoint {endpoint} on http://{HOST}:{port} ({listed}). Try:")
     print(f"  curl http://{HOST}:{port}/endpoints/{endpoint}/invocations -H 'Content-Type: text/csv' \\")
     sample = "local_test/payloads/rows.csv" if endpoint == "abalone" else "FILE.csv"
     print(f"    --data-binary @{sample}")
     print(f"or open http://{HOST}:{port}/ in a browser.", flush=True)
-    return endpoint, port, fresh
+    return endpoint, port
 
 
 def _down(arguments: argparse.Namespace, _env: Mapping[str, str]) -> int:
@@ -131,7 +127,7 @@ def _logs(arguments: argparse.Namespace, _env: Mapping[str, str]) -> int:
         print("There is no log yet. Start the chain with `python -m local_test chain up`.", file=sys.stderr)
         return 1
     follow = ["-F"] if arguments.follow else []
-    return subprocess.run(["tail", "-n", str(arguments.lines), *follow, *files], check=False).returncode
+    return run_command(["tail", "-n", str(arguments.lines), *follow, *map(str, files)])
 
 
 def _run(arguments: argparse.Namespace, env: Mapping[str, str]) -> int:
@@ -139,12 +135,17 @@ def _run(arguments: argparse.Namespace, env: Mapping[str, str]) -> int:
     if not command:
         print("expected a command: python -m local_test chain run -- COMMAND", file=sys.stderr)
         return 2
-    endpoint, port, fresh = _start(arguments, env)
+    state = State(arguments.state)
+    took = _start(state, arguments, env)
     try:
-        return _run_command(command, command_env(env, endpoint, port))
+        code = run_command(command, command_env(env, *_announce(state, took)))
+    except FileNotFoundError:
+        print(f"there is no program {command[0]}", file=sys.stderr)
+        return 127
     finally:
-        if fresh:
-            chain.down(State(arguments.state))
+        if took is not None:
+            chain.down(state)
+    return code if code >= 0 else 128 - code
 
 
 def command_env(env: Mapping[str, str], endpoint: str, port: int) -> dict[str, str]:
@@ -155,21 +156,3 @@ def command_env(env: Mapping[str, str], endpoint: str, port: int) -> dict[str, s
     if not env.get("AWS_ACCESS_KEY_ID") and not env.get("AWS_PROFILE"):
         own |= {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
     return dict(env) | own
-
-
-def _run_command(command: list[str], env: Mapping[str, str]) -> int:
-    try:
-        with subprocess.Popen(command, env=env) as child:
-            try:
-                code = child.wait()
-            except KeyboardInterrupt:
-                child.send_signal(signal.SIGINT)
-                raise
-    except FileNotFoundError:
-        print(f"there is no program {command[0]}", file=sys.stderr)
-        return 127
-    return code if code >= 0 else 128 - code
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt

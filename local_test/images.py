@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from local_test import chain, opt_ml
-from local_test.process import CHECKOUT
+from local_test.process import CHECKOUT, run_command, uninterrupted
 from local_test.state import ChainError
 
 READY_WITHIN = 60.0  # seconds
@@ -94,20 +94,24 @@ def serve_local(arguments: argparse.Namespace, env: Mapping[str, str]) -> int:
         *(arguments.image, "serve"),
     ]
     # In a group of its own: Ctrl-C is for us, and the container is then stopped as SageMaker stops it.
-    process = subprocess.Popen(command, process_group=0)
-    try:
-        if _wait_for_ping(process, arguments.port):
-            print(f"{arguments.image} is ready. Try, and stop it with Ctrl-C:", file=sys.stderr)
-            print(
-                f"  curl http://127.0.0.1:{arguments.port}/invocations -H 'Content-Type: text/csv' --data-binary @FILE",
-                file=sys.stderr,
-            )
-        return process.wait()
-    except KeyboardInterrupt:
-        return 0 if _stop(docker, name, process) == 0 else 1
-    finally:
-        if process.poll() is None:
-            _stop(docker, name, process)
+    with contextlib.ExitStack() as stack:
+        with uninterrupted():
+            process = subprocess.Popen(command, process_group=0)
+            stack.callback(_stop, docker, name, process)
+        try:
+            return _serve(process, arguments.image, arguments.port)
+        except KeyboardInterrupt:
+            return 0 if _stop(docker, name, process) == 0 else 1
+
+
+def _serve(process: subprocess.Popen[bytes], image: str, port: int) -> int:
+    if _wait_for_ping(process, port):
+        print(f"{image} is ready. Try, and stop it with Ctrl-C:", file=sys.stderr)
+        print(
+            f"  curl http://127.0.0.1:{port}/invocations -H 'Content-Type: text/csv' --data-binary @FILE",
+            file=sys.stderr,
+        )
+    return process.wait()
 
 
 def _wait_for_ping(process: subprocess.Popen[bytes], port: int) -> bool:
@@ -123,13 +127,14 @@ def _wait_for_ping(process: subprocess.Popen[bytes], port: int) -> bool:
 
 def _stop(docker: str, name: str, process: subprocess.Popen[bytes]) -> int:
     """SIGTERM, and SIGKILL after 30 seconds. Returns the container's exit code."""
-    subprocess.run([docker, "stop", "--time", "30", name], check=False, stdout=subprocess.DEVNULL)
+    if process.poll() is None:
+        subprocess.run([docker, "stop", "--time", "30", name], check=False, stdout=subprocess.DEVNULL)
     return process.wait()
 
 
 def _run(command: list[str]) -> int:
-    with contextlib.suppress(KeyboardInterrupt):  # docker has passed it on
-        return subprocess.run(command, check=False).returncode
+    with contextlib.suppress(KeyboardInterrupt):  # docker passes it on to the container
+        return run_command(command)
     return 130
 
 

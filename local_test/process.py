@@ -76,6 +76,33 @@ class Process:
         return [pid for pid, command in found if all_of_it or any(word in command for word in _OURS)]
 
 
+def run_command(command: Sequence[str], env: Mapping[str, str] | None = None) -> int:
+    """Run a command in the foreground and return its exit code.
+
+    `KeyboardInterrupt` is passed on to the command and raised once that has ended. A command that goes on for too long
+    is killed, and so it is at a second interrupt.
+    """
+    with contextlib.ExitStack() as stack:
+        with uninterrupted():
+            child = stack.enter_context(_ended(subprocess.Popen(command, env=env)))
+        return child.wait()
+
+
+@contextlib.contextmanager
+def _ended(child: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """A child process that has ended, one way or another, when the block is left."""
+    try:
+        yield child
+    except KeyboardInterrupt:
+        with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+            child.send_signal(signal.SIGINT)
+            child.wait(STOPPED_WITHIN)
+        raise
+    finally:
+        child.kill()
+        child.wait()
+
+
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
     """Ctrl-C and SIGTERM wait until the block ends: no process is started that nobody remembers. Main thread only."""

@@ -1,8 +1,9 @@
 import os
-import signal
 import sys
 
 from pipeline.cli import main
+from serving.interrupt import raise_when_interrupted
 
-signal.signal(signal.SIGTERM, signal.default_int_handler)  # a job that is cancelled leaves no more than Ctrl-C does
-sys.exit(main(sys.argv[1:], os.environ))
+if __name__ == "__main__":
+    raise_when_interrupted()  # a job that is cancelled leaves no more than Ctrl-C does
+    sys.exit(main(sys.argv[1:], os.environ))

@@ -212,6 +212,21 @@ def running(stage: str, env: Mapping[str, str] | None = None, *, port: int | Non
         yield server
 
 
+@contextlib.contextmanager
+def command(arguments: Sequence[str | Path], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """A command that runs in this checkout. At the end it is killed if it still runs, and its pipes are closed."""
+    with subprocess.Popen([str(argument) for argument in arguments], cwd=ROOT, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def in_background(arguments: Sequence[str | Path]) -> list[str]:
+    """The command as a script starts it in its background: SIGINT is ignored."""
+    return ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *map(str, arguments)]
+
+
 def environment(stage: str, port: int, env: Mapping[str, str]) -> dict[str, str]:
     """What `serve` is started with: the machine's variables without those that it reads, ours, and `env`."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}

@@ -110,8 +110,8 @@ class Image:
 
     def files_below(self, path: str) -> list[str]:
         name = f"check-{uuid.uuid4().hex[:12]}"
-        _output(self.docker, "create", "--name", name, self.name, "serve")
         try:
+            _output(self.docker, "create", "--name", name, self.name, "serve")
             command = [self.docker, "cp", f"{name}:{path}", "-"]
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
             with process, tarfile.open(fileobj=process.stdout, mode="r|") as archive:
@@ -128,8 +128,8 @@ class Image:
         with tempfile.TemporaryDirectory() as empty:
             Path(empty).chmod(0o755)  # for any user of the container
             command = [self.docker, "run", "--detach", "--name", name, *self._options(situation, inside, Path(empty))]
-            done = subprocess.run([*command, self.name, "serve"], check=False, capture_output=True, text=True)
             try:
+                done = subprocess.run([*command, self.name, "serve"], check=False, capture_output=True, text=True)
                 if done.returncode:
                     raise CannotStart(_last(done.stderr))
                 yield self._running(name, inside, situation.beside)

@@ -18,6 +18,7 @@ from typing import Any
 from local_test.check import listening
 from local_test.check.dockerfile import configuration
 from local_test.check.subject import CannotStart, NotHere, Running, Situation
+from local_test.process import uninterrupted
 from local_test.state import ChainError
 
 
@@ -110,11 +111,11 @@ class Program:
             env = {**self.inherited, "SM_MODEL_DIR": str(model), **self.env, **situation.env}
             if situation.port:
                 env |= {"SAGEMAKER_BIND_TO_PORT": str(port), "SAGEMAKER_SAFE_PORT_RANGE": f"{port}-{port + 9}"}
-            running = self._started(env, port, output)
-            try:
+            with contextlib.ExitStack() as stack:
+                with uninterrupted():
+                    running = self._started(env, port, output)
+                    stack.callback(running.kill)
                 yield running
-            finally:
-                running.kill()
 
     def _started(self, env: Mapping[str, str], port: int, output: Path) -> RunningProcess:
         with output.open("wb") as log:

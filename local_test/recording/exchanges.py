@@ -86,8 +86,11 @@ class Recording:
                     self.failed = f"{self.path}: {error.strerror}; {counted(self.count)} are recorded in it"
             raise Unwritable(self.failed)
 
-    def close(self) -> None:
-        """A recording of nothing is removed."""
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file. A recording of nothing is removed."""
         os.close(self._file)
         if not self.count:
             self.path.unlink(missing_ok=True)

@@ -92,16 +92,14 @@ def run(arguments: argparse.Namespace, env: Mapping[str, str]) -> int:
 
 
 def _keep(arguments: argparse.Namespace, source: str, exchanges: Iterable[Exchange]) -> int:
-    recording = Recording(arguments.recording, source)
-    try:
-        for exchange in exchanges:
-            recording.add(exchange)
-            if recording.count == arguments.limit:
-                break
-    except Unanswered as error:
-        raise ChainError(f"{error}; {counted(recording.count)} recorded") from error
-    finally:
-        recording.close()
+    with Recording(arguments.recording, source) as recording:
+        try:
+            for exchange in exchanges:
+                recording.add(exchange)
+                if recording.count == arguments.limit:
+                    break
+        except Unanswered as error:
+            raise ChainError(f"{error}; {counted(recording.count)} recorded") from error
     print(f"Recorded {counted(recording.count)} of {source} in {recording.path}")
     return 0
 
@@ -119,8 +117,7 @@ def _listen(arguments: argparse.Namespace, target: Target) -> int:
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ChainError(f"--listen {arguments.listen}: {reason}; give another port") from error
-    with listening:
-        recording = Recording(arguments.recording, target.name)
+    with listening, Recording(arguments.recording, target.name) as recording:
         return _serve(arguments, target, recording, proxy.make(target, recording, listening))
 
 
@@ -128,9 +125,9 @@ def _serve(arguments: argparse.Namespace, target: Target, recording: Recording, 
     """Until Ctrl-C, the limit, or a disk that is full."""
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    print(f"Recording what {target.name} is asked through http://{HOST}:{server.port}/invocations", file=sys.stderr)
-    print(f"or AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME=http://{HOST}:{server.port}, until Ctrl-C", file=sys.stderr)
     try:
+        print(f"Recording what {target.name} is asked through http://{HOST}:{server.port}/invocations", file=sys.stderr)
+        print(f"or AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME=http://{HOST}:{server.port}, until Ctrl-C", file=sys.stderr)
         while thread.is_alive() and not recording.failed and not 0 < (arguments.limit or 0) <= recording.count:
             thread.join(0.1)
     except KeyboardInterrupt:
@@ -138,7 +135,6 @@ def _serve(arguments: argparse.Namespace, target: Target, recording: Recording, 
     finally:
         server.shutdown()
         server.server_close()
-        recording.close()
     if recording.failed:
         raise ChainError(recording.failed)
     print(f"Recorded {counted(recording.count)} of {target.name} in {recording.path}")

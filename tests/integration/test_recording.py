@@ -21,7 +21,7 @@ from botocore.exceptions import ClientError
 
 from pipeline.demo import in_process
 from tests.conftest import ROOT
-from tests.servers import Server, free_ports, running, wait_until
+from tests.servers import Server, command, free_ports, in_background, running, wait_until
 
 ROWS = 40
 
@@ -39,8 +39,8 @@ def after(retrained: Path) -> Iterator[Server]:
 
 
 def local_test(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "local_test", *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    whole = [sys.executable, "-m", "local_test", *map(str, arguments)]
+    done = subprocess.run(whole, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     return done
 
@@ -169,19 +169,18 @@ def test_a_recording_that_was_cut_off_is_compared_up_to_there(before: Server, re
 def test_a_full_disk_keeps_whole_lines_and_no_client_without_an_answer(before: Server, tmp_path: Path) -> None:
     (port,) = free_ports(1)
     file = tmp_path / "full.jsonl"
-    command = [sys.executable, "-m", "local_test", "record", file, "--url", url(before), "--listen", str(port)]
-    limited = ["bash", "-c", 'ulimit -f 2; exec "$@"', "bash", *map(str, command)]  # blocks of 1,024 bytes
-    process = subprocess.Popen(limited, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_until(lambda: pings(f"http://127.0.0.1:{port}"), "the recorder answers")
-
+    record = [sys.executable, "-m", "local_test", "record", file, "--url", url(before), "--listen", str(port)]
+    limited = ["bash", "-c", 'ulimit -f 2; exec "$@"', "bash", *record]  # blocks of 1,024 bytes
     row = b"M,0.605,0.455,0.16,1.1035,0.421,0.3015,0.325\n" * 8
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", row, {"Content-Type": "text/csv"})
     answers = 0
-    with contextlib.suppress(OSError):  # it ends once it can record no more
-        for _ in range(20):
-            request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", row, {"Content-Type": "text/csv"})
-            with urllib.request.urlopen(request, timeout=10) as response:
-                answers += len(json.loads(response.read())["result"]) == 8
-    _, said = process.communicate(timeout=30)
+    with command(limited, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: pings(f"http://127.0.0.1:{port}"), "the recorder answers")
+        with contextlib.suppress(OSError):  # it ends once it can record no more
+            for _ in range(20):
+                with urllib.request.urlopen(request, timeout=10) as response:
+                    answers += len(json.loads(response.read())["result"]) == 8
+        _, said = process.communicate(timeout=30)
 
     lines = file.read_text(encoding="utf-8").splitlines()
     recorded = len(lines) - 1
@@ -211,18 +210,15 @@ def pings(address: str) -> bool:
 
 
 @contextlib.contextmanager
-def recorder(target: str, file: Path) -> Iterator[str]:
-    """A recording proxy; its address."""
+def recorder(target: str, file: Path, number: int = signal.SIGINT) -> Iterator[str]:
+    """A recording proxy in the background, and the signal that ends it; its address."""
     (port,) = free_ports(1)
-    command = [sys.executable, "-m", "local_test", "record", file, "--url", target, "--listen", str(port)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    record = [sys.executable, "-m", "local_test", "record", file, "--url", target, "--listen", str(port)]
     address = f"http://127.0.0.1:{port}"
-
-    try:
+    with command(in_background(record), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         wait_until(lambda: pings(address), "the recorder answers")
         yield address
-    finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         said, _ = process.communicate(timeout=30)
     assert process.returncode == 0, said
     assert "Recorded" in said
@@ -287,7 +283,7 @@ def test_captured_requests_are_replayed(before: Server, after: Server, recording
 def test_an_endpoint_is_replayed_by_its_name_through_the_sdks_client(
     before: Server, recording: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with recorder(url(before), tmp_path / "again.jsonl") as address:
+    with recorder(url(before), tmp_path / "again.jsonl", signal.SIGTERM) as address:
         for name, value in {
             "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": address,
             "AWS_ACCESS_KEY_ID": "any",

@@ -9,14 +9,15 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.conftest import ROOT
+from tests.servers import command, in_background, wait_until
+
 PAYLOADS = ROOT / "local_test" / "payloads"
 
 
@@ -29,18 +30,20 @@ class Chain:
     ports: dict[str, str]
 
     def __call__(self, verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(self.command(verb, *arguments), **self.options(), capture_output=True, check=False)
+        return subprocess.run(
+            self.command(verb, *arguments), **self.options(), cwd=ROOT, capture_output=True, check=False
+        )
 
     def command(self, verb: str, *arguments: str) -> list[str]:
         trained = ["--artifacts", str(self.artifacts)] if verb in ("up", "run") else []
         return [sys.executable, "-m", "local_test", "chain", verb, "--state", str(self.state), *trained, *arguments]
 
     def options(self) -> dict:
-        return {"cwd": ROOT, "env": os.environ | self.ports | {"MODEL_SERVER_WORKERS": "1"}, "text": True}
+        return {"env": os.environ | self.ports | {"MODEL_SERVER_WORKERS": "1"}, "text": True}
 
     def predict(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "local_test", "predict", *arguments]
-        return subprocess.run(command, **self.options(), capture_output=True, check=False)
+        return subprocess.run(command, **self.options(), cwd=ROOT, capture_output=True, check=False)
 
     def pids(self) -> dict[str, int]:
         state = json.loads((self.state / "chain.json").read_text())
@@ -121,23 +124,21 @@ def test_run_sets_the_endpoint_exits_with_the_commands_code_and_stops_the_chain(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_run_stops_the_chain_and_the_command_when_it_is_interrupted(chain, number):
-    script = "print('begun', flush=True); import time; time.sleep(60)"
-    command = chain.command("run", "--", sys.executable, "-c", script)
-    with subprocess.Popen(command, **chain.options(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
-        assert running.stdout is not None
-        while "begun" not in (line := running.stdout.readline()):
-            assert line, "the command was never run"
+    script = "import os, time; print('begun', os.getpid(), flush=True); time.sleep(60)"
+    run = in_background(chain.command("run", "--", sys.executable, "-c", script))
+    with command(run, **chain.options(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
+        begun = next(line for line in running.stdout if line.startswith("begun"))
         running.send_signal(number)
         code = running.wait(45)
 
     assert code == 130
+    assert not Path("/proc", begun.split()[1]).exists()
     assert chain.listening() == []
 
 
 def test_up_stops_what_it_started_when_it_is_interrupted(chain):
-    with subprocess.Popen(chain.command("up"), **chain.options(), stdout=subprocess.PIPE) as running:
-        while not (chain.state / "chain.json").exists():
-            time.sleep(0.01)
+    with command(in_background(chain.command("up")), **chain.options(), stdout=subprocess.PIPE) as running:
+        wait_until((chain.state / "chain.json").exists, "the first process")
         running.send_signal(signal.SIGINT)
         code = running.wait(45)
 

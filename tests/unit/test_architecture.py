@@ -131,6 +131,14 @@ def test_only_entry_points_read_the_environment() -> None:
     assert set(environment_uses(ROOT / "serving" / "__main__.py"))
 
 
+def test_every_command_ends_at_an_interrupt_also_in_a_scripts_background() -> None:
+    commands = {module for module in MODULES if module.endswith("__main__")}
+    asked = {module for module in commands if "\n    raise_when_interrupted()" in MODULES[module].read_text("utf-8")}
+
+    # The model server and the control plane end in an order of their own.
+    assert commands - asked == {"serving.__main__", "local_test.control_plane.__main__"}
+
+
 @pytest.mark.parametrize("module", SERVED)
 def test_what_serves_never_imports_what_trains(module: str) -> None:
     assert reached(module) & TRAINING == set()

@@ -6,14 +6,13 @@ import argparse
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import NoReturn
 
+from serving.interrupt import raise_when_interrupted
 from serving.nginx import find_nginx
 from serving.settings import usable_cpus
 from tools.bench import picture, report
@@ -112,10 +111,6 @@ def _image_sizes() -> dict[str, int]:
     return sizes
 
 
-def _stop(_number: int, _frame: object) -> NoReturn:
-    sys.exit(143)
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _stop)  # whatever was started is stopped on the way out
+    raise_when_interrupted()  # whatever was started is stopped on the way out
     sys.exit(main(sys.argv[1:]))

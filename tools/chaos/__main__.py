@@ -10,6 +10,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from serving.interrupt import raise_when_interrupted
 from tools.chaos import scenarios, soak
 from tools.chaos.report import SCENARIOS, Given, Result, Scenario, Skipped, markdown
 
@@ -83,4 +84,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    raise_when_interrupted()
     sys.exit(main(sys.argv[1:]))

@@ -32,6 +32,7 @@ from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
 
+from serving.interrupt import raise_when_interrupted
 from tools.mutation.mutants import Mutant, find_mutants, is_another_program, without_check
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -286,4 +287,5 @@ def _git(*arguments: str) -> list[str]:
 
 
 if __name__ == "__main__":
+    raise_when_interrupted()
     sys.exit(main(sys.argv[1:]))
