@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import free_ports, wait_until
+from tests.servers import free_ports, started, wait_until
 
 TAB, ENTER = "\ue004", "\ue007"
 ARGUMENTS = (
@@ -111,24 +111,21 @@ def browser(arguments: Sequence[str] = ARGUMENTS) -> Iterator[Browser]:
         pytest.skip("chromium and chromedriver are not here: tools/setup.sh browser")
     with _directory() as directory, (Path(directory) / "log").open("wb") as log:
         (port,) = free_ports(1)
-        process = subprocess.Popen(
-            [driver, f"--port={port}"], stdout=log, stderr=log, start_new_session=True,
-            env=os.environ | {"HOME": directory, "NO_PROXY": "*"},
-        )  # fmt: skip
-        session = ""
-        try:
+        with contextlib.ExitStack() as stack:
+            driven = started(
+                [driver, f"--port={port}"], stdout=log, stderr=log, start_new_session=True,
+                env=os.environ | {"HOME": directory, "NO_PROXY": "*"},
+            )  # fmt: skip
+            stack.callback(_end, stack.enter_context(driven))
             base = f"http://127.0.0.1:{port}"
             wait_until(lambda: _answers(base), "chromedriver")
             options = {"binary": chromium, "args": [*arguments, f"--user-data-dir={directory}/profile"]}
             wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
             made = Browser(base).call("POST", "/session", capabilities={"alwaysMatch": wanted})
-            session = f"{base}/session/{made['sessionId']}"
-            Browser(session).call("POST", "/timeouts", implicit=10_000)  # of a page that is not whole yet
-            yield Browser(session)
-        finally:
-            if session:
-                Browser(session).call("DELETE", "")
-            _end(process)
+            session = Browser(f"{base}/session/{made['sessionId']}")
+            stack.callback(session.call, "DELETE", "")
+            session.call("POST", "/timeouts", implicit=10_000)  # of a page that is not whole yet
+            yield session
 
 
 def _answers(base: str) -> bool:

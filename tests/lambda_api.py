@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.datasets import read_answers
-from tests.servers import ROOT
+from tests.servers import ROOT, started
 from tools.bench.runtime_api import RuntimeApi, runtime_api
 
 EVENTS = {path.stem: path.read_bytes() for path in sorted((ROOT / "tests" / "events").glob("*.json"))}
@@ -100,19 +100,17 @@ def function(log: Path, stage: str, env: Mapping[str, str], command: Sequence[st
     Its environment has nothing but what Lambda gives. Its log shows a failure.
     """
     clean = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-    with runtime_api() as api, log.open("wb") as output:
-        process = subprocess.Popen(
+    with contextlib.ExitStack() as stack:
+        api = stack.enter_context(runtime_api())
+        function = started(
             [word.format(api=api.address) for word in command] or [sys.executable, "-m", "serving", "serve"],
-            cwd=ROOT,
             env=clean | {"STAGE": stage, "AWS_LAMBDA_RUNTIME_API": api.address} | env,
-            stdout=output,
+            stdout=stack.enter_context(log.open("wb")),
             stderr=subprocess.STDOUT,
         )
+        process = stack.enter_context(function)
         try:
             yield Function(api, process, log)
         except BaseException:
             print(f"--- the function said:\n{log.read_text()[-8000:]}")
             raise
-        finally:
-            process.kill()
-            process.wait(10)

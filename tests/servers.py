@@ -213,9 +213,9 @@ def running(stage: str, env: Mapping[str, str] | None = None, *, port: int | Non
 
 
 @contextlib.contextmanager
-def command(arguments: Sequence[str | Path], **options: Any) -> Iterator[subprocess.Popen[Any]]:
-    """A command that runs in this checkout. At the end it is killed if it still runs, and its pipes are closed."""
-    with subprocess.Popen([str(argument) for argument in arguments], cwd=ROOT, **options) as process:
+def started(arguments: Sequence[str | Path], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """A command, in this checkout by default. At the end it is killed if it still runs, and its pipes are closed."""
+    with subprocess.Popen([str(argument) for argument in arguments], **{"cwd": ROOT, **options}) as process:
         try:
             yield process
         finally:

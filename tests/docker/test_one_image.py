@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import pytest
 from pipeline.demo import in_process
 from tests.conftest import ROOT
 from tests.docker.conftest import ask, docker
-from tests.servers import free_ports, wait_until
+from tests.servers import free_ports, started, wait_until
 
 pytestmark = pytest.mark.docker
 
@@ -52,14 +53,16 @@ def ports(images: dict[str, str], trained: Path) -> Iterator[dict[str, int]]:
         [*LOCAL_TEST, "serve_local", images[stage], "--tree", str(trained / stage), "--port", str(port)]
         for stage, port in ports.items()
     ]
-    servers = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) for command in commands]
-    try:
-        wait_until(lambda: all(ask(port, "GET", "/ping")[0] == 200 for port in ports.values()), "both to be ready", 60)
-        yield ports
-    finally:
-        for server in servers:
-            server.send_signal(signal.SIGINT)
-        codes = [server.wait(40) for server in servers]
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(started(serve, stderr=subprocess.DEVNULL)) for serve in commands]
+        try:
+            waited = lambda: all(ask(port, "GET", "/ping")[0] == 200 for port in ports.values())  # noqa: E731
+            wait_until(waited, "both to be ready", 60)
+            yield ports
+        finally:
+            for server in servers:
+                server.send_signal(signal.SIGINT)
+            codes = [server.wait(40) for server in servers]
     assert codes == [0, 0]
     served = docker("ps", "--all", "--quiet", "--filter", "name=serve-local-").split()
     assert [container for container in served if str(trained) in docker("inspect", container, check=False)] == []

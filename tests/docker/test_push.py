@@ -20,7 +20,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.docker.conftest import ask, docker
-from tests.servers import free_ports, wait_until
+from tests.servers import free_ports, started, wait_until
 
 pytestmark = pytest.mark.docker
 
@@ -93,13 +93,9 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         pytest.skip("needs the program docker-registry (apt-get install docker-registry)")
     directory, port = tmp_path_factory.mktemp("registry"), free_ports(1)[0]
     (directory / "config.yml").write_text(REGISTRY.format(data=directory / "data", port=port))
-    running = subprocess.Popen([program, "serve", directory / "config.yml"], stderr=subprocess.DEVNULL)
-    try:
+    with started([program, "serve", directory / "config.yml"], stderr=subprocess.DEVNULL):
         wait_until(lambda: ask(port, "GET", "/v2/")[0] == 200, "the registry")
         yield port
-    finally:
-        running.terminate()
-        running.wait(timeout=30)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Server, command, in_background, wait_until
+from tests.servers import Server, in_background, started, wait_until
 
 LOCAL_TEST = (sys.executable, "-m", "local_test")
 RUN = "import sys\nfrom local_test.process import run_command\nfrom serving.interrupt import raise_when_interrupted\n"
@@ -21,7 +21,7 @@ def test_a_log_is_followed_until_an_interrupt(number: int, tmp_path: Path) -> No
     (tmp_path / "router.log").write_text("begun\n", encoding="utf-8")
     follow = [*LOCAL_TEST, "chain", "logs", "--follow", "router", "--state", tmp_path]
 
-    with command(in_background(follow), stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with started(in_background(follow), stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout.readline() == "begun\n"
         process.send_signal(number)
         code = process.wait(30)
@@ -34,7 +34,7 @@ def test_an_interrupted_check_stops_what_it_checks(tmp_path: Path) -> None:
     file = tmp_path / "pid"
     check = [*LOCAL_TEST, "check", tmp_path, "--serve", "sh -c 'echo $$ >new; mv new pid; exec sleep 60'"]
 
-    with command(in_background([*check, "--only", "serve"])) as process:
+    with started(in_background([*check, "--only", "serve"])) as process:
         wait_until(file.exists, "the program to be started")
         process.send_signal(signal.SIGTERM)
         code = process.wait(30)
@@ -47,7 +47,7 @@ def test_a_command_in_the_foreground_has_time_to_end_after_an_interrupt(tmp_path
     script = "import pathlib, sys, time\ntry:\n    print('begun', flush=True); time.sleep(60)\n"
     script += "finally:\n    time.sleep(1); pathlib.Path(sys.argv[1]).touch()"
 
-    with command(
+    with started(
         in_background([sys.executable, "-c", RUN, script, tmp_path / "tidied"]),
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     ) as process:  # fmt: skip
@@ -62,7 +62,7 @@ def test_a_second_interrupt_kills_a_command_that_does_not_end() -> None:
     script = "import os, signal, time\nsignal.signal(signal.SIGINT, lambda *_: print('asked', flush=True))\n"
     script += "print(os.getpid(), flush=True); time.sleep(60)"
 
-    with command(
+    with started(
         in_background([sys.executable, "-c", RUN, script]),
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     ) as process:  # fmt: skip

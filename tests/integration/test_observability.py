@@ -21,7 +21,7 @@ import pytest
 
 from tests.lambda_api import EVENTS, function
 from tests.observing import Samples, embedded, one, samples
-from tests.servers import ECHO, ROOT, Server, free_ports, running, wait_until
+from tests.servers import ECHO, ROOT, Server, free_ports, running, started, wait_until
 
 ROW = b"M,0.455,0.365,0.095,0.514,0.2245,0.101,0.15"
 SECRET = "S3CRET"
@@ -238,20 +238,22 @@ def piped(env: dict[str, str] | None = None, *, closed: bool = False) -> Iterato
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     port = free_ports(1)[0]
     ours = {"STAGE": ECHO, "SAGEMAKER_BIND_TO_PORT": str(port), "MODEL_SERVER_HOST": "127.0.0.1"}
-    command = f'exec "{sys.executable}" -m serving serve' + (" >&- 2>&- <&-" if closed else "")
-    process = subprocess.Popen(
-        ["sh", "-c", command], cwd=ROOT, env=os.environ | ours | {"MODEL_SERVER_WORKERS": "1"} | (env or {}),
-        stdout=writer, stderr=writer, start_new_session=True,
-    )  # fmt: skip
-    os.close(writer)
-    server = Server(process, port, Path(os.devnull))
+    serve = f'exec "{sys.executable}" -m serving serve' + (" >&- 2>&- <&-" if closed else "")
     try:
-        wait_until(lambda: process.poll() is not None or server.pings() == 200, "/ping to answer 200", 60)
-        assert process.poll() is None
-        yield server, reader
+        with started(
+            ["sh", "-c", serve], env=os.environ | ours | {"MODEL_SERVER_WORKERS": "1"} | (env or {}),
+            stdout=writer, stderr=writer, start_new_session=True,
+        ) as process:  # fmt: skip
+            os.close(writer)
+            server = Server(process, port, Path(os.devnull))
+            wait_until(lambda: process.poll() is not None or server.pings() == 200, "/ping to answer 200", 60)
+            assert process.poll() is None
+            try:
+                yield server, reader
+            finally:
+                process.terminate()
+                process.wait(35)
     finally:
-        process.terminate()
-        process.wait(35)
         os.close(reader)
 
 

@@ -21,7 +21,7 @@ from botocore.exceptions import ClientError
 
 from pipeline.demo import in_process
 from tests.conftest import ROOT
-from tests.servers import Server, command, free_ports, in_background, running, wait_until
+from tests.servers import Server, free_ports, in_background, running, started, wait_until
 
 ROWS = 40
 
@@ -174,7 +174,7 @@ def test_a_full_disk_keeps_whole_lines_and_no_client_without_an_answer(before: S
     row = b"M,0.605,0.455,0.16,1.1035,0.421,0.3015,0.325\n" * 8
     request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", row, {"Content-Type": "text/csv"})
     answers = 0
-    with command(limited, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with started(limited, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         wait_until(lambda: pings(f"http://127.0.0.1:{port}"), "the recorder answers")
         with contextlib.suppress(OSError):  # it ends once it can record no more
             for _ in range(20):
@@ -215,7 +215,7 @@ def recorder(target: str, file: Path, number: int = signal.SIGINT) -> Iterator[s
     (port,) = free_ports(1)
     record = [sys.executable, "-m", "local_test", "record", file, "--url", target, "--listen", str(port)]
     address = f"http://127.0.0.1:{port}"
-    with command(in_background(record), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with started(in_background(record), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         wait_until(lambda: pings(address), "the recorder answers")
         yield address
         process.send_signal(number)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.servers import command, in_background, wait_until
+from tests.servers import in_background, started, wait_until
 
 PAYLOADS = ROOT / "local_test" / "payloads"
 
@@ -126,7 +126,7 @@ def test_run_sets_the_endpoint_exits_with_the_commands_code_and_stops_the_chain(
 def test_run_stops_the_chain_and_the_command_when_it_is_interrupted(chain, number):
     script = "import os, time; print('begun', os.getpid(), flush=True); time.sleep(60)"
     run = in_background(chain.command("run", "--", sys.executable, "-c", script))
-    with command(run, **chain.options(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
+    with started(run, **chain.options(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
         begun = next(line for line in running.stdout if line.startswith("begun"))
         running.send_signal(number)
         code = running.wait(45)
@@ -137,7 +137,7 @@ def test_run_stops_the_chain_and_the_command_when_it_is_interrupted(chain, numbe
 
 
 def test_up_stops_what_it_started_when_it_is_interrupted(chain):
-    with command(in_background(chain.command("up")), **chain.options(), stdout=subprocess.PIPE) as running:
+    with started(in_background(chain.command("up")), **chain.options(), stdout=subprocess.PIPE) as running:
         wait_until((chain.state / "chain.json").exists, "the first process")
         running.send_signal(signal.SIGINT)
         code = running.wait(45)

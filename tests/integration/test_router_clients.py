@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -21,8 +20,8 @@ import botocore.exceptions
 import pytest
 
 from tests.scripted_container import ScriptedContainer, answer
+from tests.servers import running
 
-ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME"
 
 
@@ -47,29 +46,18 @@ class Served:
 
 
 @pytest.fixture(scope="module", params=["gthread", "gevent"])
-def process(request, tmp_path_factory) -> Iterator[Served]:
-    log = tmp_path_factory.mktemp("router") / "log"
-    with ScriptedContainer() as featurizer, ScriptedContainer() as predictor, log.open("wb") as output:
-        port = free_port()
+def process(request) -> Iterator[Served]:
+    with ScriptedContainer() as featurizer, ScriptedContainer() as predictor:
         own = {
-            "STAGE": "local_test",
             "CONTAINERS": f"featurizer=http://127.0.0.1:{featurizer.port},predictor=http://127.0.0.1:{predictor.port}",
-            "SAGEMAKER_BIND_TO_PORT": str(port),
-            "MODEL_SERVER_HOST": "127.0.0.1",
             "MODEL_SERVER_NGINX": "off",
             "MODEL_SERVER_WORKERS": "1",
             "MODEL_SERVER_WORKER_CLASS": request.param,
             "INVOCATION_TIMEOUT": "2",
         }
-        command = [sys.executable, "-m", "serving", "serve"]
-        server = subprocess.Popen(command, cwd=ROOT, env=os.environ | own, stdout=output, stderr=output)
-        try:
-            wait_for(f"http://127.0.0.1:{port}/ping", log)
-            yield Served(f"http://127.0.0.1:{port}", featurizer, predictor)
-        finally:
-            server.terminate()
-            code = server.wait(30)
-        assert code == 0, log.read_text()
+        with running("local_test", own) as server:
+            yield Served(f"http://127.0.0.1:{server.port}", featurizer, predictor)
+            assert server.stop() == 0
 
 
 @pytest.fixture
@@ -79,23 +67,6 @@ def served(process: Served, monkeypatch: pytest.MonkeyPatch) -> Served:
     for name, value in process.env.items():
         monkeypatch.setenv(name, value)
     return process
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for(url: str, log: Path) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(url, timeout=3):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    pytest.fail(f"the router never became ready:\n{log.read_text()}")
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from serving.scoreboard import SLOTS, Scoreboard
+from tests.servers import started
 
 
 @pytest.fixture
@@ -127,14 +128,12 @@ def test_one_able_worker_is_enough(board: Scoreboard) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
 def test_a_worker_that_is_stopped_or_dead_is_not_able(board: Scoreboard, number: int) -> None:
-    worker = subprocess.Popen(["sleep", "60"])
-    board.cells[1] = worker.pid
-    before = board.able(patience=60)
+    with started(["sleep", "60"]) as worker:
+        board.cells[1] = worker.pid
+        before = board.able(patience=60)
 
-    worker.send_signal(number)
-    os.waitid(os.P_PID, worker.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-    after = board.able(patience=60)
+        worker.send_signal(number)
+        os.waitid(os.P_PID, worker.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        after = board.able(patience=60)
 
-    worker.kill()
-    worker.wait()
     assert (before, after, board.able(patience=60)) == (True, False, False)

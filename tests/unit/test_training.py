@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from predictor.model import MODEL, Predictor
 from serving import artifact, training
 from serving.contract import Column, ColumnType, Contract, Task
 from serving.payload import Payload, run_serially
-from tests.servers import wait_until
+from tests.servers import started, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = """
@@ -369,12 +368,12 @@ def test_sigterm_ends_a_training_at_once_with_a_reason(tmp_path):
         "import sys, pathlib; from serving.training import main; sys.exit(main(*[sys.argv[1], pathlib.Path('.')]))"
     )
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
-    process = subprocess.Popen([sys.executable, "-c", program, "slow_stage"], cwd=tmp_path, env=environment)
-    wait_until((tmp_path / "model/begun").exists, "the training to begin")
+    with started([sys.executable, "-c", program, "slow_stage"], cwd=tmp_path, env=environment) as process:
+        wait_until((tmp_path / "model/begun").exists, "the training to begin")
 
-    process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
 
-    assert process.wait(timeout=5) == 1
+        assert process.wait(timeout=30) == 1
     assert "stopped by SIGTERM" in failure(tmp_path)
 
 
