@@ -14,12 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from local_test.control_plane.docker_host import find_docker, remove_containers
-from local_test.control_plane.plane import HOSTS, REGION, STATUS_PATH, label_of
+from local_test.control_plane.docker_host import find_docker
+from local_test.control_plane.leftovers import end_leftovers
+from local_test.control_plane.plane import HOSTS, REGION, STATUS_PATH
 from local_test.plan import HOST
 from local_test.ports import free_ports
 from local_test.process import CHECKOUT, Process, stop, uninterrupted
-from local_test.state import FILE, ChainError, State
+from local_test.state import ChainError, State
 
 PORT = 4566
 ANSWERS_WITHIN = 60.0  # seconds
@@ -73,8 +74,12 @@ def up(arguments: argparse.Namespace, env: Mapping[str, str]) -> int:
         port = _port(arguments.port)
         if arguments.host == "docker" and not find_docker(env):
             raise ChainError("Docker does not answer: start it, or use --host processes")
-        _start(state, port, arguments.host, env)
-        found = _wait(state, port)
+        try:
+            _start(state, port, arguments.host, env)
+            found = _wait(state, port)
+        except BaseException:  # Ctrl-C included
+            _clear(state, env)
+            raise
     print(f"The control plane runs on http://{HOST}:{port} and hosts models in {_kind(found)}. To use it:")
     for name, value in exports(port).items():
         print(f"  export {name}={value}")
@@ -159,9 +164,6 @@ def _wait(state: State, port: int) -> dict[str, Any]:
             break
         time.sleep(0.1)
     words = state.tail("server", _SHOWN)
-    _, processes = state.load()
-    stop(processes)
-    state.clear()
     raise ChainError(f"the control plane did not start. The end of its log, {state.log('server')}:\n{words}")
 
 
@@ -170,16 +172,8 @@ def _clear(state: State, env: Mapping[str, str]) -> bool:
     _, processes = state.load()
     ran = any(process.is_alive() for process in processes)
     stop(processes, STOPPED_WITHIN)
-    data = _data(state)
-    for file in sorted(data.rglob(FILE)):
-        left = State(file.parent)
-        _, processes = left.load()
-        ran = ran or any(process.is_alive() for process in processes)
-        stop(processes)
-        left.clear()
-    if docker := find_docker(env):
-        ran = remove_containers(docker, label_of(data)) or ran
-    shutil.rmtree(data, ignore_errors=True)
+    ran = end_leftovers(_data(state), find_docker(env)) or ran
+    shutil.rmtree(_data(state), ignore_errors=True)
     state.clear()
     return ran
 

@@ -28,13 +28,11 @@ log = logging.getLogger("local_test.control_plane")
 
 STARTED_WITHIN = 480  # seconds that the platform gives containers when the config does not say
 LONGEST_REASON = 1024
-_BACKGROUND = "endpoint-"  # what the names of our threads begin with
-_NOTICED_WITHIN = 3.0  # seconds in which a thread that starts containers sees that the control plane ends
 _DRAINED_WITHIN = Limits().seconds + 5
 
 
 def in_background(name: str, work: Callable[..., None], *arguments: Any) -> None:  # noqa: ANN401
-    threading.Thread(target=work, args=arguments, name=f"{_BACKGROUND}{name}", daemon=True).start()
+    threading.Thread(target=work, args=arguments, name=f"endpoint-{name}", daemon=True).start()
 
 
 def create(plane: Plane, endpoint: Resource) -> None:
@@ -120,35 +118,15 @@ def launch(plane: Plane, name: str, config_name: str) -> Fleet:
         specs = artifacts.specs(plane, plane.store.recall(MODEL, variant["ModelName"]), directory)
     except ApiError as error:
         raise HostingError(error.message) from error
+    if plane.closing.is_set():
+        raise HostingError("the control plane is stopping")
     within = float(variant.get("ContainerStartupHealthCheckTimeoutInSeconds") or STARTED_WITHIN)
     try:
         hosted = plane.host.start(name, specs, directory, within, variant["InstanceType"])
     except Unhealthy as error:
         raise Unhealthy(error.names, variant["VariantName"]) from error
-    fleet = Fleet(
-        instance, config_name, directory, hosted, dataclasses.replace(hosted.endpoint, variant=variant["VariantName"])
-    )
-    if plane.closing.is_set():
-        _stop(fleet)
-        raise HostingError("the control plane is stopping")
-    return fleet
-
-
-def stop_all(plane: Plane) -> None:
-    """End all containers of all endpoints at the same time, for the control plane ends."""
-    deadline = time.monotonic() + _NOTICED_WITHIN
-    for thread in threading.enumerate():
-        if thread.name.startswith(_BACKGROUND):
-            thread.join(max(0.0, deadline - time.monotonic()))
-    with plane.store.lock:
-        fleets = [fleet for t in plane.traffic.values() for fleet in (t.fleet, t.successor) if fleet]
-        plane.traffic.clear()
-        plane.hosted.clear()
-    threads = [threading.Thread(target=_stop, args=(fleet,)) for fleet in fleets]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    endpoint = dataclasses.replace(hosted.endpoint, variant=variant["VariantName"])
+    return Fleet(instance, config_name, directory, hosted, endpoint)
 
 
 def _serve_from(

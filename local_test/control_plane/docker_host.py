@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 
 from local_test.container import Container
 from local_test.control_plane.errors import ApiError
-from local_test.control_plane.hosting import ContainerSpec, Hosted, HostingError, wait_until_healthy
+from local_test.control_plane.hosting import ContainerSpec, Hosted, HostingError, wait_or_stop, wait_until_healthy
 from local_test.control_plane.plane import LABEL
 from local_test.control_plane.registry import Manifest, Registry
 from local_test.endpoint import Endpoint
@@ -52,6 +53,7 @@ def remove_containers(docker: str, label: str) -> bool:
     host = DockerHost(docker, label)
     names = host.run("ps", "--all", "--quiet", "--filter", f"label={LABEL}={label}").stdout.split()
     if names:
+        host.run("stop", "--time", str(STOPPED_WITHIN), *names)
         host.run("rm", "--force", "--volumes", *names)
     return bool(names)
 
@@ -114,17 +116,19 @@ class DockerHost:
             raise
         return hosted
 
-    def train(self, image: str, tree: Path, environment: Mapping[str, str], log: Path) -> int:
+    def train(self, image: str, tree: Path, environment: Mapping[str, str], log: Path, stop: threading.Event) -> int:
         self._prepare(image, serial=False)
+        name = f"{tree.parent.name}-{uuid.uuid4().hex[:8]}"
         command = [
-            *(self.docker, "run", "--rm", "--label", f"{LABEL}={self.label}"),
+            *(self.docker, "run", "--rm", "--name", name, "--label", f"{LABEL}={self.label}"),
             # What it writes must be ours to remove.
             *("--user", f"{os.getuid()}:{os.getgid()}", "--volume", f"{tree}:/opt/ml"),
             *_env_options(environment),
             *(image, "train"),
         ]
         with log.open("wb") as output:
-            return subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        return wait_or_stop(process, stop, lambda: self.run("stop", "--time", str(STOPPED_WITHIN), name))
 
     def run(self, *arguments: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a docker command to its end, whatever that is; one that takes too long has failed."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from local_test.endpoint import Endpoint
+from local_test.process import STOPPED_WITHIN
+
+NOTICED_WITHIN = 0.2  # seconds in which a training learns that it is to stop
 
 
 class HostingError(Exception):
@@ -70,6 +76,18 @@ def wait_until_healthy(hosted: Hosted, within: float, variant: str = "AllTraffic
         time.sleep(0.2)
 
 
+def wait_or_stop(process: subprocess.Popen[bytes], stop: threading.Event, end: Callable[[], object]) -> int:
+    """Wait for the end of a process, for which `end` is called once `stop` is set. Return its exit code."""
+    while not stop.is_set():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(NOTICED_WITHIN)
+    end()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(STOPPED_WITHIN)
+    process.kill()
+    return process.wait()
+
+
 class Host(Protocol):
     """A way to run images."""
 
@@ -91,5 +109,8 @@ class Host(Protocol):
         `directory` is its own: for logs and whatever else. Raises `HostingError` and leaves nothing running.
         """
 
-    def train(self, image: str, tree: Path, environment: Mapping[str, str], log: Path) -> int:
-        """Run the image's `train` on `tree`, laid out as /opt/ml. Returns the exit code."""
+    def train(self, image: str, tree: Path, environment: Mapping[str, str], log: Path, stop: threading.Event) -> int:
+        """Run the image's `train` on `tree`, laid out as /opt/ml. Return the exit code.
+
+        Once `stop` is set it gets SIGTERM, and SIGKILL after 30 seconds.
+        """

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from local_test.container import Container
 from local_test.control_plane.errors import ApiError
-from local_test.control_plane.hosting import ContainerSpec, Hosted, HostingError, wait_until_healthy
+from local_test.control_plane.hosting import ContainerSpec, Hosted, HostingError, wait_or_stop, wait_until_healthy
 from local_test.endpoint import Endpoint
 from local_test.plan import COMMAND, HOST
 from local_test.ports import free_ports
@@ -72,19 +72,19 @@ class ProcessHost:
             raise
         return hosted
 
-    def train(self, image: str, tree: Path, environment: Mapping[str, str], log: Path) -> int:
+    def train(self, image: str, tree: Path, environment: Mapping[str, str], log: Path, stop: threading.Event) -> int:
         own = {"STAGE": stage_of(image), "SAGEMAKER_BASE_DIR": str(tree), "SM_MODEL_DIR": str(tree / "model")}
         command = (sys.executable, "-m", "serving", "train")
         with log.open("wb") as output:
-            return subprocess.run(
+            process = subprocess.Popen(
                 command,
                 env=self._inherited() | dict(environment) | own,
                 cwd=CHECKOUT,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                check=False,
-            ).returncode
+            )
+        return wait_or_stop(process, stop, process.terminate)
 
     def _start(self, name: str, specs: Sequence[ContainerSpec], directory: Path) -> HostedProcesses:
         ports = free_ports(len(specs))

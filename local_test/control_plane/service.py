@@ -11,10 +11,11 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from local_test.control_plane import deployment, jobs, registry, server
+from local_test.control_plane import jobs, registry, server
 from local_test.control_plane import logs as logs_of_endpoints
 from local_test.control_plane.docker_host import DockerHost, find_docker
 from local_test.control_plane.hosting import Host
+from local_test.control_plane.leftovers import end_leftovers
 from local_test.control_plane.monitor import Monitor
 from local_test.control_plane.plane import HOSTS, REGION, Plane, label_of
 from local_test.control_plane.process_host import ProcessHost
@@ -54,24 +55,25 @@ def choose_host(name: str, directory: Path, env: Mapping[str, str]) -> Host:
 
 def run(plane: Plane) -> None:
     """Serve until SIGTERM or Ctrl-C, then end what was started."""
-    port = int(plane.url.rpartition(":")[2])
-    if plane.host.name == "docker" and (found := registry.start(_registry(plane), plane.env.get("PATH", os.defpath))):
-        plane.registry = found.address
-    listening = server.make(plane, port)
 
     def close(_number: int, _frame: FrameType | None) -> None:
         plane.closing.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, close)
+    try:
+        path = plane.env.get("PATH", os.defpath)
+        if plane.host.name == "docker" and (pushed_to := registry.start(plane.directory / registry.DIRECTORY, path)):
+            plane.registry = pushed_to.address
+        _serve(plane)
+    finally:
+        end_leftovers(plane.directory, plane.host.docker if isinstance(plane.host, DockerHost) else "")
+
+
+def _serve(plane: Plane) -> None:
+    listening = server.make(plane, int(plane.url.rpartition(":")[2]))
     for work in (listening.serve_forever, Monitor(plane).run, partial(logs_of_endpoints.follow_endpoints, plane)):
         threading.Thread(target=work, daemon=True).start()
     plane.closing.wait()
     listening.shutdown()
     jobs.end_all(plane)
-    deployment.stop_all(plane)
-    registry.end(_registry(plane))
-
-
-def _registry(plane: Plane) -> Path:
-    return plane.directory / registry.DIRECTORY

@@ -83,7 +83,7 @@ def _check(plane: Plane, given: Given) -> None:
 def _work(plane: Plane, job: Resource, stop: threading.Event) -> None:
     """Lay out /opt/ml, train, and keep what came of it.
 
-    A training that is asked to stop goes on to its end, since a host cannot end one; the job is Stopped then.
+    A training that is asked to stop gets SIGTERM. The job is Stopped then, and what it wrote by then is kept.
     """
     directory = plane.directory / "training-jobs" / job.name
     tree = directory / "opt-ml"
@@ -95,7 +95,7 @@ def _work(plane: Plane, job: Resource, stop: threading.Event) -> None:
             plane.store.change(job, SecondaryStatus="Downloading")
             lay_out(plane, job.fields, tree, directory / "channels")
             plane.store.change(job, SecondaryStatus="Training")
-            code = _train(plane, job, tree, log)
+            code = _train(plane, job, tree, log, stop)
             plane.store.change(job, SecondaryStatus="Uploading")
             _keep(plane, job, tree, succeeded=not code or stop.is_set())
             if code and not stop.is_set():
@@ -131,13 +131,13 @@ def _download(s3: Any, source: Given, directory: Path) -> None:  # noqa: ANN401 
         file.write_bytes(one.read(s3))
 
 
-def _train(plane: Plane, job: Resource, tree: Path, log: Path) -> int:
+def _train(plane: Plane, job: Resource, tree: Path, log: Path, stop: threading.Event) -> int:
     environment = {
         **job.fields.get("Environment", {}),
         "TRAINING_JOB_NAME": job.name,
         "TRAINING_JOB_ARN": job.arn,
     }
-    return plane.host.train(job.fields["AlgorithmSpecification"]["TrainingImage"], tree, environment, log)
+    return plane.host.train(job.fields["AlgorithmSpecification"]["TrainingImage"], tree, environment, log, stop)
 
 
 def _keep(plane: Plane, job: Resource, tree: Path, *, succeeded: bool) -> None:

@@ -28,7 +28,7 @@ from local_test.process import Process
 from local_test.state import State
 from pipeline.demo import in_process
 from tests.conftest import ROOT
-from tests.servers import wait_until
+from tests.servers import free_ports, in_background, started, wait_until
 
 ROLE = "arn:aws:iam::123456789012:role/any"
 ROWS = (ROOT / "local_test" / "payloads" / "rows.csv").read_bytes()
@@ -81,6 +81,11 @@ class Account:
     def client(self, service: str) -> Any:
         plane = Plane(f"http://127.0.0.1:{self.port}", "eu-west-1", Path(), ProcessHost({}), Store(""))
         return plane.client(service)
+
+    def answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=5):
+            return True
+        return False
 
     def make_model(self, name: str, artifacts: Path, **containers: Mapping[str, Any]) -> None:
         """A model of both stages, and an endpoint config of the same name."""
@@ -149,7 +154,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     command = Command(tmp_path_factory.mktemp("shared"))
     command.up()
     yield command
-    command.run("down")
+    processes = command.processes()
+    done = command.down()
+    assert done.stdout == "The control plane is stopped.\n"
+    assert processes
+    assert not any(process.is_alive() for process in processes)
 
 
 @pytest.fixture(scope="module")
@@ -384,34 +393,50 @@ def test_up_prints_what_makes_aws_clients_find_it(command: Command) -> None:
         assert f"export {name}={value}" in done.stdout
 
 
-def test_down_ends_a_control_plane_with_all_endpoints_and_is_safe_to_repeat(command: Command, artifacts: Path) -> None:
+def test_sigterm_ends_a_control_plane_with_all_endpoints(command: Command, artifacts: Path) -> None:
     account = command.up()
     account.make_model("first", artifacts)
     account.make_endpoint("left", "first")
     processes = command.processes()
 
-    first, second = command.down(), command.down()
+    command.server().terminate()
+    wait_until(lambda: not command.server().is_alive(), "the server to be gone")
 
     assert len(processes) == 3
-    assert not any(process.is_alive() for process in processes)
-    assert (first.stdout, second.stdout) == (
-        "The control plane is stopped.\n",
-        "The control plane was not running.\n",
-    )
+    assert [process.name for process in processes if process.is_alive()] == []
+    assert command.down().stdout == "The control plane was not running.\n"
     assert not (command.state / "data").exists()
 
 
-def test_down_ends_what_a_killed_server_left(command: Command, artifacts: Path) -> None:
-    account = command.up()
-    account.make_model("first", artifacts)
-    account.make_endpoint("orphan", "first")
-    processes = command.processes()
-    os.kill(command.server().pid, signal.SIGKILL)
-    wait_until(lambda: not command.server().is_alive(), "the server to be gone")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupt_ends_a_server_and_what_no_endpoint_has_yet(number: int, tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    serve = [sys.executable, "-m", "local_test.control_plane", "--host", "processes", "--port", str(port)]
+    (tmp_path / "endpoints/e/i").mkdir(parents=True)
+    starting = Process.start("featurizer", ("sleep", "600"), os.environ, 0, tmp_path / "log")
+    State(tmp_path / "endpoints/e/i").save("e", [starting])
+    account = Account(port)
 
-    left = [process for process in processes if process.is_alive()]
-    done = command.down()
+    with contextlib.ExitStack() as stack:
+        stack.callback(starting.kill)
+        server = stack.enter_context(started(in_background([*serve, "--directory", tmp_path])))
+        wait_until(account.answers, "the server to answer")
+        server.send_signal(number)
+        code = server.wait(60)
+        left = starting.is_alive()
 
-    assert sorted(process.name for process in left) == ["featurizer", "predictor"]
-    assert done.stdout == "The control plane is stopped.\n"
-    assert not any(process.is_alive() for process in processes)
+    assert (code, left) == (0, False)
+
+
+def test_an_interrupted_up_leaves_no_server(command: Command) -> None:
+    up = [sys.executable, "-m", "local_test", "up", "--port", "0", "--host", "processes", "--state", command.state]
+
+    with started(in_background(up), stdout=subprocess.DEVNULL) as process:
+        wait_until((command.state / "chain.json").exists, "the server to be started")
+        server = command.server()
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(60)
+
+    assert code == 130
+    assert not server.is_alive()
+    assert not (command.state / "chain.json").exists()

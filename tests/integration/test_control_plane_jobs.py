@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 from botocore.exceptions import ClientError
 
-from local_test.control_plane import deployment, jobs, logs, scaling, server, service
+from local_test.control_plane import jobs, logs, scaling, server, service
+from local_test.control_plane.leftovers import end_leftovers
 from local_test.control_plane.plane import Plane
 from pipeline.artifacts import STAGES
 from pipeline.cli import main
@@ -93,9 +94,9 @@ def account(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             _prepare(made, artifacts)
             yield made
         finally:
-            jobs.end_all(plane)
-            deployment.stop_all(plane)
             plane.closing.set()
+            jobs.end_all(plane)
+            end_leftovers(plane.directory, docker="")
             listening.shutdown()
             listening.server_close()
             for thread in threads:
@@ -313,9 +314,13 @@ def training_request(name: str, **changed: Any) -> dict[str, Any]:
     }
 
 
-def train(account: Account, asked: Mapping[str, Any], artifacts: Path) -> Any:
+def put_training_data(account: Account, artifacts: Path) -> None:
     account.put("train/train/rows.csv", (artifacts / "test.csv").read_bytes())
     account.put("train/schema/schema.toml", (ROOT / "pipeline/datasets/abalone.toml").read_bytes())
+
+
+def train(account: Account, asked: Mapping[str, Any], artifacts: Path) -> Any:
+    put_training_data(account, artifacts)
     client = account.client("sagemaker")
     client.create_training_job(**asked)
     return wait(lambda: client.describe_training_job(TrainingJobName=asked["TrainingJobName"]), "TrainingJobStatus")
@@ -334,6 +339,19 @@ def test_a_training_job_makes_an_artifact_that_a_model_can_have(account: Account
     client = account.client("sagemaker")
     client.create_model(ModelName="fitted", ExecutionRoleArn=ROLE, PrimaryContainer=container)
     client.delete_model(ModelName="fitted")
+
+
+def test_a_training_that_is_stopped_does_not_go_on(account: Account, artifacts: Path) -> None:
+    put_training_data(account, artifacts)
+    client = account.client("sagemaker")
+    client.create_training_job(**training_request("halted"))
+    client.stop_training_job(TrainingJobName="halted")
+
+    job = wait(lambda: client.describe_training_job(TrainingJobName="halted"), "TrainingJobStatus")
+
+    assert job["TrainingJobStatus"] == job["SecondaryStatus"] == "Stopped"
+    with tarfile.open(fileobj=io.BytesIO(account.get("trained/halted/output/model.tar.gz"))) as archive:
+        assert "contract.json" not in archive.getnames()
 
 
 def test_what_a_training_says_of_its_failure_is_the_reason(account: Account, artifacts: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import tarfile
 import threading
 import time
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from local_test.container import Container
-from local_test.control_plane import artifacts, configs, endpoints, models, server, service, tags, validation
+from local_test.control_plane import artifacts, configs, endpoints, hosting, models, server, service, tags, validation
 from local_test.control_plane.docker_host import size_of
 from local_test.control_plane.errors import ApiError
 from local_test.control_plane.fleet import Fleet, Traffic
@@ -25,6 +26,7 @@ from local_test.control_plane.scaling import measure
 from local_test.control_plane.store import ENDPOINT, MODEL
 from local_test.endpoint import Endpoint
 from local_test.state import State
+from tests.servers import started
 
 ROLE = "arn:aws:iam::123456789012:role/any"
 FEATURIZER = {"ContainerHostname": "featurizer", "Image": "127.0.0.1:1/serial-inference/featurizer:1"}
@@ -405,6 +407,21 @@ def test_an_instance_type_has_its_cpus_and_memory(instance_type: str, size: tupl
     cpus, memory = size_of(instance_type)
 
     assert (cpus, memory // 1024**3) == size
+
+
+@pytest.mark.parametrize(("stops", "code"), [(True, -signal.SIGTERM), (False, -signal.SIGKILL)])
+def test_a_training_that_is_to_stop_has_its_time_and_is_killed_then(
+    stops: bool, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not stops:
+        monkeypatch.setattr(hosting, "STOPPED_WITHIN", 0.05)
+    stop = threading.Event()
+
+    with started(["sleep", "600"]) as process:
+        threading.Timer(0.05, stop.set).start()
+        ended = hosting.wait_or_stop(process, stop, process.terminate if stops else lambda: None)
+
+    assert ended == code
 
 
 def fleet(tmp_path: Path, config: str) -> Fleet:

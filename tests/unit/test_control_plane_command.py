@@ -1,0 +1,81 @@
+"""`python -m local_test up | down | status` without a server: what is left is ended, and what is wrong is said."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local_test.control_plane import command
+from local_test.process import Process
+from local_test.state import ChainError, State
+
+
+@pytest.fixture
+def sleeping(tmp_path: Path) -> Iterator[Process]:
+    """A process that a control plane started, and its server, which was killed."""
+    killed, left = (
+        Process.start(name, ("sleep", "600"), os.environ, 0, tmp_path / "log") for name in (command.NAME, "featurizer")
+    )
+    State(tmp_path).save(command.NAME, [killed])
+    (tmp_path / "data/endpoints/e/i").mkdir(parents=True)
+    State(tmp_path / "data/endpoints/e/i").save("e", [left])
+    killed.kill()
+    yield left
+    left.kill()
+
+
+def down(directory: Path) -> int:
+    return command.down(argparse.Namespace(state=directory), {"PATH": ""})
+
+
+def test_down_ends_what_a_killed_server_left(
+    sleeping: Process, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codes = [down(tmp_path), down(tmp_path)]
+
+    assert codes == [0, 0]
+    assert capsys.readouterr().out == "The control plane is stopped.\nThe control plane was not running.\n"
+    assert not sleeping.is_alive()
+    assert not (tmp_path / "data").exists()
+
+
+def test_down_of_a_directory_that_is_not_there_makes_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert down(tmp_path / "nothing") == 0
+    assert capsys.readouterr().out == "The control plane was not running.\n"
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_status_of_a_server_that_does_not_run_exits_with_1(
+    sleeping: Process, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.status(argparse.Namespace(state=tmp_path), {}) == 1
+    assert "is not running. Start it with `python -m local_test up`" in capsys.readouterr().out
+    assert sleeping.is_alive()
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_port_that_is_none_is_refused(port: int, tmp_path: Path) -> None:
+    arguments = argparse.Namespace(state=tmp_path, port=port, host="processes")
+
+    with pytest.raises(ChainError, match=f"--port: expected a port from 0 to 65535, got {port}"):
+        command.up(arguments, {"PATH": ""})
+
+
+def test_docker_that_does_not_answer_is_refused(tmp_path: Path) -> None:
+    arguments = argparse.Namespace(state=tmp_path, port=0, host="docker")
+
+    with pytest.raises(ChainError, match="Docker does not answer: start it, or use --host processes"):
+        command.up(arguments, {"PATH": ""})
+
+
+def test_the_server_sees_no_aws_configuration_of_the_users() -> None:
+    env = command.server_env({"AWS_PROFILE": "mine", "PATH": "/bin", "NO_PROXY": "a"})
+
+    assert env["PATH"] == "/bin"
+    assert "AWS_PROFILE" not in env
+    assert env["AWS_CONFIG_FILE"] == env["AWS_SHARED_CREDENTIALS_FILE"] == os.devnull
+    assert env["NO_PROXY"] == env["no_proxy"] == "*"
