@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from botocore.exceptions import ClientError
 
+from featurizer.model import Featurizer
 from local_test.control_plane import jobs, logs, scaling, server, service
 from local_test.control_plane.leftovers import end_leftovers
 from local_test.control_plane.plane import Plane
@@ -27,6 +28,7 @@ from pipeline.artifacts import STAGES
 from pipeline.cli import main
 from pipeline.demo import in_process
 from pipeline.endpoint.release import ENDPOINT_TAG, scratch_prefix
+from serving.payload import Payload
 from tests.conftest import ROOT
 from tests.servers import wait_until
 
@@ -72,7 +74,10 @@ class Account:
 
 @pytest.fixture(scope="module")
 def account(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
-    """A control plane that hosts processes, with a bucket and the pipeline model `pipeline`."""
+    """A control plane that hosts processes, with a bucket and two models.
+
+    `pipeline` has both stages, `first` the featurizer alone, which starts sooner.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -80,6 +85,7 @@ def account(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
         patch.setenv("NO_PROXY", "*")
+        patch.setattr(scaling._gathered, "seconds", 0.5)  # between two shipments of metrics
         env = {"PATH": os.environ["PATH"], "MODEL_SERVER_WORKERS": "1"}
         plane = service.make_plane(port, "processes", tmp_path_factory.mktemp("plane"), env)
         listening = server.make(plane, port)
@@ -110,7 +116,10 @@ def _prepare(account: Account, artifacts: Path) -> None:
         url = account.put(f"models/{stage}/model.tar.gz", (artifacts / stage / "model.tar.gz").read_bytes())
         containers.append({"ContainerHostname": stage, "Image": IMAGE.format(stage), "ModelDataUrl": url})
     containers[0]["Environment"] = {"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": "application/x-npy"}
-    account.client("sagemaker").create_model(ModelName="pipeline", ExecutionRoleArn=ROLE, Containers=containers)
+    sagemaker = account.client("sagemaker")
+    sagemaker.create_model(ModelName="pipeline", ExecutionRoleArn=ROLE, Containers=containers)
+    alone = {"Image": IMAGE.format("featurizer"), "ModelDataUrl": containers[0]["ModelDataUrl"]}
+    sagemaker.create_model(ModelName="first", ExecutionRoleArn=ROLE, PrimaryContainer=alone)
 
 
 def request(name: str, source: str, **changed: Any) -> dict[str, Any]:
@@ -120,7 +129,7 @@ def request(name: str, source: str, **changed: Any) -> dict[str, Any]:
     output = {"S3OutputPath": f"s3://{BUCKET}/out/{name}", "Accept": "text/csv"}
     return {
         "TransformJobName": name,
-        "ModelName": "pipeline",
+        "ModelName": "first",
         "TransformInput": input_ | changed.pop("Input", {}),
         "TransformOutput": output | changed.pop("Output", {}),
         "TransformResources": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1},
@@ -160,12 +169,9 @@ def rows(artifacts: Path) -> list[bytes]:
     return [line.rpartition(b",")[0] + b"\n" for line in lines]
 
 
-def predictions(content: bytes) -> np.ndarray:
-    return np.array(content.split(), dtype=np.float32)
-
-
-def expected(artifacts: Path, rows: list[bytes]) -> np.ndarray:
-    return in_process(artifacts, b"".join(rows).decode()).ravel()
+def features(artifacts: Path, rows: list[bytes]) -> bytes:
+    """The answer of the model `first` to the rows."""
+    return Featurizer.load(artifacts / "featurizer" / "model")(Payload(b"".join(rows), "text/csv", "text/csv")).body
 
 
 def test_batch_answers_equal_those_made_in_process(account: Account, artifacts: Path, rows: list[bytes]) -> None:
@@ -173,13 +179,17 @@ def test_batch_answers_equal_those_made_in_process(account: Account, artifacts: 
     source = account.put("in/equal/a.csv", b"".join(rows[:half])).rpartition("/")[0]
     account.put("in/equal/deep/b.csv.gz", b"".join(rows[half:]))
 
-    job = run(account, request("equal", f"{source}/", MaxPayloadInMB=1, MaxConcurrentTransforms=2))
+    limits = {"MaxPayloadInMB": 1, "MaxConcurrentTransforms": 2}
+    job = run(account, request("equal", f"{source}/", ModelName="pipeline", **limits))
 
     assert job["TransformJobStatus"] == "Completed", job
     assert job["TransformEndTime"] >= job["TransformStartTime"] >= job["CreationTime"]
     assert account.keys("out/equal/") == ["out/equal/a.csv.out", "out/equal/deep/b.csv.gz.out"]
     answers = account.get("out/equal/a.csv.out") + account.get("out/equal/deep/b.csv.gz.out")
-    assert predictions(answers).tobytes() == expected(artifacts, rows).tobytes()
+    expected = in_process(artifacts, b"".join(rows).decode()).ravel()
+    assert np.array(answers.split(), dtype=np.float32).tobytes() == expected.tobytes()
+    for stage in STAGES:
+        assert account.lines(logs.TRANSFORM_JOBS, f"/{stage}")
 
 
 def test_records_keep_their_order_whatever_is_sent_at_once(
@@ -192,7 +202,7 @@ def test_records_keep_their_order_whatever_is_sent_at_once(
     job = run(account, request("order", source, Input={"CompressionType": "Gzip"}, **single))
 
     assert job["TransformJobStatus"] == "Completed", job
-    assert predictions(account.get("out/order/rows.csv.gz.out")).tobytes() == expected(artifacts, some).tobytes()
+    assert account.get("out/order/rows.csv.gz.out") == features(artifacts, some)
 
 
 def test_answers_are_joined_with_their_rows_and_filtered(account: Account, artifacts: Path, rows: list[bytes]) -> None:
@@ -204,21 +214,24 @@ def test_answers_are_joined_with_their_rows_and_filtered(account: Account, artif
     job = run(account, request("join", source, Output={"AssembleWith": "Line"}, DataProcessing=filters))
 
     assert job["TransformJobStatus"] == "Completed", job
-    joined = [line.split(b",") for line in account.get("out/join/rows.csv.out").splitlines()]
-    assert [name for name, _ in joined] == [b"id-%d" % number for number in range(20)]
-    assert predictions(b" ".join(answer for _, answer in joined)).tobytes() == expected(artifacts, some).tobytes()
+    answers = [line.rpartition(b",")[2] for line in features(artifacts, some).splitlines()]
+    joined = [b"id-%d,%s" % (number, answer) for number, answer in enumerate(answers)]
+    assert account.get("out/join/rows.csv.out").splitlines() == joined
 
 
-def test_a_manifest_names_the_objects(account: Account) -> None:
+def test_a_manifest_names_the_objects_and_a_job_name_is_used_once(account: Account) -> None:
     account.put("in/manifest/a.csv", GOOD)
     account.put("in/manifest/other.csv", BAD)
     source = account.put("manifest.json", json.dumps([{"prefix": f"s3://{BUCKET}/in/manifest/"}, "a.csv"]).encode())
     data = {"S3DataSource": {"S3DataType": "ManifestFile", "S3Uri": source}}
 
-    job = run(account, request("manifest", source, Input={"DataSource": data}))
+    asked = request("manifest", source, Input={"DataSource": data})
+    job = run(account, asked)
+    code, message = refusal(account.client("sagemaker").create_transform_job, **asked)
 
     assert job["TransformJobStatus"] == "Completed", job
     assert account.keys("out/manifest/") == ["out/manifest/a.csv.out"]
+    assert (code, message.startswith("Job name must be unique")) == ("ResourceInUse", True)
 
 
 def test_a_bad_row_fails_its_file_and_the_job_and_the_log_says_why(account: Account) -> None:
@@ -233,7 +246,6 @@ def test_a_bad_row_fails_its_file_and_the_job_and_the_log_says_why(account: Acco
     said = account.lines(logs.TRANSFORM_JOBS, "data-log")
     assert any("jobs/in/bad/b.csv: ClientError: 400" in line for line in said)
     assert any("jobs/in/bad/b.csv:" in line and "column_count" in line for line in said)
-    assert account.lines(logs.TRANSFORM_JOBS, "/featurizer")
 
 
 def test_a_prefix_without_objects_fails_the_job(account: Account) -> None:
@@ -285,16 +297,6 @@ def test_what_the_service_refuses_is_refused_at_once(account: Account, changed: 
 
     assert caught.value.response["Error"]["Code"] == "ValidationException"
     assert "refused" not in [one["TransformJobName"] for one in client.list_transform_jobs()["TransformJobSummaries"]]
-
-
-def test_a_job_name_is_used_once(account: Account) -> None:
-    source = account.put("in/once/a.csv", GOOD)
-    run(account, request("once", source))
-
-    code, message = refusal(account.client("sagemaker").create_transform_job, **request("once", source))
-
-    assert code == "ResourceInUse"
-    assert "Job name must be unique" in message
 
 
 def training_request(name: str, **changed: Any) -> dict[str, Any]:
@@ -426,8 +428,7 @@ def test_the_lines_of_every_container_reach_cloudwatch(account: Account, endpoin
         assert lines == file.read_text().splitlines()[: len(lines)]
 
 
-def test_invocations_are_counted_and_timed(account: Account, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scaling._gathered, "seconds", 0.5)
+def test_invocations_are_counted_and_timed(account: Account, endpoint: str) -> None:
     for _ in range(3):
         invoke(account, GOOD)
     with pytest.raises(ClientError):
