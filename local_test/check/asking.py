@@ -7,12 +7,12 @@ import csv
 import io
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from serving.payload import CSV, JSONLINES, NPY
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # What NumPy raises for a file that it does not read, or only as a pickle.
 _UNREADABLE = (ValueError, EOFError, SyntaxError, KeyError, TypeError)
@@ -36,6 +36,8 @@ class Asking:
 
     def repeated(self, size: int) -> bytes:
         """The rows again and again, of CSV, JSON Lines and NPY; else zeros. At most `size` bytes, or the rows once."""
+        import numpy as np
+
         if rows := self._rows:
             return self._head + rows * max(1, (size - len(self._head)) // len(rows))
         if (array := self._array) is not None:
@@ -61,6 +63,8 @@ class Asking:
     @cached_property
     def _array(self) -> NDArray[Any] | None:
         """Of any type and shape, as other people's images take them; one of one dimension is one row."""
+        import numpy as np
+
         if self.media != NPY:
             return None
         try:

@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from local_test.recording.exchanges import Answered
 from serving.errors import cut
 from serving.payload import CSV, JSON, JSONLINES, NPY
@@ -152,6 +150,8 @@ def _read(answered: Answered) -> tuple[str, Sequence[object]] | None:
 
     Also for a type that we cannot read.
     """
+    import numpy as np
+
     media = _media(answered)
     try:
         if media == NPY:

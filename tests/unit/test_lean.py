@@ -61,3 +61,12 @@ def test_a_verb_that_talks_to_aws_waits_for_no_library_of_training(verb: str) ->
     ran = subprocess.run([sys.executable, "-c", LOOK, verb], capture_output=True, text=True, check=True)
 
     assert ran.stdout.split() == []
+
+
+def test_a_command_of_the_local_endpoint_waits_for_no_large_library() -> None:
+    look = "import sys; from local_test.__main__ import parser; parser(); "
+    look += "print(*{'numpy', 'boto3', 'flask', 'moto'} & set(sys.modules))"
+
+    ran = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+
+    assert ran.stdout.split() == []
