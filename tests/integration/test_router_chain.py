@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from local_test.chain import down
+from local_test.state import State
 from tests.conftest import ROOT
-from tests.servers import in_background, started, wait_until
+from tests.servers import free_ports, in_background, started, wait_until
 
 PAYLOADS = ROOT / "local_test" / "payloads"
 
@@ -58,77 +60,100 @@ class Chain:
         return found
 
 
+def make_chain(directory: Path, artifacts: Path) -> Chain:
+    ports = map(str, free_ports(3))
+    return Chain(
+        directory, artifacts, dict(zip(("ROUTER_PORT", "FEATURIZER_PORT", "PREDICTOR_PORT"), ports, strict=True))
+    )
+
+
 @pytest.fixture
 def chain(artifacts: Path, tmp_path: Path) -> Iterator[Chain]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-    ports = [str(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    names = ("ROUTER_PORT", "FEATURIZER_PORT", "PREDICTOR_PORT")
-    made = Chain(tmp_path / "state", artifacts, dict(zip(names, ports, strict=True)))
-    yield made
-    made("down")
-    assert made.listening() == []
+    """A chain that a test may start."""
+    chain = make_chain(tmp_path / "state", artifacts)
+    yield chain
+    down(State(chain.state))
+    assert chain.listening() == []
 
 
-def test_up_returns_when_the_chain_answers_and_down_leaves_nothing(chain):
+@pytest.fixture(scope="module")
+def shared(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    """A chain that runs, and leaves nothing behind."""
+    chain = make_chain(tmp_path_factory.mktemp("chain") / "state", artifacts)
     up = chain("up")
-
-    assert up.returncode == 0, up.stdout + up.stderr
-    assert f"endpoint abalone on http://127.0.0.1:{chain.ports['ROUTER_PORT']}" in up.stdout
-    answers = [chain.predict(str(PAYLOADS / name)) for name in ("rows.csv", "rows_with_header.csv", "rows.json")]
-    assert [len(json.loads(answer.stdout)["result"]) for answer in answers] == [5, 5, 5]
-    assert len({answer.stdout for answer in answers}) == 1
-    assert "already running" in chain("up").stdout
-    elsewhere = replace(chain, ports={**chain.ports, "ROUTER_PORT": "1"})("up")
-    assert (elsewhere.returncode, elsewhere.stderr.count("another chain runs already: endpoint abalone")) == (1, 1)
-    assert chain("status").returncode == 0
-    down = chain("down")
-    assert (down.returncode, down.stdout, down.stderr) == (0, "The chain is stopped.\n", "")
+    try:
+        assert up.returncode == 0, up.stdout + up.stderr
+        assert f"endpoint abalone on http://127.0.0.1:{chain.ports['ROUTER_PORT']}" in up.stdout
+        yield chain
+    finally:
+        stopped = chain("down")
+    assert (stopped.returncode, stopped.stdout, stopped.stderr) == (0, "The chain is stopped.\n", "")
     assert chain.listening() == []
     assert chain("down").stdout == "The chain was not running.\n"
-    assert chain("status").returncode == 1
 
 
-def test_the_predictor_alone_answers_its_payloads_as_the_chain_does(chain):
-    chain("up")
-    predictor = ["--url", f"http://127.0.0.1:{chain.ports['PREDICTOR_PORT']}"]
+def test_a_chain_that_is_up_answers_each_payload_alike(shared: Chain) -> None:
+    answers = [shared.predict(str(PAYLOADS / name)) for name in ("rows.csv", "rows_with_header.csv", "rows.json")]
 
-    whole = json.loads(chain.predict(str(PAYLOADS / "rows.csv")).stdout)
+    assert [len(json.loads(answer.stdout)["result"]) for answer in answers] == [5, 5, 5]
+    assert len({answer.stdout for answer in answers}) == 1
+
+
+def test_a_second_up_finds_the_chain_and_refuses_another(shared: Chain) -> None:
+    again = shared("up")
+    elsewhere = replace(shared, ports={**shared.ports, "ROUTER_PORT": "1"})("up")
+
+    assert (again.returncode, "already running" in again.stdout) == (0, True)
+    assert (elsewhere.returncode, elsewhere.stderr.count("another chain runs already: endpoint abalone")) == (1, 1)
+    assert shared("status").returncode == 0
+
+
+def test_run_uses_a_chain_that_is_up_and_leaves_it_running(shared: Chain) -> None:
+    script = "import os; print(os.environ['AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME'], os.environ['ENDPOINT_NAME']); exit(7)"
+
+    done = shared("run", "--", sys.executable, "-c", script)
+    missing = shared("run", "--", "no-such-program")
+
+    assert done.returncode == 7, done.stderr
+    assert done.stdout.splitlines()[-1] == f"http://127.0.0.1:{shared.ports['ROUTER_PORT']} abalone"
+    assert (missing.returncode, missing.stderr) == (127, "there is no program no-such-program\n")
+    assert shared("status").returncode == 0
+
+
+def test_the_predictor_alone_answers_its_payloads_as_the_chain_does(shared: Chain) -> None:
+    predictor = ["--url", f"http://127.0.0.1:{shared.ports['PREDICTOR_PORT']}"]
+
+    whole = json.loads(shared.predict(str(PAYLOADS / "rows.csv")).stdout)
     for name in ("features.csv", "features.npy"):
-        assert json.loads(chain.predict(str(PAYLOADS / name), *predictor).stdout) == whole
+        assert json.loads(shared.predict(str(PAYLOADS / name), *predictor).stdout) == whole
 
 
-def test_a_refusal_is_printed_in_full_and_exits_with_1(chain, tmp_path):
-    chain("up")
+def test_a_refusal_is_printed_in_full_and_exits_with_1(shared: Chain, tmp_path: Path) -> None:
     (tmp_path / "short.csv").write_text("M,0.4\n")
 
-    done = chain.predict(str(tmp_path / "short.csv"), "--endpoint", "abalone")
+    done = shared.predict(str(tmp_path / "short.csv"), "--endpoint", "abalone")
 
     assert done.returncode == 1
     assert done.stderr.startswith("424 CLIENT_ERROR_FROM_MODEL: Received client error (400) from featurizer")
     assert "the container answered 400" in done.stderr
-    unknown = chain.predict(str(tmp_path / "short.csv"), "--endpoint", "other")
+    unknown = shared.predict(str(tmp_path / "short.csv"), "--endpoint", "other")
     assert unknown.stderr == "400 ValidationError: Endpoint other of account 123456789012 not found.\n"
 
 
-def test_run_sets_the_endpoint_exits_with_the_commands_code_and_stops_the_chain(chain):
-    script = "import os; print(os.environ['AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME'], os.environ['ENDPOINT_NAME']); exit(7)"
+def test_logs_show_the_last_lines_of_the_programs_that_are_named(shared: Chain) -> None:
+    done = shared("logs", "router", "--lines", "1")
+    wrong = shared("logs", "nobody")
 
-    done = chain("run", "--", sys.executable, "-c", script)
-
-    assert done.returncode == 7, done.stderr
-    assert done.stdout.splitlines()[-1] == f"http://127.0.0.1:{chain.ports['ROUTER_PORT']} abalone"
-    assert chain.listening() == []
+    assert json.loads(done.stdout)["stage"] == "local_test"
+    assert (wrong.returncode, wrong.stderr) == (2, "expected featurizer, predictor, router, got nobody\n")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_run_stops_the_chain_and_the_command_when_it_is_interrupted(chain, number):
+def test_run_stops_the_chain_and_the_command_when_it_is_interrupted(chain: Chain) -> None:
     script = "import os, time; print('begun', os.getpid(), flush=True); time.sleep(60)"
     run = in_background(chain.command("run", "--", sys.executable, "-c", script))
     with started(run, **chain.options(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
         begun = next(line for line in running.stdout if line.startswith("begun"))
-        running.send_signal(number)
+        running.send_signal(signal.SIGTERM)
         code = running.wait(45)
 
     assert code == 130
@@ -136,7 +161,7 @@ def test_run_stops_the_chain_and_the_command_when_it_is_interrupted(chain, numbe
     assert chain.listening() == []
 
 
-def test_up_stops_what_it_started_when_it_is_interrupted(chain):
+def test_up_stops_what_it_started_when_it_is_interrupted(chain: Chain) -> None:
     with started(in_background(chain.command("up")), **chain.options(), stdout=subprocess.PIPE) as running:
         wait_until((chain.state / "chain.json").exists, "the first process")
         running.send_signal(signal.SIGINT)
@@ -147,46 +172,20 @@ def test_up_stops_what_it_started_when_it_is_interrupted(chain):
     assert chain.listening() == []
 
 
-def test_down_ends_what_a_killed_supervisor_left(chain):
+def test_up_replaces_a_chain_that_lost_a_process_and_down_ends_what_a_killed_supervisor_left(chain: Chain) -> None:
     chain("up")
-    os.kill(chain.pids()["featurizer"], signal.SIGKILL)
+    os.kill(chain.pids()["predictor"], signal.SIGKILL)
     assert chain("status").returncode == 1
 
+    assert chain("up").returncode == 0
+    assert chain.predict(str(PAYLOADS / "rows.csv")).returncode == 0
+    os.kill(chain.pids()["featurizer"], signal.SIGKILL)
     chain("down")
 
     assert chain.listening() == []
 
 
-def test_up_replaces_a_chain_that_lost_a_process(chain):
-    chain("up")
-    os.kill(chain.pids()["predictor"], signal.SIGKILL)
-
-    assert chain("up").returncode == 0
-    assert chain.predict(str(PAYLOADS / "rows.csv")).returncode == 0
-
-
-def test_down_leaves_a_process_alone_that_got_the_id_of_one_of_ours(chain):
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True) as stranger:
-        chain.state.mkdir()
-        entry = {"name": "router", "pid": stranger.pid, "started": "1", "port": 1}
-        (chain.state / "chain.json").write_text(json.dumps({"endpoint": "abalone", "processes": [entry]}))
-
-        assert chain("down").stdout == "The chain was not running.\n"
-        assert stranger.poll() is None
-        stranger.kill()
-
-
-@pytest.mark.parametrize("variable", ["ROUTER_PORT", "FEATURIZER_PORT", "PREDICTOR_PORT"])
-def test_a_port_in_use_is_named_with_its_variable(chain, variable):
-    with socket.create_server(("127.0.0.1", int(chain.ports[variable]))):
-        done = chain("up")
-
-    assert done.returncode == 1
-    assert f"port {chain.ports[variable]} of 127.0.0.1 is in use" in done.stderr
-    assert variable in done.stderr
-
-
-def test_a_stage_that_cannot_start_is_shown_with_its_log_and_stops_the_others(chain, tmp_path):
+def test_a_stage_that_cannot_start_is_shown_with_its_log_and_stops_the_others(chain: Chain, tmp_path: Path) -> None:
     damaged = tmp_path / "artifacts"
     shutil.copytree(chain.artifacts, damaged)
     (damaged / "predictor" / "model" / "manifest.json").write_text("{}")
@@ -198,12 +197,3 @@ def test_a_stage_that_cannot_start_is_shown_with_its_log_and_stops_the_others(ch
     assert done.stderr.startswith("predictor ended while starting. The end of its log")
     assert "manifest.json" in done.stderr
     assert chain.listening() == []
-
-
-def test_without_artifacts_up_says_how_to_make_them(chain, tmp_path):
-    chain.artifacts = tmp_path / "nothing"
-
-    done = chain("up")
-
-    assert done.returncode == 1
-    assert done.stderr == f"there is no model in {tmp_path}/nothing/featurizer/model: run `python -m pipeline train`\n"

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import socket
 from pathlib import Path
 
 import pytest
 
-from local_test import opt_ml, predict
+from local_test import chain, opt_ml, predict
 from local_test.__main__ import main, parser
 from local_test.chain_command import command_env
-from local_test.plan import Ports, endpoint_name, plan
+from local_test.plan import PORTS, Ports, endpoint_name, plan
+from local_test.ports import free_ports
+from local_test.process import Process
 from local_test.state import ChainError, State
 from pipeline.cli import main as pipeline
 from serving.contract import Column, ColumnType, Contract, Task
+from tests.servers import started
 
 
 def write_models(directory: Path, dataset: str = "abalone") -> Path:
@@ -125,6 +130,38 @@ def test_a_damaged_state_is_not_taken_for_an_empty_one(tmp_path):
 
     with pytest.raises(ChainError, match="damaged"):
         State(tmp_path).load()
+
+
+def test_down_leaves_a_process_alone_that_got_the_id_of_one_of_ours(tmp_path):
+    with started(["sleep", "600"], start_new_session=True) as stranger:
+        State(tmp_path).save("abalone", [Process("router", stranger.pid, "1", 1)])
+
+        assert chain.down(State(tmp_path)) == (False, [])
+        assert stranger.poll() is None
+
+
+@pytest.mark.parametrize("variable", ["ROUTER_PORT", "FEATURIZER_PORT", "PREDICTOR_PORT"])
+def test_up_names_a_port_in_use_with_its_variable_and_starts_nothing(tmp_path, monkeypatch, capsys, variable):
+    for name, port in zip(PORTS, free_ports(3), strict=True):
+        monkeypatch.setenv(name, str(port))
+    port = int(os.environ[variable])
+
+    with socket.create_server(("127.0.0.1", port)):
+        code = main(["chain", "up", "--state", str(tmp_path / "run"), "--artifacts", str(write_models(tmp_path))])
+
+    assert code == 1
+    assert f"port {port} of 127.0.0.1 is in use" in (said := capsys.readouterr().err)
+    assert f"set {variable} to another port" in said
+    assert not (tmp_path / "run" / "chain.json").exists()
+
+
+def test_up_without_artifacts_says_how_to_make_them(tmp_path, capsys):
+    code = main(["chain", "up", "--state", str(tmp_path / "run"), "--artifacts", str(tmp_path)])
+
+    assert code == 1
+    assert capsys.readouterr().err == (
+        f"there is no model in {tmp_path}/featurizer/model: run `python -m pipeline train`\n"
+    )
 
 
 def test_two_commands_cannot_change_the_chain_at_once(tmp_path):
