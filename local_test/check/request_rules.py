@@ -53,6 +53,7 @@ def _pings_under_load(case: Case) -> Seen:
             try:
                 times.append(ping(running.port).seconds)
             except NoReply as error:
+                pool.shutdown(wait=False, cancel_futures=True)
                 return wrong(f"while {AT_ONCE} requests of 1 MiB were served: {error}")
             time.sleep(0.02)
     slowest = max(times, default=0.0)

@@ -8,11 +8,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from local_test.__main__ import main
 from local_test.check.command import EXAMINED
 from local_test.check.rules import RULES
 from tests.conftest import ROOT
@@ -20,6 +22,7 @@ from tests.servers import free_ports
 
 CHECKED = ROOT / "tests" / "checked"
 DOCKERFILE = (CHECKED / "Dockerfile").read_text(encoding="utf-8")
+DOCUMENT = (ROOT / "docs" / "image_check.md").read_text(encoding="utf-8")
 ITS_8080 = {"default-port"}  # which somebody else may have here; tested with images
 NEEDS_DOCKER = {"architecture", "nothing-in-opt-ml", "manifest", "read-only-model", "other-user", "read-only-root"}
 BROKEN = {
@@ -66,21 +69,27 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def check(directory: Path, *arguments: str, code: int) -> str:
-    port = free_ports(7)[0]
-    command = [
-        *(sys.executable, "-m", "local_test", "check", str(directory / "program"), "--serve"),
-        *(f"{sys.executable} serve", "--model", str(directory / "model"), "--payload", str(directory / "rows.csv")),
-        *("--port", str(port), *arguments),
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250, check=False)
-    told = [line.strip() for line in done.stdout.splitlines() if '"seen"' in line or "FAILED" in line]
-    assert done.returncode == code, f"{told}\n{done.stderr}"
-    return done.stdout
+Check = Callable[..., str]
 
 
-def findings(directory: Path, *arguments: str, code: int) -> dict[str, dict[str, Any]]:
-    whole = json.loads(check(directory, "--json", *arguments, code=code))
+@pytest.fixture
+def check(directory: Path, capsys: pytest.CaptureFixture[str]) -> Check:
+    """Examine the directory, with arguments and the exit code that is expected; what was printed."""
+
+    def run(*arguments: str, code: int) -> str:
+        model, payload = directory / "model", directory / "rows.csv"
+        own = ["--model", str(model), "--payload", str(payload), "--port", str(free_ports(7)[0])]
+        serve = ["check", str(directory / "program"), "--serve", f"{sys.executable} serve"]
+        ended = main([*serve, *own, *arguments])
+        printed = capsys.readouterr()
+        assert ended == code, printed.out + printed.err
+        return printed.out
+
+    return run
+
+
+def findings(check: Check, *arguments: str, code: int) -> dict[str, dict[str, Any]]:
+    whole = json.loads(check("--json", *arguments, code=code))
     return {one["name"]: one for one in whole["findings"]}
 
 
@@ -88,8 +97,8 @@ def test_every_rule_is_broken_by_some_test() -> None:
     assert set(BROKEN) | set(WRITTEN) | NEEDS_DOCKER | ITS_8080 == set(RULES) == set(EXAMINED)
 
 
-def test_what_keeps_every_rule_passes_even_when_warnings_count(directory: Path) -> None:
-    found = findings(directory, "--strict", "--skip", "default-port", code=0)
+def test_what_keeps_every_rule_passes_even_when_warnings_count(check: Check) -> None:
+    found = findings(check, "--strict", "--skip", "default-port", code=0)
 
     skipped = {name for name, one in found.items() if one["verdict"] == "skipped"}
     assert skipped == NEEDS_DOCKER
@@ -97,10 +106,10 @@ def test_what_keeps_every_rule_passes_even_when_warnings_count(directory: Path) 
 
 
 @pytest.mark.parametrize("rule", BROKEN)
-def test_a_broken_rule_is_found_and_named(directory: Path, rule: str) -> None:
+def test_a_broken_rule_is_found_and_named(check: Check, rule: str) -> None:
     mild = rule in MILD
 
-    found = findings(directory, "--env", f"BREAK={rule}", "--only", rule, code=0 if mild else 1)
+    found = findings(check, "--env", f"BREAK={rule}", "--only", rule, code=0 if mild else 1)
 
     assert list(found) == [rule]
     assert found[rule]["verdict"] == ("warning" if mild else "failed")
@@ -108,11 +117,11 @@ def test_a_broken_rule_is_found_and_named(directory: Path, rule: str) -> None:
 
 
 @pytest.mark.parametrize("rule", WRITTEN)
-def test_what_a_dockerfile_gets_wrong_is_found_without_docker(directory: Path, rule: str) -> None:
+def test_what_a_dockerfile_gets_wrong_is_found_without_docker(check: Check, directory: Path, rule: str) -> None:
     text, seen = WRITTEN[rule]
     (directory / "program" / "Dockerfile").write_text(text)
 
-    found = findings(directory, "--only", rule, code=0 if rule in MILD else 1)
+    found = findings(check, "--only", rule, code=0 if rule in MILD else 1)
 
     assert found[rule]["verdict"] == ("warning" if rule in MILD else "failed")
     assert seen in found[rule]["seen"]
@@ -132,58 +141,83 @@ MORE = {
 
 
 @pytest.mark.parametrize("fact", MORE)
-def test_an_odd_server_is_judged_rightly(directory: Path, fact: str) -> None:
+def test_an_odd_server_is_judged_rightly(check: Check, fact: str) -> None:
     broken, rule, verdict, seen = MORE[fact]
 
-    found = findings(directory, "--env", f"BREAK={broken}", "--only", rule, code=1 if verdict == "failed" else 0)
+    found = findings(check, "--env", f"BREAK={broken}", "--only", rule, code=1 if verdict == "failed" else 0)
 
     assert found[rule]["verdict"] == verdict
     assert seen in found[rule]["seen"]
 
 
-def test_what_does_not_start_is_told_once(directory: Path) -> None:
-    shown = check(directory, "--env", "BREAK=serve", "--only", "serve", "ping", "sigterm", code=1)
+def test_what_does_not_start_is_told_once(check: Check) -> None:
+    shown = check("--env", "BREAK=serve", "--only", "serve", "ping", "sigterm", code=1)
 
     assert shown.count("no way to start") == 1
     assert shown.count("it does not start: see serve") == 2
 
 
-def test_a_finding_says_what_happens_how_to_mend_it_and_where_the_rule_stands(directory: Path) -> None:
-    shown = check(directory, "--env", "BREAK=answer-type", "--only", "answer", "answer-type", code=1)
+def test_a_finding_says_what_happens_how_to_mend_it_and_where_the_rule_stands(check: Check) -> None:
+    shown = check("--env", "BREAK=answer-type", "--only", "answer", "answer-type", code=1)
 
     for text in ("FAILED   answer-type", "SageMaker  in a pipeline", "mend  set Content-Type", "source  https://docs."):
         assert text in shown
     assert shown.endswith("1 ok, 1 failed\n")
 
 
-def test_without_a_payload_it_says_what_it_could_not_examine(directory: Path) -> None:
+def test_without_a_payload_it_says_what_it_could_not_examine(check: Check, directory: Path) -> None:
     (directory / "rows.csv").write_text("")
 
-    found = findings(directory, "--only", "answer", "errors", code=0)
+    found = findings(check, "--only", "answer", "errors", code=0)
 
     assert (found["answer"]["verdict"], found["errors"]["verdict"]) == ("skipped", "ok")
     assert "--payload FILE" in found["answer"]["seen"]
 
 
-def test_unusable_arguments_are_refused_in_a_line(directory: Path) -> None:
-    command = [sys.executable, "-m", "local_test", "check", str(directory / "nothing"), "--serve", "serve"]
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nothing", "--serve", "serve"], "nothing: expected a directory for --serve"),
+        (["program", "--serve", "serve", "--model", "nothing"], "--model nothing: expected a directory"),
+        (["program", "--serve", "serve", "--payload", "nothing.csv"], "nothing.csv: No such file or directory"),
+        (["program", "--serve", "serve", "--payload", "rows.txt"], "rows.txt: expected a file that ends in .csv"),
+        (["program", "--serve", "serve", "--env", "NAME"], "--env: expected NAME=VALUE, got NAME"),
+        (["image"], "docker is not on PATH; without it: python -m local_test check DIRECTORY --serve COMMAND"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_unusable_arguments_are_refused_in_a_line(
+    arguments: list[str],
+    said: str,
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(directory)
+    monkeypatch.setenv("PATH", "")
 
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    code = main(["check", *arguments])
 
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.endswith("nothing: expected a directory for --serve\n")
+    printed = capsys.readouterr()
+    assert (code, printed.out) == (1, "")
+    assert printed.err.startswith(said)
+    assert printed.err.count("\n") == 1
 
 
-def test_the_document_lists_every_rule_and_its_example_prints_what_it_shows(artifacts: Path) -> None:
-    document = (ROOT / "docs" / "image_check.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^\| `([\w-]+)` \| (.+) \| \[where\]\((\S+)\) \|$", document, re.MULTILINE)
-    command, *shown = re.findall(r"```console\n\$ (.*?)```", document, re.DOTALL)[0].splitlines()
+def test_the_document_lists_every_rule() -> None:
+    listed = re.findall(r"^\| `([\w-]+)` \| (.+) \| \[where\]\((\S+)\) \|$", DOCUMENT, re.MULTILINE)
+
+    assert listed == [(rule.name, rule.title, rule.source) for rule in RULES.values()]
+
+
+@pytest.mark.long
+def test_the_documents_example_prints_what_it_shows(artifacts: Path) -> None:
+    command, *shown = re.findall(r"```console\n\$ (.*?)```", DOCUMENT, re.DOTALL)[0].splitlines()
     command = command.replace("artifacts/", f"{artifacts}/").replace("python ", f"{sys.executable} ")
     command += f" --port {free_ports(7)[0]} --skip default-port"  # which others may listen on here
 
     done = subprocess.run(shlex.split(command), cwd=ROOT, capture_output=True, text=True, timeout=250, check=False)
 
-    assert listed == [(rule.name, rule.title, rule.source) for rule in RULES.values()]
     assert done.returncode == 0, done.stdout + done.stderr
     verdicts = {" ".join(line.split()[:2]) for line in done.stdout.splitlines()}
     assert {" ".join(line.split()) for line in shown} <= verdicts
