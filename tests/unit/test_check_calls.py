@@ -23,9 +23,10 @@ def endless(_asked: Asked, connection: socket.socket) -> None:
 
 
 def dripping(_asked: Asked, connection: socket.socket) -> None:
+    """Answer for an hour."""
     connection.sendall(HEAD)
     with contextlib.suppress(OSError):
-        for _ in range(600):
+        for _ in range(36_000):
             connection.sendall(b"1")
             time.sleep(0.1)
 
@@ -36,9 +37,5 @@ def test_an_answer_without_end_is_no_reply() -> None:
 
 
 def test_an_answer_that_drips_for_longer_than_it_may_is_no_reply() -> None:
-    begun = time.monotonic()
-
     with ScriptedContainer(dripping) as server, pytest.raises(NoReply, match="within 1 s"):
         call(server.port, "POST", "/invocations", b"1", timeout=1)
-
-    assert time.monotonic() - begun < 30  # it would take 60
