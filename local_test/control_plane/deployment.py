@@ -88,7 +88,7 @@ def delete(plane: Plane, endpoint: Resource) -> None:
         plane.hosted.pop(endpoint.name, None)
     if traffic:
         traffic.drain(traffic.fleet, _DRAINED_WITHIN)
-        _stop(traffic.fleet)
+        traffic.fleet.hosted.stop()
     shutil.rmtree(_directory(plane, endpoint.name), ignore_errors=True)
     plane.store.remove(ENDPOINT, endpoint.name)
     log.info("endpoint %s is deleted", endpoint.name)
@@ -96,7 +96,7 @@ def delete(plane: Plane, endpoint: Resource) -> None:
 
 def replace(plane: Plane, name: str, ill: Fleet) -> None:
     """Start an endpoint's containers anew, as the platform replaces an unhealthy instance. Raises `HostingError`."""
-    _stop(ill)
+    ill.hosted.stop()
     fleet = launch(plane, name, ill.config)
     with plane.store.lock:
         traffic = plane.traffic.get(name)
@@ -104,7 +104,7 @@ def replace(plane: Plane, name: str, ill: Fleet) -> None:
         if needed:
             plane.hosted[name] = fleet.hosted
     if not needed:  # deleted or updated meanwhile
-        _stop(fleet)
+        fleet.hosted.stop()
 
 
 def launch(plane: Plane, name: str, config_name: str) -> Fleet:
@@ -189,12 +189,7 @@ def _retire(traffic: Traffic, leaving: Fleet, staying: Fleet) -> None:
     traffic.settle(staying)
     if not traffic.drain(leaving, _DRAINED_WITHIN):
         log.warning("%s still answers requests and is stopped", leaving.instance)
-    _stop(leaving)
-
-
-def _stop(fleet: Fleet) -> None:
-    fleet.hosted.stop()
-    fleet.endpoint.close()
+    leaving.hosted.stop()
 
 
 def _directory(plane: Plane, name: str) -> Path:

@@ -72,6 +72,7 @@ class HostedContainers:
         return [hostname for hostname, follower in self.followers.items() if follower.poll() is not None]
 
     def stop(self) -> None:
+        self.endpoint.close()
         self.docker.run("stop", "--time", str(STOPPED_WITHIN), *self.names)
         self.docker.run("rm", "--force", "--volumes", *self.names)
         for follower in self.followers.values():

@@ -56,7 +56,7 @@ class Hosted(Protocol):
         """The host names of the containers that run no more."""
 
     def stop(self) -> None:
-        """End all of it: SIGTERM, and SIGKILL after 30 seconds."""
+        """Close the connections and end all of it: SIGTERM, and SIGKILL after 30 seconds."""
 
 
 def wait_until_healthy(hosted: Hosted, within: float, variant: str = "AllTraffic") -> None:

@@ -37,6 +37,7 @@ class HostedProcesses:
         return [process.name for process in self.processes if not process.is_alive()]
 
     def stop(self) -> None:
+        self.endpoint.close()
         stop(self.processes)
         self.state.clear()
 

@@ -101,7 +101,6 @@ def _work(plane: Plane, job: Resource, stop: threading.Event) -> None:
                 _transform(plane, job.fields, hosted.endpoint, partial(_say, data_log), stop)
             finally:
                 hosted.stop()
-                hosted.endpoint.close()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
