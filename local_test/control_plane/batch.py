@@ -16,6 +16,7 @@ from local_test.endpoint import Endpoint, Invocation, Limits
 from local_test.errors import ModelError
 from serving.payload import Payload
 
+AGAIN_AFTER = 0.2  # seconds
 MOST_AT_ONCE = 100  # MB: of MaxConcurrentTransforms payloads together
 STRATEGIES = {"MULTI_RECORD": "MultiRecord", "SINGLE_RECORD": "SingleRecord"}  # as models and as the API have them
 LARGEST = 100 * MIB  # bytes of an answer; a batch has no limit of its own between containers
@@ -143,7 +144,7 @@ class Sender:
                     side = "ClientError" if refused else "AlgorithmError"
                     status = f"{side}: {error.original_status}" if error.original_status else side
                     raise Failed(side, status, "", "Message:", error.original, "", error.message) from error
-                time.sleep(0.2)
+                time.sleep(AGAIN_AFTER)
         raise AssertionError("unreachable")
 
 

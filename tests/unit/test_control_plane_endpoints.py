@@ -465,9 +465,7 @@ def test_containers_that_do_not_come_back_are_tried_again_later(
 
 
 @pytest.mark.usefixtures("watched")
-def test_a_replacement_that_failed_is_not_repeated_at_once(
-    host: ScriptedHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_replacement_that_failed_is_not_repeated_at_once(host: ScriptedHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(monitor, "AGAIN_AFTER", 600)
     rounds: list[str] = []
     in_service = Monitor._in_service
