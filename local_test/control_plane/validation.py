@@ -42,11 +42,6 @@ def check(operation: str, fields: Any) -> None:  # noqa: ANN401 - whatever JSON 
         raise ApiError(f"{head} detected: {'; '.join(broken)}")
 
 
-def knows(operation: str) -> bool:
-    """Whether SageMaker has such an operation."""
-    return operation in _service().operation_names
-
-
 @cache
 def _service() -> Any:  # noqa: ANN401
     from botocore.session import Session
