@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import shutil
 import subprocess
 import threading
 from base64 import b64decode
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -117,108 +114,3 @@ def test_an_image_is_pulled_by_its_digest(pushed: tuple[str, str, str]) -> None:
     docker("pull", "--quiet", f"{uri}@{digest}")
 
     assert f"{uri}@{digest}" in docker("image", "inspect", f"{uri}@{digest}", "--format", "{{.RepoDigests}}")
-
-
-def test_ecr_gives_the_manifest_as_it_was_pushed(plane: Plane, pushed: tuple[str, str, str]) -> None:
-    name, _, digest = pushed
-    asked = [{"imageTag": "a"}, {"imageTag": "none"}]
-
-    answer = plane.client("ecr").batch_get_image(repositoryName=name, imageIds=asked)
-
-    (image,) = answer["images"]
-    assert image["imageId"] == {"imageDigest": digest, "imageTag": "a"}
-    assert json.loads(image["imageManifest"])["mediaType"] == image["imageManifestMediaType"] == V2
-    assert [failure["failureCode"] for failure in answer["failures"]] == ["ImageNotFound"]
-
-
-def test_ecr_lists_tags(plane: Plane, pushed: tuple[str, str, str]) -> None:
-    name, _, digest = pushed
-
-    listed = plane.client("ecr").list_images(repositoryName=name)["imageIds"]
-
-    assert listed == [{"imageDigest": digest, "imageTag": tag} for tag in ("a", "b")]
-
-
-def test_a_tag_is_deleted_and_with_the_last_one_the_image(plane: Plane, pushed: tuple[str, str, str]) -> None:
-    name, _, digest = pushed
-    delete = plane.client("ecr").batch_delete_image
-
-    first = delete(repositoryName=name, imageIds=[{"imageTag": "a"}])
-    (left,) = details(plane, name)
-    delete(repositoryName=name, imageIds=[{"imageTag": "b"}])
-    missing = delete(repositoryName=name, imageIds=[{"imageDigest": digest}])
-
-    assert first["imageIds"] == [{"imageDigest": digest, "imageTag": "a"}]
-    assert left["imageTags"] == ["b"]
-    assert details(plane, name) == []
-    assert missing["failures"][0]["failureCode"] == "ImageNotFound"
-
-
-def test_an_image_that_lost_its_tag_is_still_there(plane: Plane, pushed: tuple[str, str, str], tmp_path: Path) -> None:
-    name, uri, digest = pushed
-    (tmp_path / "Dockerfile").write_text(f"FROM {BASE}\nLABEL test=other\n")
-    docker("build", "--quiet", "--tag", f"{uri}:a", tmp_path)
-    docker("tag", f"{uri}:a", f"{uri}:b")
-    docker("push", "--quiet", f"{uri}:a")
-    docker("push", "--quiet", f"{uri}:b")
-
-    untagged = details(plane, name, filter={"tagStatus": "UNTAGGED"})
-    tagged = details(plane, name, filter={"tagStatus": "TAGGED"})
-
-    assert [image["imageDigest"] for image in untagged] == [digest]
-    assert "imageTags" not in untagged[0]
-    assert [image["imageTags"] for image in tagged] == [["a", "b"]]
-
-
-def test_a_repository_with_images_is_deleted_by_force_only(plane: Plane, pushed: tuple[str, str, str]) -> None:
-    name, _, _ = pushed
-    ecr = plane.client("ecr")
-
-    assert code_of(ecr.delete_repository, repositoryName=name) == "RepositoryNotEmptyException"
-    ecr.delete_repository(repositoryName=name, force=True)
-
-    assert code_of(ecr.describe_images, repositoryName=name) == "RepositoryNotFoundException"
-    ecr.create_repository(repositoryName=name)
-    assert details(plane, name) == []
-
-
-def test_what_is_not_there_is_refused_as_ecr_does(plane: Plane) -> None:
-    ecr = plane.client("ecr")
-    ecr.create_repository(repositoryName="empty")
-
-    unknown = [{"imageTag": "none"}]
-    assert code_of(ecr.describe_images, repositoryName="empty", imageIds=unknown) == "ImageNotFoundException"
-    assert code_of(ecr.describe_images, repositoryName="none") == "RepositoryNotFoundException"
-    assert code_of(ecr.create_repository, repositoryName="empty") == "RepositoryAlreadyExistsException"
-
-
-def test_settings_of_a_repository_are_kept(plane: Plane) -> None:
-    ecr = plane.client("ecr")
-    asked = {"imageTagMutability": "IMMUTABLE", "imageScanningConfiguration": {"scanOnPush": True}}
-    made = ecr.create_repository(repositoryName="kept", **asked)["repository"]
-    expire = {"tagStatus": "untagged", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 14}
-    rule = {"rulePriority": 1, "selection": expire, "action": {"type": "expire"}}
-    policy = json.dumps({"rules": [rule]})
-
-    ecr.put_lifecycle_policy(repositoryName="kept", lifecyclePolicyText=policy)
-
-    (described,) = ecr.describe_repositories(repositoryNames=["kept"])["repositories"]
-    assert described == made
-    assert described.items() >= {**asked, "repositoryUri": f"{plane.registry}/kept"}.items()
-    assert ecr.get_lifecycle_policy(repositoryName="kept")["lifecyclePolicyText"] == policy
-
-
-def test_the_registry_ends_and_nobody_answers(tmp_path: Path) -> None:
-    found = registry.start(tmp_path, os.environ["PATH"])
-    assert found
-    assert found.tags("none") == {}
-
-    registry.end(tmp_path)
-    registry.end(tmp_path)
-
-    with pytest.raises((OSError, http.client.HTTPException)):
-        replace(found).tags("none")
-
-
-def test_there_is_no_registry_without_the_program(tmp_path: Path) -> None:
-    assert registry.start(tmp_path / "none", str(tmp_path)) is None
