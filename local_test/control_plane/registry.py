@@ -64,10 +64,6 @@ class Registry:
         """What an image's name begins with."""
         return f"{HOST}:{self.port}"
 
-    @property
-    def url(self) -> str:
-        return f"http://{self.address}"
-
     def tags(self, repository: str) -> dict[str, str]:
         """The digest of each tag."""
         status, _, body = self._request("GET", f"/v2/{repository}/tags/list")

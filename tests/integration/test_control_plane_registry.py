@@ -312,7 +312,7 @@ def test_an_image_of_the_registry_is_checked_and_resolved_without_docker(reposit
 def test_a_registry_ends_with_its_process_and_can_be_ended_again(tmp_path: Path) -> None:
     found = registry.start(tmp_path, os.environ["PATH"])
     assert found
-    assert found.url == f"http://127.0.0.1:{found.port}"
+    assert found.address == f"127.0.0.1:{found.port}"
     assert found.tags("none") == {}
 
     registry.end(tmp_path)
