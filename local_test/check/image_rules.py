@@ -26,7 +26,7 @@ def architecture(case: Case) -> Seen:
 
 def bind_to_port_label(case: Case) -> Seen:
     value = (case.subject.facts()["Config"].get("Labels") or {}).get(LABEL)
-    return fine("true") if value == "true" else wrong(f"{LABEL}: {'not there' if value is None else value!r}")
+    return fine("true") if value == "true" else wrong(f"{LABEL}: {'not there' if value is None else repr(value)}")
 
 
 def exec_form(case: Case) -> Seen:

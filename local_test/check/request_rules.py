@@ -149,9 +149,9 @@ def _problems(given: Any) -> Iterator[str]:  # noqa: ANN401 - whatever JSON hold
         yield f"expected an object, got {str(given)[:80]}"
         return
     concurrent, most = given.get("MaxConcurrentTransforms", 1), given.get("MaxPayloadInMB", 6)
-    if not isinstance(concurrent, int) or concurrent < 1:
+    if type(concurrent) is not int or concurrent < 1:
         yield f"MaxConcurrentTransforms: expected a whole number above 0, got {concurrent!r}"
-    if not isinstance(most, int) or not 0 <= most <= 100:
+    if type(most) is not int or not 0 <= most <= 100:
         yield f"MaxPayloadInMB: expected a whole number from 0 to 100, got {most!r}"
     if (strategy := given.get("BatchStrategy", "MULTI_RECORD")) not in ("MULTI_RECORD", "SINGLE_RECORD"):
         yield f"BatchStrategy: expected MULTI_RECORD or SINGLE_RECORD, got {strategy!r}"
