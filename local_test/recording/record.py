@@ -112,11 +112,12 @@ def _sent(target: Target, payloads: Iterable[Asked]) -> Iterator[Exchange]:
 def _listen(arguments: argparse.Namespace, target: Target) -> int:
     from local_test.recording import proxy
 
+    if not 0 <= arguments.listen <= 65535:
+        raise ChainError(f"--listen: expected a port from 0 to 65535, got {arguments.listen}")
     try:
         listening = socket.create_server((HOST, arguments.listen))
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ChainError(f"--listen {arguments.listen}: {reason}; give another port") from error
+    except OSError as error:
+        raise ChainError(f"--listen {arguments.listen}: {error.strerror}; give another port") from error
     with listening, Recording(arguments.recording, target.name) as recording:
         return _serve(arguments, target, recording, proxy.make(target, recording, listening))
 

@@ -122,7 +122,6 @@ def _refused(response: Mapping[str, Any], ms: float) -> Answered:
     """What boto3 took apart, as the runtime API had sent it."""
     error = response.get("Error", {})
     fields = {
-        "ErrorCode": response.get("ErrorCode"),
         "Message": error.get("Message"),
         "OriginalStatusCode": response.get("OriginalStatusCode"),
         "OriginalMessage": response.get("OriginalMessage"),
