@@ -64,7 +64,7 @@ class Shipper:
     _made: set[tuple[str, str]] = field(default_factory=set)
 
     def ship(self, group: str, stream: str, lines: list[str]) -> None:
-        if (group, stream) not in self._made:
+        if lines and (group, stream) not in self._made:
             self._make(group, stream)
         for events in _batches(lines):
             self.client.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
