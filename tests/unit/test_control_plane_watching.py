@@ -206,19 +206,17 @@ def test_lines_of_one_prefix_and_key_become_one_object(plane: Plane) -> None:
 
 def test_items_are_shipped_together_by_one_thread_for_each_control_plane(plane: Plane) -> None:
     shipped: list[tuple[Plane, list[int]]] = []
-    together = threading.Event()
-    gathered = Gathered[int](lambda owner, items: shipped.append((owner, items)) or together.set(), 0.2)
-    before = threading.active_count()
+    gathered = Gathered[int](lambda owner, items: shipped.append((owner, items)), 600)
 
     for number in range(3):
         gathered.add(plane, number)
-    threads = threading.active_count() - before
-    assert together.wait(60)
+    gathered._ship(plane)
     gathered.add(plane, 3)
-    wait_until(lambda: len(shipped) == 2, "the next items")
+    gathered._ship(plane)
+    gathered._ship(plane)
 
-    assert threads == 1
     assert shipped == [(plane, [0, 1, 2]), (plane, [3])]
+    assert [thread.name for thread in threading.enumerate()].count(__name__) == 1
 
 
 def test_items_of_one_control_plane_are_not_shipped_by_another(plane: Plane, tmp_path: Path) -> None:
