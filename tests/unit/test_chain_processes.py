@@ -15,6 +15,7 @@ from local_test.plan import Planned
 from local_test.ports import free_ports
 from local_test.state import ChainError, State
 from tests.scripted_container import ScriptedContainer, answer, raw
+from tests.servers import wait_until
 
 NAMES = ("featurizer", "predictor", "router")
 STAND_IN = """
@@ -170,6 +171,7 @@ def test_status_lists_each_server_and_its_health(state: State, plan: Plan, capsy
     arguments = ["chain", "status", "--state", str(state.directory)]
     codes = [main(arguments)]
     chain.up(state, "e", planned)
+    wait_until(lambda: not any(chain.ping(one.port) for one in planned), "all of them")  # the stand-in asks nobody
     codes.append(main(arguments))
     _, processes = state.load()
     processes[1].kill()
