@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -33,7 +34,7 @@ from local_test.control_plane.hosting import ContainerSpec, Unhealthy
 from local_test.control_plane.plane import STATUS_PATH, Plane
 from local_test.control_plane.process_host import ProcessHost
 from local_test.control_plane.store import CONFIG, ENDPOINT, KINDS, MODEL, Store
-from local_test.process import Process, _start_time
+from local_test.process import Process
 from local_test.state import State
 from tests.conftest import ROOT
 from tests.scripted_host import scripted_plane
@@ -577,17 +578,20 @@ def test_commands_find_the_server_that_runs(plane: Plane, tmp_path: Path, capsys
     port = int(plane.url.rpartition(":")[2])
     with_reason = {"EndpointName": "bad", "EndpointStatus": "Failed", "FailureReason": "no such image"}
     plane.store.add(ENDPOINT, {"EndpointName": "good", "EndpointStatus": "InService"})
-    State(tmp_path).save(command.NAME, [Process(command.NAME, os.getpid(), _start_time(os.getpid()), port)])
     arguments = argparse.Namespace(state=tmp_path, port=0, host="processes")
+    server = Process.start(command.NAME, ("sleep", "600"), {"PATH": os.environ["PATH"]}, port, tmp_path / "log")
+    State(tmp_path).save(command.NAME, [server])
 
-    codes = [command.up(arguments, {"PATH": ""}), command.status(arguments, {})]
-    plane.store.add(ENDPOINT, with_reason)
-    codes.append(command.status(arguments, {}))
-    plane.store = Store(plane.region)
-    codes.append(command.status(arguments, {}))
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.kill)
+        codes = [command.up(arguments, {"PATH": ""}), command.status(arguments, {})]
+        plane.store.add(ENDPOINT, with_reason)
+        codes.append(command.status(arguments, {}))
+        plane.store = Store(plane.region)
+        codes.append(command.status(arguments, {}))
 
     said = capsys.readouterr().out.splitlines()
-    head = f"control plane on http://127.0.0.1:{port}, pid {os.getpid()}, hosts models in processes of this checkout"
+    head = f"control plane on http://127.0.0.1:{port}, pid {server.pid}, hosts models in processes of this checkout"
     assert codes == [0] * 4
     assert said[0] == f"The control plane already runs on http://127.0.0.1:{port} (scripted)."
     assert said[1:] == [
