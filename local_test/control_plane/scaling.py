@@ -23,7 +23,6 @@ TARGET = "AnyScaleFrontendService"  # what X-Amz-Target has before the operation
 NAMESPACE = "AWS/SageMaker"
 SHIPPED_EVERY = 10.0  # seconds
 _RESOURCE = re.compile(r"endpoint/(?P<endpoint>[^/]+)/variant/(?P<variant>[^/]+)")
-_PERIOD = 60  # seconds for which a metric counts
 _MOST = 1000  # metrics of one call
 
 

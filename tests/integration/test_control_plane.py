@@ -358,9 +358,12 @@ def test_a_port_in_use_is_refused_with_the_next_step(command: Command) -> None:
 def test_up_prints_what_makes_aws_clients_find_it(command: Command) -> None:
     done = command.run("up", "--port", "0", "--host", "processes", AWS_PROFILE="missing")
 
+    port = command.server().port
     assert done.returncode == 0
-    for name, value in exports(command.server().port).items():
-        assert f"export {name}={value}" in done.stdout
+    assert done.stdout.splitlines() == [
+        f"The control plane runs on http://127.0.0.1:{port} and hosts models in processes of this checkout. To use it:",
+        *(f"  export {name}={value}" for name, value in exports(port).items()),
+    ]
 
 
 def test_sigterm_ends_a_control_plane_with_all_endpoints(command: Command, artifacts: Path) -> None:
