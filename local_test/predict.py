@@ -63,8 +63,9 @@ def _send(request: urllib.request.Request) -> int:
         with urllib.request.urlopen(request, timeout=70) as response:  # noqa: S310
             answer = response.read()
     except urllib.error.HTTPError as refusal:
-        name = refusal.headers.get("x-amzn-ErrorType", "refused")
-        print(explain(refusal.code, name, refusal.read()), file=sys.stderr)
+        with refusal:
+            name = refusal.headers.get("x-amzn-ErrorType", "refused")
+            print(explain(refusal.code, name, refusal.read()), file=sys.stderr)
         return 1
     except OSError as error:
         reason = getattr(error, "reason", error)
