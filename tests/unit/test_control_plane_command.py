@@ -58,11 +58,14 @@ def test_status_of_a_server_that_does_not_run_exits_with_1(
 
 
 @pytest.mark.parametrize("port", [-1, 65536])
-def test_a_port_that_is_none_is_refused(port: int, tmp_path: Path) -> None:
+def test_a_port_that_is_none_is_refused_after_what_was_left_is_ended(
+    port: int, sleeping: Process, tmp_path: Path
+) -> None:
     arguments = argparse.Namespace(state=tmp_path, port=port, host="processes")
 
     with pytest.raises(ChainError, match=f"--port: expected a port from 0 to 65535, got {port}"):
         command.up(arguments, {"PATH": ""})
+    assert not sleeping.is_alive()
 
 
 def test_docker_that_does_not_answer_is_refused(tmp_path: Path) -> None:
