@@ -41,12 +41,14 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
 
 
 @pytest.fixture(scope="module")
-def account(command: Command) -> Account:
-    return Account(command.server().port)
+def account(command: Command, artifacts: Path) -> Account:
+    account = Account(command.server().port)
+    account.upload(artifacts)
+    return account
 
 
 @pytest.fixture(scope="module")
-def pushed(account: Account, images: dict[str, str]) -> Iterator[dict[str, dict[str, str]]]:
+def pushed(account: Account, images: dict[str, str]) -> Iterator[dict[str, str]]:
     """The images of both stages by name and digest, in the account's ECR."""
     ecr = account.client("ecr")
     found, tagged = {}, []
@@ -57,10 +59,10 @@ def pushed(account: Account, images: dict[str, str]) -> Iterator[dict[str, dict[
         tagged.append(name)
         docker("push", "--quiet", name)
         (image,) = ecr.describe_images(repositoryName=f"serial-inference/{stage}")["imageDetails"]
-        found[stage] = {"Image": f"{repository['repositoryUri']}@{image['imageDigest']}"}
+        found[stage] = f"{repository['repositoryUri']}@{image['imageDigest']}"
     docker("rmi", *tagged)
     yield found
-    docker("rmi", "--force", *(one["Image"] for one in found.values()), check=False)
+    docker("rmi", "--force", *found.values(), check=False)
 
 
 def containers(command: Command) -> list[dict[str, Any]]:
@@ -72,9 +74,9 @@ def containers(command: Command) -> list[dict[str, Any]]:
 
 
 def test_an_endpoint_of_images_runs_as_the_platform_runs_it(
-    account: Account, command: Command, pushed: dict[str, dict[str, str]], artifacts: Path
+    account: Account, command: Command, pushed: dict[str, str], artifacts: Path
 ) -> None:
-    account.make_model("run", artifacts, **pushed)
+    account.make_model("run", *STAGES, **pushed)
     made = account.make_endpoint("run", "run")
     answer = json.loads(account.invoke("run"))["result"]
     first, second = containers(command)
@@ -82,7 +84,7 @@ def test_an_endpoint_of_images_runs_as_the_platform_runs_it(
 
     assert made["EndpointStatus"] == "InService", made
     shown = made["ProductionVariants"][0]["DeployedImages"]
-    assert [one["SpecifiedImage"] for one in shown] == [pushed[stage]["Image"] for stage in STAGES]
+    assert [one["SpecifiedImage"] for one in shown] == [pushed[stage] for stage in STAGES]
     assert answer == pytest.approx(in_process(artifacts, ROWS.decode()).ravel(), rel=1e-6)
     assert second["HostConfig"]["NetworkMode"] == f"container:{first['Id']}"
     for container, port in ((first, 8080), (second, 8081)):
@@ -97,10 +99,10 @@ def test_an_endpoint_of_images_runs_as_the_platform_runs_it(
 
 
 def test_an_update_of_containers_under_load_loses_no_request(
-    account: Account, command: Command, pushed: dict[str, dict[str, str]], artifacts: Path
+    account: Account, command: Command, pushed: dict[str, str]
 ) -> None:
     for name in ("blue", "green"):
-        account.make_model(name, artifacts, **pushed)
+        account.make_model(name, *STAGES, **pushed)
     account.make_endpoint("swapped", "blue")
     with load(account, "swapped") as answers:
         account.client("sagemaker").update_endpoint(EndpointName="swapped", EndpointConfigName="green")
@@ -115,9 +117,9 @@ def test_an_update_of_containers_under_load_loses_no_request(
 
 
 def test_a_container_that_dies_is_replaced_with_its_neighbours(
-    account: Account, command: Command, pushed: dict[str, dict[str, str]], artifacts: Path
+    account: Account, command: Command, pushed: dict[str, str]
 ) -> None:
-    account.make_model("mortal", artifacts, **pushed)
+    account.make_model("mortal", *STAGES, **pushed)
     account.make_endpoint("mortal", "mortal")
     before = {container["Id"] for container in containers(command)}
     docker("kill", containers(command)[1]["Id"])
@@ -141,21 +143,19 @@ def test_a_container_that_dies_is_replaced_with_its_neighbours(
     assert containers(command) == []
 
 
-def test_an_image_that_is_not_in_its_repository_is_refused(
-    account: Account, pushed: dict[str, dict[str, str]], artifacts: Path
-) -> None:
-    missing = pushed["predictor"]["Image"].partition("@")[0] + ":missing"
+def test_an_image_that_is_not_in_its_repository_is_refused(account: Account, pushed: dict[str, str]) -> None:
+    missing = pushed["predictor"].partition("@")[0] + ":missing"
 
     with pytest.raises(ClientError, match=r"Requested image .*predictor:missing not found"):
-        account.make_model("missing", artifacts, featurizer=pushed["featurizer"], predictor={"Image": missing})
+        account.make_model("missing", *STAGES, **pushed | {"predictor": missing})
 
 
 def test_an_image_without_the_port_label_fails_the_endpoint_in_words_of_the_platform(
-    account: Account, command: Command, pushed: dict[str, dict[str, str]], artifacts: Path
+    account: Account, command: Command, pushed: dict[str, str]
 ) -> None:
     uri = account.client("ecr").create_repository(repositoryName="unlabelled")["repository"]["repositoryUri"]
     _build(f"{uri}:test", 'FROM scratch\nCMD ["serve"]\n')
-    account.make_model("unlabelled", artifacts, featurizer=pushed["featurizer"], predictor={"Image": f"{uri}:test"})
+    account.make_model("unlabelled", *STAGES, **pushed | {"predictor": f"{uri}:test"})
     made = account.make_endpoint("unlabelled", "unlabelled")
     account.delete("unlabelled")
     docker("rmi", "--force", f"{uri}:test")
@@ -166,10 +166,8 @@ def test_an_image_without_the_port_label_fails_the_endpoint_in_words_of_the_plat
     assert containers(command) == []
 
 
-def test_an_oci_manifest_is_refused_as_the_platform_refuses_it(
-    account: Account, pushed: dict[str, dict[str, str]]
-) -> None:
-    image = _as_oci(pushed["predictor"]["Image"])
+def test_an_oci_manifest_is_refused_as_the_platform_refuses_it(account: Account, pushed: dict[str, str]) -> None:
+    image = _as_oci(pushed["predictor"])
     sagemaker = account.client("sagemaker")
 
     with pytest.raises(ClientError, match=r"Unsupported manifest media type application/vnd.oci.image.manifest.v1"):
@@ -182,8 +180,8 @@ def test_down_removes_the_containers_of_a_killed_server(
     command = Command(tmp_path / "state")
     assert command.run("up", "--port", "0", "--host", "docker").returncode == 0
     account = Account(command.server().port)
-    named = {stage: {"Image": images[stage]} for stage in STAGES}
-    account.make_model("orphan", artifacts, **named)
+    account.upload(artifacts)
+    account.make_model("orphan", *STAGES, **images)
     assert account.make_endpoint("orphan", "orphan")["EndpointStatus"] == "InService"
     processes: list[Process] = command.processes()
     os.kill(command.server().pid, signal.SIGKILL)

@@ -23,7 +23,10 @@ tables = [pathlib.Path("/proc/net", name).read_text().splitlines()[1:] for name 
 lines = [line.split() for table in tables for line in table]
 print(sorted({int(fields[1].rpartition(":")[2], 16) for fields in lines if fields[3] == "0A"}))
 """
-CONNECTED = 'print(sum(l.split()[1].endswith(":1F90") and l.split()[3] == "01" for l in open("/proc/net/tcp")))'
+ACCEPTED = """
+rows = [line.split() for line in open("/proc/net/tcp")][1:]
+print(sum(row[1].endswith(":1F90") and row[3] == "01" and row[9] != "0" for row in rows))  # inode 0: not yet accepted
+"""
 INSTALLED = """
 import importlib.metadata as metadata, json
 print(json.dumps({d.name.lower().replace("_", "-").replace(".", "-"): d.version for d in metadata.distributions()}))
@@ -45,6 +48,15 @@ for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
         if parent == 1:
             os.kill(int(path.parent.name), signal.SIGKILL)
             print("killed")
+"""
+WORKERS = """
+import os, pathlib, signal
+stats = [path.read_text() for path in pathlib.Path("/proc").glob("[0-9]*/stat")]
+parents = {int(stat.split()[0]): int(stat.rpartition(")")[2].split()[1]) for stat in stats}
+for pid, parent in parents.items():
+    if parents.get(parent) == 1 and b"gunicorn" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes():
+        os.kill(pid, signal.SIG%s)
+        print(pid)
 """
 HARDENED = [
     "--user",
@@ -176,18 +188,21 @@ def test_a_hardened_container_serves_too(images: dict[str, str], artifacts: Path
 def test_docker_stop_answers_what_was_accepted_and_exits_0(images: dict[str, str], artifacts: Path, run: Run) -> None:
     options = [*model_mount(artifacts, "featurizer"), "--env", "MODEL_SERVER_WORKERS=1"]
     container = run(images["featurizer"], "serve", options=options)
-    body, sent = b"\n".join([ROW] * 30_000), 16
+    body, sent = b"\n".join([ROW] * 3_000), 16
 
-    with ThreadPoolExecutor(sent) as pool:
+    with ThreadPoolExecutor(sent + 1) as pool:
+        (worker,) = container.python(WORKERS % "STOP").split()
         pending = [pool.submit(post, container, body) for _ in range(sent)]
-        wait_until(lambda: int(container.python(CONNECTED)) >= sent or any(p.done() for p in pending), "requests")
-        ask(container.port, "GET", "/ping")  # nginx accepts in order: by now it has accepted them all
+        wait_until(lambda: int(container.python(ACCEPTED)) == sent, "requests that nginx has accepted")
+        stopping = pool.submit(docker, "stop", "--time", "30", container.name)
+        wait_until(lambda: "stopping: accepted requests are answered first" in container.logs(), "SIGTERM")
         unanswered = sum(not request.done() for request in pending)
-        docker("stop", "--time", "30", container.name)
+        assert container.python(WORKERS % "CONT") == worker
         answers = [request.result() for request in pending]
+        stopping.result()
 
-    assert unanswered > sent // 3
-    assert [(status, answer.count(b"\n")) for status, answer in answers] == [(200, 30_000)] * sent
+    assert unanswered == sent
+    assert [(status, answer.count(b"\n")) for status, answer in answers] == [(200, 3_000)] * sent
     assert container.inspect()["State"]["ExitCode"] == 0
 
 

@@ -93,12 +93,12 @@ class Account:
         for stage in STAGES:
             s3.put_object(Bucket="models", Key=stage, Body=(artifacts / stage / "model.tar.gz").read_bytes())
 
-    def make_model(self, name: str, *models: str) -> None:
+    def make_model(self, name: str, *models: str, **images: str) -> None:
         """A model of the first stage or of both, and an endpoint config of the same name. `models`: whose artifacts."""
         definitions = [
             {
                 "ContainerHostname": stage,
-                "Image": f"any/serial-inference/{stage}:test",
+                "Image": images.get(stage, f"any/serial-inference/{stage}:test"),
                 "ModelDataUrl": f"s3://models/{model}",
             }
             for stage, model in zip(STAGES, models, strict=False)
