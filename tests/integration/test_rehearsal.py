@@ -23,6 +23,7 @@ def name_images(who: Owner, *more: str) -> None:
         )
 
 
+@pytest.mark.long  # the commands of docs/deploy.md are the quick slice
 @pytest.mark.timeout(900)
 def test_an_endpoint_lives_and_leaves_nothing(tmp_path: Path, artifacts: Path, retrained: Path) -> None:
     with owner("processes", tmp_path) as who:
