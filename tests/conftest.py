@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import functools
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -55,6 +56,7 @@ def once(run_directory: Path) -> Once:
         directory, done = run_directory / f"once-{name}", run_directory / f"once-{name}.done"
         with locked(run_directory / f"once-{name}.lock"):
             if not done.exists():
+                shutil.rmtree(directory, ignore_errors=True)  # of a filling that failed or was skipped
                 directory.mkdir()
                 fill(directory)
                 done.touch()
