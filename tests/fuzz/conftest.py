@@ -20,7 +20,7 @@ from hypothesis import configuration
 
 from tests.servers import Server, running
 
-SECONDS = 30.0  # of all tests together, as a part of `make test`
+SECONDS = 15.0  # of all tests together, as a part of `make test`
 SEED = os.environ.get("FUZZ_SEED") or str(secrets.randbelow(10**9))
 FIGURES = pytest.StashKey[list[str]]()
 SHARE = pytest.StashKey[float]()
