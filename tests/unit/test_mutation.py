@@ -209,7 +209,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(tool, function.__name__, cache(function.__wrapped__))
     # the plugins of this project take a second at each start
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-p xdist -p no:cacheprovider")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p xdist -p pytest_timeout -p no:cacheprovider")
     return tmp_path
 
 

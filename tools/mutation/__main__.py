@@ -43,6 +43,7 @@ FAILED = ("FAILED ", "ERROR ")
 NOBODY = ("-c", "user.name=Nobody", "-c", "user.email=nobody@localhost", "-c", "commit.gpgsign=false")
 QUICK = ("-m", "not docker and not long")
 RUNNING: set[int] = set()  # the process groups of tests
+PATIENCE = 120  # seconds for a test, which a mutant may keep from ending
 NO_TESTS = 5  # pytest's exit code where all are left out, as slow ones are
 
 
@@ -202,7 +203,7 @@ def _confirmed(copy: Path, failed: str, patience: float) -> str:
 
 def first_failure(copy: Path, arguments: Sequence[str], patience: float | None) -> str:
     """Run tests until one fails. Return its name, or nothing when all pass."""
-    command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", *QUICK, *arguments]
+    command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", f"--timeout={PATIENCE}", *QUICK, *arguments]
     with subprocess.Popen(
         command, cwd=copy, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     ) as run:
