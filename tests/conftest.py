@@ -14,10 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from xdist.workermanage import NodeManager
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # XGBoost's threads would burn the cores that other tests need
 ROOT = Path(__file__).resolve().parent.parent
 Once = Callable[[str, Callable[[Path], object]], Path]
+
+
+def pytest_configure() -> None:
+    """Give the processes of an interrupted run a minute to stop what their tests started; pytest-xdist gives 10 s."""
+    NodeManager.EXIT_TIMEOUT = 60
 
 
 def pytest_xdist_auto_num_workers() -> int:
