@@ -29,10 +29,11 @@ test-docker: setup ## build the images and run the tests that need Docker
 	@tools/setup.sh registry
 	@$(PYTEST) -m "docker and not long" $(TESTS)
 
-test-all: setup ## run every test, the long ones and those with Docker too, then `make mutants` (hours)
+test-all: setup ## run every test, the long ones and those with Docker too, then try every check and `make mutants` (hours)
 	@tools/setup.sh registry
 	@tools/setup.sh browser
 	@$(PYTEST) $(if $(shell docker info 2>/dev/null),,-m "not docker") $(TESTS)
+	@$(PYTHON) -m tools.mutation --checks --least 100
 	@$(MAKE) mutants
 
 mutants: setup ## put COUNT=20 faults into the lines changed since SINCE=origin/main, and say how many the tests notice (SEED=1)

@@ -232,6 +232,14 @@ def mutation(checkout: Path, capsys: pytest.CaptureFixture[str]) -> Mutation:  #
     return run
 
 
+def test_an_unknown_revision_is_refused(mutation: Mutation, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        mutation("--since", "none")
+
+    assert ended.value.code == 2
+    assert "--since: expected a revision that git knows, got none" in capsys.readouterr().err
+
+
 def test_the_same_seed_draws_the_same_faults_and_another_seed_others(mutation: Mutation) -> None:
     drawn = [mutation("--list", "--count", "5", "--seed", seed)[1] for seed in ("a", "a", "b")]
 

@@ -82,7 +82,10 @@ def main(arguments: list[str]) -> int:
         trials = list(named_checks(options.paths or [*PACKAGES, "tools"]))
     else:
         paths = options.paths or PACKAGES
-        lines = changed_lines(options.since, paths) if options.since else None
+        try:
+            lines = changed_lines(options.since, paths) if options.since else None
+        except subprocess.CalledProcessError:
+            parser.error(f"--since: expected a revision that git knows, got {options.since}")
         drawn = draw(paths, lines, options.seed, options.count)
         trials = [Trial(mutant, options.tests or nearest_tests(mutant.path)[:NEAREST]) for mutant in drawn]
     if options.list or not trials:
