@@ -154,6 +154,15 @@ def test_an_infinite_number_is_named_in_a_large_body_too() -> None:  # C30
     assert error.message.endswith("got '-1e999'")
 
 
+@pytest.mark.parametrize(("row", "got"), [(with_sex("x" * 1025), 1025), (with_length("0." + "1" * 63), 65)])
+@pytest.mark.parametrize("before", [0, 500])
+def test_a_field_that_is_too_long_is_refused_in_a_large_body_too(row: str, got: int, before: int) -> None:
+    error = refusal(f"{ROW}\n" * before + row)
+
+    assert (error.code, error.row) == ("field_too_long", before + 1)
+    assert str(got) in error.message
+
+
 @pytest.mark.parametrize("rows", [1, 20_000])
 def test_an_infinite_feature_is_named_with_its_row(rows: int) -> None:  # P6
     body = "0,0,0,0,0,0,0,0,0,0\n" * rows + "0,0,0,-1e39,0,0,0,0,0,0\n"
