@@ -373,7 +373,8 @@ def test_a_half_made_role_is_mended_and_a_whole_one_is_left(run: Any, answer: An
     (put,) = params(aws, "PutRolePolicy")
     whole = {"PolicyDocument": json.loads(put["PolicyDocument"])}
 
-    _, again = run(f"{DEPLOY} lambda", {**LAMBDA, "GetRolePolicy": whole})
+    code, again = run(f"{DEPLOY} lambda", {**LAMBDA, "GetRolePolicy": whole})
+    assert code == 0
     assert "PutRolePolicy" not in again.operations
 
 

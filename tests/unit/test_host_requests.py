@@ -196,8 +196,9 @@ def test_whoever_asks_for_more_time_than_an_api_gives_is_told_so(
 def test_nothing_is_said_of_a_time_that_can_be_taken(
     requests: Any, capsys: pytest.CaptureFixture[str], given: tuple[str, ...]
 ) -> None:
-    requests("--target=lambda", *given)
+    asked = requests("--target=lambda", *given)
 
+    assert of(asked, "CreateFunction")["Timeout"] in (30, 900)
     assert "API Gateway waits" not in capsys.readouterr().err
 
 

@@ -167,6 +167,7 @@ def test_nothing_that_a_client_or_a_container_sends_becomes_markup(client, conta
 
     for text in texts:
         Outline(text)
+        assert "&lt;script&gt;" in text
         assert "<script>" not in text
         assert "<b>" not in text
         assert "<i>" not in text

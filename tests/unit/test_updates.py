@@ -179,8 +179,9 @@ def test_an_update_keeps_what_it_is_not_given(run: Any, options: str, changed: d
 def test_capture_that_was_switched_off_stays_off(run: Any) -> None:
     capture = {**CONFIG["DataCaptureConfig"], "EnableCapture": False}  # type: ignore[dict-item]
 
-    _, aws = run(UPDATE, {**SAGEMAKER, "DescribeEndpointConfig": {**CONFIG, "DataCaptureConfig": capture}}, RELEASE)
+    code, aws = run(UPDATE, {**SAGEMAKER, "DescribeEndpointConfig": {**CONFIG, "DataCaptureConfig": capture}}, RELEASE)
 
+    assert code == 0
     assert "DataCaptureConfig" not in params(aws, "CreateEndpointConfig")[0]
 
 
