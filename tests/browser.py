@@ -139,7 +139,7 @@ def _answers(base: str) -> bool:
 def _end(process: subprocess.Popen[bytes]) -> None:
     """The driver, and whatever is left of the browser that it started."""
     process.terminate()
-    process.wait(10)
+    process.wait(60)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 

@@ -21,7 +21,7 @@ from tests.servers import Answer
 LEVELS = ("application", "gunicorn", "nginx", "router")
 GROUPS = ("http", "media", "csv", "json", "lines", "features")
 LONGEST_REFUSAL = 2048  # bytes: SageMaker shortens what is longer
-PATIENCE = 20  # seconds without a byte
+PATIENCE = 60  # seconds without a byte
 CPU_SECONDS = 2.0  # what any body up to the limit may cost the application, of an ordinary core
 
 OF_REFUSALS = ("code", "row", "column", "says")

@@ -80,7 +80,7 @@ class Server:
 
     def send_raw(self, message: bytes) -> bytes:
         """What comes back on one connection until the server closes it."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
             connection.sendall(message)
             return b"".join(iter(lambda: connection.recv(65536), b""))
 

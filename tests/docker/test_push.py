@@ -75,7 +75,7 @@ class Aws:
 
 def manifest(port: int, name: str, reference: str) -> tuple[int, dict[str, str], bytes]:
     """The manifest as the registry has it, whatever its type."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         accepted = ", ".join((DOCKER_MANIFEST, OCI_MANIFEST, OCI_INDEX))
         connection.request("GET", f"/v2/{name}/manifests/{reference}", headers={"Accept": accepted})

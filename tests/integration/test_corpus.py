@@ -78,7 +78,7 @@ def test_the_same_request_gets_the_same_bytes_from_every_worker(fleet: Fleet, pl
 def distinct_answers(port: int, body: str, times: int) -> set[tuple[int, bytes]]:
     """The different answers to one request asked many times, on one connection where the server keeps it."""
     answers = set()
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         for _ in range(times):
             connection.request("POST", "/invocations", body, {"Content-Type": "text/csv"})
             response = connection.getresponse()
@@ -121,7 +121,7 @@ def test_a_client_that_waits_to_be_told_to_continue_is_told_so(fleet: Fleet, pla
     asking = Request(headers={**whole.headers, "Expect": "100-continue"}, parts=whole.parts)
     head, _, body = asking.wire().partition(b"\r\n\r\n")
 
-    with socket.create_connection(("127.0.0.1", fleet.servers[place].port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", fleet.servers[place].port), timeout=60) as connection:
         connection.sendall(head + b"\r\n\r\n")
         interim = connection.recv(1000)
         connection.sendall(body)
@@ -135,7 +135,7 @@ def test_a_client_that_waits_to_be_told_to_continue_is_told_so(fleet: Fleet, pla
 def test_a_client_that_goes_away_costs_no_worker(fleet: Fleet, place: Place) -> None:
     message = plain_csv("".join(RECORDS * 10_000), None).wire()
     for sent in (message[:50], message[:100_000], message):
-        with socket.create_connection(("127.0.0.1", fleet.servers[place].port), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", fleet.servers[place].port), timeout=60) as connection:
             connection.sendall(sent)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
 
@@ -175,7 +175,7 @@ def test_idle_connections_keep_nobody_out(fleet: Fleet, place: Place, most: int)
         stack.enter_context(as_many_files_as_allowed())
         count = min(most, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OWN_FILES)
         for _ in range(count):
-            connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=20))
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=60))
             connection.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
         status = fleet.ask(place)(plain_csv(RECORDS[0], None), 1).responses[0].status
         pings = [server.pings(20) for _ in range(5)]

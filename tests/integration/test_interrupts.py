@@ -24,7 +24,7 @@ def test_a_log_is_followed_until_an_interrupt(number: int, tmp_path: Path) -> No
     with started(in_background(follow), stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout.readline() == "begun\n"
         process.send_signal(number)
-        code = process.wait(30)
+        code = process.wait(60)
 
     assert code == 130
     assert Server(process, 0, tmp_path).processes() == []
@@ -37,7 +37,7 @@ def test_an_interrupted_check_stops_what_it_checks(tmp_path: Path) -> None:
     with started(in_background([*check, "--only", "serve"])) as process:
         wait_until(file.exists, "the program to be started")
         process.send_signal(signal.SIGTERM)
-        code = process.wait(30)
+        code = process.wait(60)
 
     assert code == 130
     assert not Path("/proc", file.read_text().strip()).exists()
@@ -53,7 +53,7 @@ def test_a_command_in_the_foreground_has_time_to_end_after_an_interrupt(tmp_path
     ) as process:  # fmt: skip
         process.stdout.readline()
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        process.wait(60)
 
     assert (tmp_path / "tidied").exists()
 
@@ -70,6 +70,6 @@ def test_a_second_interrupt_kills_a_command_that_does_not_end() -> None:
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "asked\n"
         process.send_signal(signal.SIGINT)
-        process.wait(30)
+        process.wait(60)
 
     assert not Path("/proc", pid).exists()

@@ -96,7 +96,7 @@ def test_sigterm_ends_the_function_at_once(tmp_path: Path) -> None:
         echo.invoke(b"[1]")
         echo.process.send_signal(signal.SIGTERM)
 
-        assert echo.process.wait(5) == 0
+        assert echo.process.wait(60) == 0
 
 
 def test_a_platform_that_has_no_more_events_ends_the_function(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_platform_that_has_no_more_events_ends_the_function(tmp_path: Path) ->
         echo.invoke(b"[1]")
         echo.api.events.put(None)
 
-        assert echo.process.wait(5) == 1
+        assert echo.process.wait(60) == 1
         assert "500 instead of an event" in echo.lines()[-1]["exception"]
 
 
@@ -116,7 +116,7 @@ def test_what_cannot_start_says_so_to_the_platform(tmp_path: Path, env: dict[str
     with function(tmp_path / "log", "pipeline", env) as broken:
         path, headers, body = broken.api.answers.get(timeout=60)
 
-        assert broken.process.wait(10) == 1
+        assert broken.process.wait(60) == 1
     assert path == "/init/error"
     assert headers["Lambda-Runtime-Function-Error-Type"] == json.loads(body)["errorType"] == "Runtime.CannotLoad"
     assert reason in json.loads(body)["errorMessage"]

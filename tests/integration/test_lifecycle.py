@@ -26,7 +26,7 @@ def test_no_request_in_flight_at_sigterm_is_lost(tmp_path):
         server.process.terminate()
         gate.open()
         answers = [request.result() for request in pending]
-        code = server.process.wait(30)
+        code = server.process.wait(60)
 
     assert [(answer.status, answer.body) for answer in answers] == [(200, body) for body in bodies]
     assert code == 0
@@ -48,7 +48,7 @@ def test_every_worker_class_serves_and_drains(worker_class, at_once, nginx, tmp_
         server.process.terminate()
         wait_until(lambda: "stopping: accepted" in server.output(), "the server to begin to stop")
         gate.open()
-        code = server.process.wait(30)
+        code = server.process.wait(60)
         answers = [request.result() for request in pending]
 
     assert (served.status, served.body) == (200, b"hello")
@@ -79,7 +79,7 @@ def test_a_second_signal_while_draining_is_harmless(front, tmp_path):
         wait_until(lambda: "stopping: accepted" in server.output(), "the server to begin to stop")
         server.process.send_signal(signal.SIGTERM)
         gate.open()
-        code = server.process.wait(30)
+        code = server.process.wait(60)
         left = server.processes()
 
     assert pending.result().status == 200
@@ -144,7 +144,7 @@ def test_a_worker_that_hangs_costs_its_caller_a_504_and_is_replaced():
 def test_a_container_dies_with_its_child(master, nginx):
     with running(ECHO, {"MODEL_SERVER_NGINX": nginx}) as server:
         os.kill(server.master(master), signal.SIGKILL)
-        code = server.process.wait(20)
+        code = server.process.wait(60)
         wait_until(lambda: server.processes() == [], "every process to end", 5)
         status = server.pings()
         lines = server.lines()

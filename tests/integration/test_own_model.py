@@ -31,7 +31,6 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("example", range(3))
 def test_the_commands_print_what_the_document_shows(directory: Path, example: int) -> None:
     one, *chain = map(str, free_ports(4))

@@ -103,7 +103,6 @@ def checker(artifacts: Path, other_run: Path) -> Masked:
     return Masked({Contract.load(model).hash[:12]: name for name, model in models.items()})
 
 
-@pytest.mark.timeout(240)
 def test_every_block_prints_what_it_shows(ports, mixed, checker, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "any")

@@ -58,7 +58,6 @@ def moved(text: str, env: dict[str, str]) -> str:
     return text
 
 
-@pytest.mark.timeout(240)
 def test_the_commands_print_what_the_readme_shows(checkout: Path, env: dict[str, str]) -> None:
     exported: dict[str, str] = {}
     shown_lines = 0
@@ -83,7 +82,6 @@ def test_the_commands_print_what_the_readme_shows(checkout: Path, env: dict[str,
     assert shown_lines >= 10
 
 
-@pytest.mark.timeout(120)
 def test_the_python_example_prints_what_its_comment_says(checkout: Path, env: dict[str, str]) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     expected = re.search(r"# (b'.*')", example)

@@ -178,9 +178,9 @@ def test_a_full_disk_keeps_whole_lines_and_no_client_without_an_answer(before: S
         wait_until(lambda: pings(f"http://127.0.0.1:{port}"), "the recorder answers")
         with contextlib.suppress(OSError):  # it ends once it can record no more
             for _ in range(20):
-                with urllib.request.urlopen(request, timeout=10) as response:
+                with urllib.request.urlopen(request, timeout=60) as response:
                     answers += len(json.loads(response.read())["result"]) == 8
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=60)
 
     lines = file.read_text(encoding="utf-8").splitlines()
     recorded = len(lines) - 1
@@ -219,7 +219,7 @@ def recorder(target: str, file: Path, number: int = signal.SIGINT) -> Iterator[s
         wait_until(lambda: pings(address), "the recorder answers")
         yield address
         process.send_signal(number)
-        said, _ = process.communicate(timeout=30)
+        said, _ = process.communicate(timeout=60)
     assert process.returncode == 0, said
     assert "Recorded" in said
 
@@ -243,11 +243,11 @@ def test_clients_of_every_kind_are_recorded_and_get_the_endpoints_own_answers(
             with pytest.raises(ClientError):
                 runtime.invoke_endpoint(EndpointName="any", ContentType="text/csv", Body=b"M,1\n")
         request = urllib.request.Request(f"{address}/invocations", row, {"Content-Type": "text/csv"})
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             plain = response.read()
         request.add_header("Origin", "http://elsewhere.example")
         with pytest.raises(urllib.error.HTTPError, match="403"):
-            urllib.request.urlopen(request, timeout=10)
+            urllib.request.urlopen(request, timeout=60)
 
     expected = in_process(artifacts, f"{header}\n{row.decode()}\n")
     assert np.asarray(json.loads(said)["result"], np.float32).tobytes() == expected.tobytes() == npy[-4:]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
 import subprocess
 import sys
-import time
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -46,20 +47,25 @@ class Served:
         }
 
 
-@pytest.fixture(scope="module", params=["gthread", "gevent"])
-def process(request) -> Iterator[Served]:
+@contextlib.contextmanager
+def serve(worker_class: str, **settings: str) -> Iterator[Served]:
     with ScriptedContainer() as featurizer, ScriptedContainer() as predictor:
         own = {
             "CONTAINERS": f"featurizer=http://127.0.0.1:{featurizer.port},predictor=http://127.0.0.1:{predictor.port}",
             "MODEL_SERVER_NGINX": "off",
             "MODEL_SERVER_WORKERS": "1",
-            "MODEL_SERVER_WORKER_CLASS": request.param,
-            "INVOCATION_TIMEOUT": "2",
+            "MODEL_SERVER_WORKER_CLASS": worker_class,
         }
-        with running("local_test", own) as server:
+        with running("local_test", own | settings) as server:
             yield Served(f"http://127.0.0.1:{server.port}", featurizer, predictor)
             gc.collect()  # caught exceptions hold connections, which gevent's worker waits for
             assert server.stop() == 0
+
+
+@pytest.fixture(scope="module", params=["gthread", "gevent"])
+def process(request) -> Iterator[Served]:
+    with serve(request.param) as served:
+        yield served
 
 
 @pytest.fixture
@@ -112,11 +118,18 @@ def test_boto3_raises_a_model_error_with_the_containers_status_and_message(runti
     assert len(served.featurizer.asked) == before + 1
 
 
-def test_boto3_raises_a_model_error_when_a_container_is_too_slow(runtime, served):
-    served.predictor.reply = lambda *_: time.sleep(3)
-
-    with pytest.raises(runtime.exceptions.ModelError) as raised:
-        runtime.invoke_endpoint(EndpointName="abalone", Body=b"M\n")
+@pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
+def test_boto3_raises_a_model_error_when_a_container_is_too_slow(worker_class, monkeypatch):
+    told = threading.Event()
+    with serve(worker_class, INVOCATION_TIMEOUT="5") as slow:
+        slow.featurizer.reply = answer(b"0.5\n", "text/csv")
+        slow.predictor.reply = lambda *_: told.wait(60)
+        for name, value in slow.env.items():
+            monkeypatch.setenv(name, value)
+        with contextlib.closing(boto3.client("sagemaker-runtime")) as runtime:
+            with pytest.raises(runtime.exceptions.ModelError) as raised:
+                runtime.invoke_endpoint(EndpointName="abalone", Body=b"M\n")
+            told.set()
 
     assert raised.value.response["OriginalStatusCode"] == 0
     assert "timed out while waiting for a response from container predictor" in str(raised.value)
@@ -210,7 +223,7 @@ def test_a_plain_client_that_sends_too_much_is_told_so_too(served):
     request = urllib.request.Request(f"{served.url}/invocations", b"1\n" * 3_600_000, {"Content-Type": "text/csv"})
 
     with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(request, timeout=30)
+        urllib.request.urlopen(request, timeout=60)
     with caught.value as refusal:
         assert refusal.code == 413
         assert b"at most 6291456 bytes" in refusal.read()

@@ -45,7 +45,7 @@ def test_it_says_what_it_takes_and_gives(server: Server, artifacts: Path) -> Non
 
 def test_it_listens_where_a_platform_that_is_not_sagemaker_says(model_dir: Path) -> None:
     with launched("pipeline", {"SM_MODEL_DIR": str(model_dir), "SAGEMAKER_BIND_TO_PORT": "", "PORT": "no"}) as wrong:
-        assert wrong.process.wait(20) == 1
+        assert wrong.process.wait(60) == 1
         assert "PORT" in wrong.lines()[-1]["message"]
 
 
@@ -57,7 +57,7 @@ def test_artifacts_of_two_training_runs_are_not_served(model_dir: Path, tmp_path
     artifact.write_manifest(other)
 
     with launched("pipeline", {"SM_MODEL_DIR": str(tmp_path / "model"), "MODEL_SERVER_WORKERS": "1"}) as server:
-        assert server.process.wait(20) == 1
+        assert server.process.wait(60) == 1
         reasons = [line["message"] for line in server.lines() if line["level"] == "CRITICAL"]
 
     assert reasons[0].startswith("cannot load the model: the predictor is of training run ")

@@ -16,7 +16,7 @@ from serving import artifact
 from serving.contract import FILE, Contract
 from tests.servers import ECHO, launched, running
 
-SOON = 20  # seconds, imports of pandas and scikit-learn on a busy machine included
+SOON = 60  # seconds, imports of pandas and scikit-learn on a busy machine included
 
 
 @dataclass(frozen=True)

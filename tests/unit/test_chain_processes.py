@@ -105,7 +105,7 @@ def test_a_server_that_ends_while_it_starts_is_shown_and_the_others_are_stopped(
     state: State, plan: Plan, tmp_path: Path
 ) -> None:
     with pytest.raises(ChainError) as failed:
-        chain.up(state, "e", plan(predictor={"FAILS": "yes"}))
+        chain.up(state, "e", plan(predictor={"FAILS": "yes"}, router={"PING": "503"}))
 
     assert str(failed.value) == (
         f"predictor ended while starting. The end of its log, {tmp_path}/run/predictor.log:\n"
@@ -123,10 +123,17 @@ def test_a_server_that_ends_while_it_starts_is_shown_and_the_others_are_stopped(
     ],
 )
 def test_the_server_that_is_late_is_named_with_its_reason(
-    state: State, plan: Plan, tmp_path: Path, changed: dict[str, str], reason: str
+    state: State, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, str], reason: str
 ) -> None:
+    planned, ping = plan(featurizer=changed, router={"PING": "503"}), chain.ping
+
+    def ping_once_all_listen(port: int) -> str:
+        wait_until(lambda: not any(ping(one.port).startswith("no answer") for one in planned), "the servers to listen")
+        return ping(port)
+
+    monkeypatch.setattr(chain, "ping", ping_once_all_listen)
     with pytest.raises(ChainError) as late:
-        chain.up(state, "e", plan(featurizer=changed, router={"PING": "503"}), 1.5)
+        chain.up(state, "e", planned, 1.5)
 
     first, _, words = str(late.value).partition("\n")
     assert first == (

@@ -27,7 +27,7 @@ def test_an_event_is_answered_under_its_id(api: platform.RuntimeApi, echoed: dic
         headers, event = runtime.next()
         runtime.respond(headers, b"{}")
 
-        path, sent, body = api.answers.get(timeout=20)
+        path, sent, body = api.answers.get(timeout=60)
         assert (event, path, body) == (b"[1]", f"/invocation/{name}/response", b"{}")
         assert sent["Content-Type"] == "application/json"
         assert {name: sent[name] for name in sent if name.lower().startswith("lambda")} == echoed
@@ -53,7 +53,7 @@ def test_an_answer_that_the_platform_does_not_take_is_logged(
     runtime.refuse_to_start("no model")
     api.status = 202
 
-    path, headers, body = api.answers.get(timeout=20)
+    path, headers, body = api.answers.get(timeout=60)
     assert path == "/init/error"
     assert headers["Lambda-Runtime-Function-Error-Type"] == "Runtime.CannotLoad"
     assert json.loads(body) == {"errorType": "Runtime.CannotLoad", "errorMessage": "no model", "stackTrace": []}

@@ -105,7 +105,7 @@ def test_counts_are_told_again_and_again(
         return 7
 
     with published(SETTINGS, page, ready):
-        assert all(asked.acquire(timeout=20) for _ in range(3))
+        assert all(asked.acquire(timeout=60) for _ in range(3))
 
     told = [embedded(line)["WorkersReady"] for line in capfd.readouterr().out.splitlines()[:2]]
     assert told == [7, 7]
@@ -121,7 +121,7 @@ def port(page: Page) -> Iterator[int]:
 
 
 def ask(port: int, method: str = "GET", path: str = "/metrics", **headers: str) -> tuple[int, str, str]:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         connection.request(method, path, headers=headers)
         response = connection.getresponse()
         return response.status, response.headers["Content-Type"], response.read().decode()

@@ -257,14 +257,14 @@ def drip(head: bytes, piece: bytes):
     ids=["silent", "header by header", "byte by byte", "chunk by chunk", "until it closes"],
 )
 def test_a_dripping_container_ends_with_the_time_of_the_whole_chain(client_of, featurizer, predictor, reply):
-    client = client_of(featurizer, predictor, limits=Limits(seconds=0.4))
+    client = client_of(featurizer, predictor, limits=Limits(seconds=2))
     whole = threading.Event()
     predictor.reply = lambda asked, connection: (reply(asked, connection), whole.set())
     begun = time.monotonic()
 
     response = client.post("/invocations", data=ROW)
 
-    assert time.monotonic() - begun >= 0.4
+    assert time.monotonic() - begun >= 2
     assert not whole.is_set()
     assert (response.status_code, response.json["OriginalStatusCode"]) == (424, 0)
     assert response.json["OriginalMessage"].startswith(

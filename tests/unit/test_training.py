@@ -373,7 +373,7 @@ def test_sigterm_ends_a_training_at_once_with_a_reason(tmp_path):
 
         process.send_signal(signal.SIGTERM)
 
-        assert process.wait(timeout=30) == 1
+        assert process.wait(timeout=60) == 1
     assert "stopped by SIGTERM" in failure(tmp_path)
 
 
