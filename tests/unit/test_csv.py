@@ -154,7 +154,10 @@ def test_an_infinite_number_is_named_in_a_large_body_too() -> None:  # C30
     assert error.message.endswith("got '-1e999'")
 
 
-@pytest.mark.parametrize(("row", "got"), [(with_sex("x" * 1025), 1025), (with_length("0." + "1" * 63), 65)])
+@pytest.mark.parametrize(
+    ("row", "got"),
+    [(with_sex("x" * 1025), 1025), (with_sex(f'"{"x" * 1025}"'), 1025), (with_length("0." + "1" * 63), 65)],
+)
 @pytest.mark.parametrize("before", [0, 500])
 def test_a_field_that_is_too_long_is_refused_in_a_large_body_too(row: str, got: int, before: int) -> None:
     error = refusal(f"{ROW}\n" * before + row)

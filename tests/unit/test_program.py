@@ -56,6 +56,7 @@ WRONG: dict[str, tuple[Callable[[Any], None], str]] = {
     "an indicator below zero": (put(*STEP, 1, "indicate", [-1]), "part 0, step 1"),
     "a bound of a thousand bits": (put(*STEP, 4, "high", 2**1000), "part 0, step 4: expected low and high"),
     "bounds the wrong way": (put(*STEP, 4, "low", 4.0), "part 0, step 4: expected low and high"),
+    "a refusal of neither": (put(*STEP, 4, {"do": "refuse", "missing": 1}), "part 0, step 4: expected missing true or"),
     "a function that reads files": (put(*STEP, 5, "name", "load"), "part 0, step 5: expected one of numpy's"),
     "edges of a column too few": (put(*STEP, 6, "edges", [[0.0]]), "part 0, step 6: expected edges of 3 columns"),
     "an encoder too few": (put(*STEP, 7, "columns", []), "part 0, step 7: expected encoders of 3 columns"),
