@@ -161,9 +161,12 @@ def refuse_long(name) -> None:
         raise ValueError
 """,
     "tests/unit/test_ages.py": """
+import logging
+
 from serving.ages import is_adult, is_child
 
 def test_18_is_adult():
+    logging.error("a line that looks like a test that failed")
     assert is_adult(18) and is_adult(19) and not is_adult(17)
 
 def test_a_child_is_asked_for():

@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("serving", "featurizer", "predictor", "pipeline", "local_test")
 CHECKS = "tests/checks.toml"
 NEAREST = 12  # unit test files that are asked first
-FAILED = ("FAILED ", "ERROR ")
+FAILED = ("FAILED tests/", "ERROR tests/")
 NOBODY = ("-c", "user.name=Nobody", "-c", "user.email=nobody@localhost", "-c", "commit.gpgsign=false")
 QUICK = ("-m", "not docker and not long")
 RUNNING: set[int] = set()  # the process groups of tests
