@@ -347,6 +347,12 @@ def changing(asked: Asked, connection: socket.socket) -> None:
             "with something else: 200: 8",
         ),
         ("content-type-parameters", changing, "ok", "the answers differ each time"),
+        (
+            "content-type-parameters",
+            by_type(capitals=answer(b"8", "text/csv"), other=lambda *asked: changing(*asked)),
+            "FAILED",
+            "with something else: 200: 8",
+        ),
         ("accept", by_type(any=REFUSED), "FAILED", "Accept: */* is answered with 415"),
         ("accept", by_type(any=answer(b"9,5", "text/csv")), "ok", "the same answer"),
         (

@@ -498,6 +498,7 @@ def test_processes_are_told_what_the_platform_tells_containers(processes: Proces
 
     ports = [container.port for container in hosted.endpoint.containers]
     assert (running, hosted.ended()) == ([], ["first", "second"])
+    assert processes.resolve("a/featurizer:1") == "a/featurizer:1"
     assert [process.port for process in recorded] == ports
     assert State(tmp_path).load() == ("", [])
     assert [one["SAGEMAKER_BIND_TO_PORT"] for one in environments] == [str(port) for port in ports]
