@@ -72,6 +72,7 @@ def failure(base: Path) -> str:
 
 
 def test_the_two_jobs_chained_make_artifacts_of_one_training_run(opt_ml, tmp_path_factory):
+    (opt_ml / "output/data").mkdir(parents=True)  # as SageMaker has it
     assert training.main("featurizer", opt_ml) == 0
     job = predictor_job(opt_ml, tmp_path_factory.mktemp("ml"), QUICK)
     assert training.main("predictor", job) == 0

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock, call
 
 import pytest
+from botocore.exceptions import ClientError
 
 from pipeline.endpoint import session, waiting
 from pipeline.endpoint.errors import FAILED, TIMEOUT
@@ -211,3 +213,26 @@ def test_an_endpoint_on_its_way_is_deleted_once_it_may_be(run: Any, clock: Simpl
     assert code == 0
     assert aws.operations.count("DeleteEndpoint") == 2
     assert clock.paused
+
+
+@pytest.mark.parametrize(("missing", "pauses"), [(0, 0), (waiting.TRIES - 1, waiting.TRIES - 1)])
+def test_what_was_just_made_is_asked_for_until_it_is_seen(missing: int, pauses: int) -> None:
+    absent = ClientError({"Error": {"Code": "ValidationException", "Message": "Could not find model"}}, "CreateIt")
+    answers: list[Any] = [absent] * missing + [{}]
+    create = Mock(side_effect=answers)
+    clients = Mock(**{"client.return_value.create_it": create})
+
+    waiting.once_seen(clients, "create_it", {"Name": "m"})
+
+    assert create.call_args_list == [call(Name="m")] * (missing + 1)
+    assert clients.pause.call_count == pauses
+
+
+def test_what_is_never_seen_is_an_error() -> None:
+    absent = ClientError({"Error": {"Code": "ValidationException", "Message": "Could not find model"}}, "CreateIt")
+    create = Mock(side_effect=absent)
+
+    with pytest.raises(ClientError, match="Could not find model"):
+        waiting.once_seen(Mock(**{"client.return_value.create_it": create}), "create_it", {})
+
+    assert create.call_count == waiting.TRIES
