@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.datasets import read_answers
-from tests.servers import ROOT, started
+from tests.servers import ROOT, started, written_lines
 from tools.bench.runtime_api import RuntimeApi, runtime_api
 
 EVENTS = {path.stem: path.read_bytes() for path in sorted((ROOT / "tests" / "events").glob("*.json"))}
@@ -90,7 +90,7 @@ class Function:
         return answer
 
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [json.loads(line) for line in written_lines(self.log, self.process)]
 
 
 @contextlib.contextmanager

@@ -101,7 +101,7 @@ class Server:
 
     def lines(self) -> list[dict[str, Any]]:
         """The log. Fails when a line is not a JSON object."""
-        lines = [json.loads(line) for line in self.output().splitlines()]
+        lines = [json.loads(line) for line in written_lines(self.log, self.process)]
         assert all(isinstance(line, dict) for line in lines)
         return lines
 
@@ -146,6 +146,13 @@ class Gate:
 
     def open(self) -> None:
         (self.directory / "open").touch()
+
+
+def written_lines(log: Path, process: subprocess.Popen[Any]) -> list[str]:
+    """The lines of a log, without the one that a running process is just writing."""
+    ended = process.poll() is not None
+    text = log.read_text(encoding="utf-8", errors="replace")
+    return (text if ended else text[: text.rfind("\n") + 1]).splitlines()
 
 
 def free_ports(count: int) -> list[int]:
