@@ -17,6 +17,7 @@ from tests.corpus_cases import Ask, Case, Request, replay
 from tests.corpus_levels import Applications, ArtifactsOf, Replay, replays
 
 REPLAYS = replays("application")
+LARGE = 1 << 20  # bytes of a body that takes long to make and to read
 SOME = 500  # rows of CSV that are read as a grid
 MANY = 12_500  # rows that are several blocks of CSV and JSON Lines, and several pieces of a JSON list
 BEHIND = [entry for entry in REPLAYS if not excluded(entry.case)]
@@ -26,15 +27,17 @@ ANSWERED = [entry for entry in BEHIND if entry.case.answer["status"] == 200]
 LEAST = {"csv": (270, 150), "json": (230, 75), "lines": (65, 30), "features": (85, 60)}
 
 
-def one_of_each(entries: Sequence[Replay]) -> list[object]:
-    """All as parameters; those whose format, stage and outcome an earlier one has are `long`."""
+def one_of_each(entries: Sequence[Replay], least: int = 0) -> list[object]:
+    """All as parameters; of those with at least `least` bytes, each format, stage and outcome once, the rest `long`."""
     seen: set[object] = set()
     parameters = []
     for entry in entries:
         kind = (media_of(entry.case.request), entry.place.stage, entry.case.answer.get("code"))
-        marks = [pytest.mark.long] if kind in seen else []
-        parameters.append(pytest.param(entry, id=str(entry), marks=marks))
-        seen.add(kind)
+        large = entry.case.request.size >= least
+        parameters.append(
+            pytest.param(entry, id=str(entry), marks=[pytest.mark.long] if large and kind in seen else [])
+        )
+        seen |= {kind} if large else set()
     return parameters
 
 
@@ -43,7 +46,7 @@ def applications(artifacts_of: ArtifactsOf) -> Applications:
     return Applications(artifacts_of)
 
 
-@pytest.mark.parametrize("entry", REPLAYS, ids=str)
+@pytest.mark.parametrize("entry", one_of_each(REPLAYS, LARGE))
 def test_every_case_gets_the_answer_that_it_is_owed(applications: Applications, entry: Replay) -> None:
     replay(applications.ask(entry.place), entry.case, "application")
 

@@ -42,6 +42,7 @@ def test_the_promise_of_a_fault_holds(name: str, artifacts: Path, tmp_path: Path
     assert outcome.broken == [], outcome.figures
 
 
+@pytest.mark.long  # they keep all cores busy; tests/integration/test_lifecycle.py has one that hangs
 def test_workers_that_hang_are_replaced_and_ping_says_so_when_all_do(artifacts: Path, tmp_path: Path) -> None:
     given = Given(artifacts, tmp_path, 0.1)
     with ThreadPoolExecutor(2) as pool:
