@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -114,6 +116,12 @@ def test_a_server_that_ends_while_it_starts_is_shown_and_the_others_are_stopped(
     assert state.load() == ("", [])
 
 
+def listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 60):
+        return True
+    return False
+
+
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
@@ -128,7 +136,8 @@ def test_the_server_that_is_late_is_named_with_its_reason(
     planned, ping = plan(featurizer=changed, router={"PING": "503"}), chain.ping
 
     def ping_once_all_listen(port: int) -> str:
-        wait_until(lambda: not any(ping(one.port).startswith("no answer") for one in planned), "the servers to listen")
+        for one in planned:
+            wait_until(lambda one=one: listens(one.port), f"{one.name} to listen")
         return ping(port)
 
     monkeypatch.setattr(chain, "ping", ping_once_all_listen)
