@@ -174,23 +174,30 @@ def test_an_oci_manifest_is_refused_as_the_platform_refuses_it(account: Account,
         sagemaker.create_model(ModelName="oci", ExecutionRoleArn=ROLE, PrimaryContainer={"Image": image})
 
 
-def test_down_removes_the_containers_of_a_killed_server(
-    images: dict[str, str], artifacts: Path, tmp_path: Path
-) -> None:
+@pytest.fixture
+def another(tmp_path: Path) -> Iterator[Command]:
+    """The command for a control plane of a test's own, which is down at its end."""
     command = Command(tmp_path / "state")
-    assert command.run("up", "--port", "0", "--host", "docker").returncode == 0
-    account = Account(command.server().port)
+    yield command
+    command.run("down")
+
+
+def test_down_removes_the_containers_of_a_killed_server(
+    images: dict[str, str], artifacts: Path, another: Command
+) -> None:
+    assert another.run("up", "--port", "0", "--host", "docker").returncode == 0
+    account = Account(another.server().port)
     account.upload(artifacts)
     account.make_model("orphan", *STAGES, **images)
     assert account.make_endpoint("orphan", "orphan")["EndpointStatus"] == "InService"
-    processes: list[Process] = command.processes()
-    os.kill(command.server().pid, signal.SIGKILL)
-    left = len(containers(command))
+    processes: list[Process] = another.processes()
+    os.kill(another.server().pid, signal.SIGKILL)
+    left = len(containers(another))
 
-    command.down()
+    another.down()
 
     assert left == 2
-    assert containers(command) == []
+    assert containers(another) == []
     assert not any(process.is_alive() for process in processes)
 
 
