@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from local_test.control_plane import command
+from local_test.ports import free_ports
 from local_test.process import Process
 from local_test.state import ChainError, State
 
@@ -73,6 +74,18 @@ def test_docker_that_does_not_answer_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ChainError, match="Docker does not answer: start it, or use --host processes"):
         command.up(arguments, {"PATH": ""})
+
+
+def test_a_server_that_does_not_start_shows_the_last_20_lines_of_its_log(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    state.log("server").write_text("".join(f"line {number}\n" for number in range(30)))
+
+    with pytest.raises(ChainError, match="the control plane did not start") as refused:
+        command._wait(state, free_ports(1)[0])
+
+    said = str(refused.value).splitlines()
+    assert said[0].endswith(f"The end of its log, {state.log('server')}:")
+    assert said[1:] == [f"line {number}" for number in range(10, 30)]
 
 
 def test_the_server_sees_no_aws_configuration_of_the_users() -> None:

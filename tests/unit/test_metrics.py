@@ -69,6 +69,13 @@ def test_a_name_that_a_killed_worker_had_not_finished_is_no_name(page: Page) -> 
     assert page.totals().named == {"200": 2, "payload_too_large": 1}
 
 
+@pytest.mark.parametrize("given", [47, 48])
+def test_a_name_is_whole_up_to_47_characters(page: Page, given: int) -> None:
+    start(page, 1).record(0.01, ("n" * (given - 1) + "e",), {})
+
+    assert page.totals().named == {("n" * (given - 1) + "e")[:47]: 1}
+
+
 def test_names_that_do_not_fit_are_counted_together(page: Page) -> None:
     worker = start(page, 1)
 
