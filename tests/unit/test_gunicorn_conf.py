@@ -151,6 +151,13 @@ def test_a_class_of_workers_is_that_of_the_settings(
     assert (conf.wsgi_app, conf.preload_app) == ("echo.wsgi:app", False)
 
 
+def test_requests_in_flight_have_25_of_the_30_seconds_from_sigterm_to_sigkill(load: Load) -> None:
+    conf = load()
+
+    assert conf.graceful_timeout == 25
+    assert conf.keepalive == 65  # longer than the 60 seconds for which a load balancer keeps a connection
+
+
 def test_nothing_is_counted_where_nobody_asks(load: Load, board: Scoreboard) -> None:
     conf = load()
     conf.page = None

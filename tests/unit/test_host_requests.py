@@ -138,6 +138,7 @@ def test_an_http_api_passes_every_request_on_in_version_2(requests: Any) -> None
 
     integration, route = of(asked, "CreateIntegration"), of(asked, "CreateRoute")
     assert (integration["IntegrationType"], integration["PayloadFormatVersion"]) == ("AWS_PROXY", "2.0")
+    assert integration["TimeoutInMillis"] == 30_000  # the most that an HTTP API waits
     assert (route["RouteKey"], route["AuthorizationType"]) == ("ANY /{proxy+}", "AWS_IAM")
     assert of(asked, "AddPermission")["SourceArn"].endswith(f":{'0' * 10}/*/*")
     assert of(requests("--target=lambda", "--api=http", "--public"), "CreateRoute")["AuthorizationType"] == "NONE"
@@ -147,7 +148,8 @@ def test_a_rest_api_keeps_every_body_as_it_is(requests: Any) -> None:
     asked = requests(*WAYS["rest"])
 
     assert of(asked, "CreateRestApi")["binaryMediaTypes"] == ["*/*"]
-    assert of(asked, "PutIntegration")["type"] == "AWS_PROXY"
+    integration = of(asked, "PutIntegration")
+    assert (integration["type"], integration["timeoutInMillis"]) == ("AWS_PROXY", 29_000)  # what each REST API may wait
     assert of(asked, "PutMethod")["authorizationType"] == "AWS_IAM"
     assert of(asked, "CreateDeployment")["stageName"] == "prod"
 
@@ -308,7 +310,10 @@ def test_app_runner_asks_ping_and_deploys_nothing_by_itself(requests: Any) -> No
     asked = requests("--target=apprunner", "--concurrency=20", "--most=2")
 
     made, scaling = of(asked, "CreateService"), of(asked, "CreateAutoScalingConfiguration")
-    assert (made["HealthCheckConfiguration"]["Protocol"], made["HealthCheckConfiguration"]["Path"]) == ("HTTP", "/ping")
+    assert made["HealthCheckConfiguration"] == {
+        "Protocol": "HTTP", "Path": "/ping", "Interval": 10, "Timeout": 5, "HealthyThreshold": 1,
+        "UnhealthyThreshold": 5,
+    }  # fmt: skip
     assert made["SourceConfiguration"]["AutoDeploymentsEnabled"] is False
     assert made["SourceConfiguration"]["ImageRepository"]["ImageConfiguration"] == {"Port": "8080"}
     assert (scaling["MaxConcurrency"], scaling["MinSize"], scaling["MaxSize"]) == (20, 1, 2)

@@ -352,6 +352,11 @@ def test_ping_is_200_and_empty_when_every_container_answers_it(client):
     assert (response.status_code, response.data) == (200, b"")
 
 
+@pytest.mark.parametrize("path", ["/invocations", "/ping", "/execution-parameters"])
+def test_options_is_no_method_of_the_router(client, path):
+    assert client.options(path).status_code == 405
+
+
 def test_ping_names_each_container_that_is_not_ready(client, featurizer, predictor):
     featurizer.ping = answer(b"{}", status=503)
     predictor.stop()
