@@ -330,6 +330,17 @@ def test_a_fault_beside_the_stage_is_answered_as_the_stages_are(caplog: pytest.L
     assert "secret" in caplog.text
 
 
+@pytest.mark.parametrize(("given", "logged"), [(255, 255), (256, 256), (257, 256)])
+def test_256_characters_of_a_path_are_logged(
+    client: FlaskClient, caplog: pytest.LogCaptureFixture, given: int, logged: int
+) -> None:
+    with caplog.at_level(logging.INFO, logger="serving.app"):
+        client.get("/".ljust(given, "n"))
+
+    (record,) = caplog.records
+    assert len(record.fields["path"]) == logged  # type: ignore[attr-defined]
+
+
 def test_one_line_is_logged_a_request_and_none_for_a_ping_that_passed(
     client: FlaskClient, caplog: pytest.LogCaptureFixture
 ) -> None:

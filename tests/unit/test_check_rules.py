@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -489,6 +490,8 @@ def test_an_end_is_judged(code: int | None, status: int, verdict: str, said: str
     seen = examine("sigterm", subject)
 
     assert (seen.verdict, said in seen.text) == (verdict, True), seen
+    for seconds in re.findall(r"after (\S+) s, and", seen.text):
+        assert 0.5 <= float(seconds) < 3600  # the body is finished after half a second
     assert [asked.body for asked in posts] == [GOOD.body] * 2
     assert subject.started == [Situation(PORT), Situation(PORT + 6)]
 

@@ -199,12 +199,17 @@ def test_a_service_that_cannot_be_deleted_is_an_error(run: Any, capsys: pytest.C
         ("cannot be assumed", 1),
     ],
 )
-def test_only_a_role_that_nobody_knows_yet_is_waited_for(run: Any, refusal: str, attempts: int) -> None:
+def test_only_a_role_that_nobody_knows_yet_is_waited_for(
+    run: Any, refusal: str, attempts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("pipeline.endpoint.session.time.sleep", pauses.append)
     unknown = refused("InvalidParameterValueException", refusal)
 
     code, aws = run(f"{DEPLOY} lambda", {**NOTHING, "CreateFunction": turns(unknown, unknown, {})})
 
     assert (code == 0, aws.operations.count("CreateFunction")) == (attempts == 3, attempts)
+    assert len(pauses) == attempts - 1
 
 
 def test_a_role_that_stays_unknown_is_an_error_after_a_minute(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
