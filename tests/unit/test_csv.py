@@ -166,6 +166,16 @@ def test_a_field_that_is_too_long_is_refused_in_a_large_body_too(row: str, got: 
     assert str(got) in error.message
 
 
+@pytest.mark.parametrize(("more", "said"), [(0, "1024 characters, got "), (1, "20520 characters, got one of 20521")])
+def test_a_record_is_at_most_twice_what_its_fields_and_one_more_may_be(more: int, said: str) -> None:
+    empty = len(with_sex('""'))
+
+    error = refusal(with_sex(f'"{"x" * (20_520 + more - empty)}"'))
+
+    assert (error.code, error.row) == ("field_too_long", 1)
+    assert said in error.message
+
+
 @pytest.mark.parametrize("rows", [1, 20_000])
 def test_an_infinite_feature_is_named_with_its_row(rows: int) -> None:  # P6
     body = "0,0,0,0,0,0,0,0,0,0\n" * rows + "0,0,0,-1e39,0,0,0,0,0,0\n"

@@ -134,6 +134,8 @@ def test_features_are_shown_with_their_share_of_the_gain_the_greatest_on_top(
     (axes,) = figures["feature_importance.png"].axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["width", "height"]
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([0, 100])
+    assert axes.get_xlabel() == "share of the trees' total gain, percent"
+    assert axes.get_title() == "plants: what the predictions rest on"
 
 
 def test_at_most_25_features_are_shown(tmp_path: Path, figures: dict[str, Figure]) -> None:
