@@ -121,6 +121,7 @@ def test_what_cannot_start_says_so_to_the_platform(tmp_path: Path, env: dict[str
     assert headers["Lambda-Runtime-Function-Error-Type"] == json.loads(body)["errorType"] == "Runtime.CannotLoad"
     assert reason in json.loads(body)["errorMessage"]
     assert broken.lines()[-1]["level"] == "CRITICAL"
+    assert "exception" not in broken.lines()[-1]
 
 
 def test_it_needs_no_other_process_and_listens_nowhere(pipeline: Function) -> None:

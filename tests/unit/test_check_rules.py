@@ -496,6 +496,24 @@ def test_an_end_is_judged(code: int | None, status: int, verdict: str, said: str
     assert subject.started == [Situation(PORT), Situation(PORT + 6)]
 
 
+@pytest.mark.parametrize(("given", "sent"), [("application/json", "application/json"), ("", "text/csv")])
+def test_the_request_under_way_at_the_end_is_of_the_users_content_type(given: str, sent: str) -> None:
+    posts: list[Asked] = []
+
+    def reply(asked: Asked, connection: socket.socket) -> None:
+        posts.append(asked)
+        answer(b"9")(asked, connection)
+
+    seen = examine(
+        "sigterm",
+        Scripted(reply, begin=lambda _situation, server: setattr(server, "ends_with", 0)),
+        Asking(b"[1]", given),
+    )
+
+    assert seen.verdict == "ok", seen
+    assert [asked.headers["content-type"] for asked in posts] == [sent] * 2
+
+
 def test_a_call_says_what_came_instead_of_an_answer() -> None:
     with ScriptedContainer(raw(b"SSH-2.0\r\n")) as other, pytest.raises(NoReply, match="POST /invocations: "):
         call(other.port, "POST", "/invocations", b"1")

@@ -10,10 +10,12 @@ import pytest
 from botocore.exceptions import ProfileNotFound
 
 from pipeline.endpoint import session
-from pipeline.endpoint.errors import WRONG, PipelineError
+from pipeline.endpoint.errors import NOT_FOUND, WRONG, PipelineError
 from pipeline.endpoint.session import Clients, default_endpoint, endpoint_name
+from tests.aws_api import RELEASE, SAGEMAKER, refused
 
 pytestmark = pytest.mark.usefixtures("descriptions_read_once")
+GONE = refused("ValidationException", "Could not find endpoint")
 KEYS = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "token"}
 
 
@@ -140,3 +142,15 @@ def test_progress_does_not_mix_with_what_a_program_prints(capsys: pytest.Capture
     session.show_json({"at": Path("x")})
 
     assert capsys.readouterr() == ('{\n  "at": "x"\n}\n', "on its way\n")
+
+
+@pytest.mark.parametrize(
+    "verb", ["status", "autoscale --max 3 --target 9", "batch s3://b/rows.csv --output s3://b/out"]
+)
+def test_an_endpoint_that_is_not_there_is_not_found(run: Any, capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    code, _ = run(verb, {**SAGEMAKER, "DescribeEndpoint": GONE}, RELEASE)
+
+    assert code == NOT_FOUND
+    said = capsys.readouterr().err
+    assert "there is no endpoint houses in " in said
+    assert "check --endpoint and --region, or make it: python -m pipeline deploy" in said
