@@ -133,6 +133,15 @@ def test_answers_that_cannot_be_compared_are_refused_only_when_they_are_to_be(gi
     batch._check_comparison(*job_of(*given))
 
 
+def test_the_first_ten_of_all_differences_are_told():
+    found = [comparison.Difference(row, "1", "2") for row in range(1, 13)]
+
+    told = comparison.summary(found, 50)
+
+    assert (told["rows"], told["different"]) == (50, 12)
+    assert told["first"] == [{"row": row, "endpoint": "1", "batch": "2"} for row in range(1, 11)]
+
+
 @pytest.mark.parametrize("given", [["rows.csv"], ["rows.jsonl", "--accept", "text/csv; output=label"]])
 def test_rows_and_answers_of_lines_can_be_compared(given):
     batch._check_comparison(*job_of(*given, "--compare", "5"))

@@ -207,6 +207,7 @@ NUMBERS: list[Any] = [
     *(MinMaxScaler(feature_range=reach, clip=clip) for reach, clip in (((0, 1), False), ((-1, 3), True))),
     MaxAbsScaler(),
     Pipeline([("scale", MinMaxScaler(clip=True)), ("again", StandardScaler())]),
+    Pipeline([("same", "passthrough"), ("scale", StandardScaler())]),
     "passthrough",
 ]
 BINS: list[Any] = [

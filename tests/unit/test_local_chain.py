@@ -223,7 +223,10 @@ def test_images_without_docker_are_refused_with_the_way_without_it(monkeypatch, 
     assert "python -m local_test chain up" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", ["chain up", "chain run", "chain logs", "predict", "train_local", "serve_local"])
+@pytest.mark.parametrize("verb", [
+    "chain up", "chain run", "chain down", "chain logs", "predict", "train_local", "serve_local", "up", "down",
+    "status", "check", "record", "replay",
+])  # fmt: skip
 def test_every_verb_explains_itself(verb, capsys):
     with pytest.raises(SystemExit) as exit_:
         parser().parse_args([*verb.split(), "--help"])

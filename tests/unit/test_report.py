@@ -75,6 +75,14 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
     return saved
 
 
+def test_a_figure_is_written_with_100_dots_an_inch_and_no_trace_of_the_program(tmp_path: Path) -> None:
+    report._save(Figure(figsize=(2, 1)), tmp_path / "figure.png")
+
+    png = (tmp_path / "figure.png").read_bytes()
+    assert (int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")) == (200, 100)
+    assert b"Software" not in png
+
+
 def drawn(out: Path, whole: Contract, predicted: Any, truth: Any) -> None:
     rows = np.array([[0.0, 0], [1, 0], [2, 5], [3, 0]])
     names = list(whole.features)

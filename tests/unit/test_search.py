@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import Any
 
@@ -130,6 +131,7 @@ def test_the_best_candidate_is_fitted_to_all_rows_in_its_best_rounds() -> None:
     )
     assert 1 < rounds < 40
     assert learned.booster.save_raw() == expected.save_raw()
+    assert json.loads(learned.booster.save_config())["learner"]["generic_param"]["nthread"] == "1"
     assert learned.report() == {
         "metric": "rmse", "folds": 3, "repeats": 1, "chosen": learned.chosen.as_dict(),
         "tried": [one.as_dict() for one in learned.tried],
