@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import logging
+from collections.abc import Iterator
 from contextvars import Context
 from typing import Any
 
@@ -170,6 +172,28 @@ def test_an_answer_that_is_no_text_is_in_base64() -> None:
     assert found["isBase64Encoded"] is True
     assert base64.b64decode(found["body"]) == png
     assert found["headers"]["Content-Type"] == "image/png"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_an_application_opened_for_an_answer_is_closed(fails: bool) -> None:
+    closed: list[bool] = []
+
+    class Chunks:
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"1"
+            if fails:
+                raise OSError("the rest is gone")
+
+        def close(self) -> None:
+            closed.append(True)
+
+    def app(_environ: object, start_response: Any) -> Chunks:
+        start_response("200 OK", [])
+        return Chunks()
+
+    with pytest.raises(OSError, match="the rest is gone") if fails else contextlib.nullcontext():
+        assert json.loads(answer(app, Request(b""), "id"))["body"] == "1"
+    assert closed == [True]
 
 
 def test_the_callers_request_id_goes_before_lambdas() -> None:

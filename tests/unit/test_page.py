@@ -104,6 +104,19 @@ def send(client: FlaskClient, body: bytes = b"M,0.4\n", request_id: str = "one",
     ).close()
 
 
+def test_the_form_offers_what_the_first_container_reads_and_the_last_one_answers(
+    client: FlaskClient, containers: tuple[ScriptedContainer, ScriptedContainer]
+) -> None:
+    contract = json.loads(Contract("plants", Task.REGRESSION, (Column("a", ColumnType.NUMERIC),), ("a",), {}).to_json())
+    for container, reads, answers in zip(containers, ("x/first", "x/between"), ("x/between", "x/last"), strict=True):
+        document = {"contract": contract, "reads": [], "accepts": [reads], "answers": [answers], "max_body_bytes": 1}
+        container.reply = answer(json.dumps(document).encode(), "application/json")
+
+    offered = Outline(client.get("/", headers=HTML).text).values("value")
+
+    assert [one for one in offered if one.startswith("x/")] == ["x/first", "x/last"]
+
+
 def page(client: FlaskClient, path: str = "/") -> str:
     response = client.get(path, headers=HTML)
     assert response.status_code == 200, response.text
