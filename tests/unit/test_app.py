@@ -419,3 +419,57 @@ def test_an_answer_over_the_limit_is_refused_with_advice() -> None:  # C65
     assert client.post("/invocations", data=b"x" * 10).status_code == 200
     assert (refused.status_code, refused.json["code"]) == (413, "response_too_large")
     assert refused.json["message"] == "expected an answer of at most 10 bytes, got 11: send fewer rows in a request"
+
+
+@pytest.mark.parametrize(("given", "shown"), [(64, 64), (65, 64)])
+def test_a_refusal_repeats_64_characters_of_a_path(client: FlaskClient, given: int, shown: int) -> None:
+    path = "/".ljust(given, "n")
+
+    told = client.get(path).json
+
+    assert told is not None
+    assert (told["code"], told["message"]) == ("not_found", f"GET {path[:shown]}: Not Found")
+
+
+def test_attributes_are_taken_up_to_the_1024_characters_that_sagemaker_takes(client: FlaskClient) -> None:
+    response = client.post("/invocations", data=b"abc", headers={ATTRIBUTES: "x" * 1024})
+
+    assert response.headers[ATTRIBUTES] == "x" * 1024
+
+
+def test_times_are_told_in_milliseconds_to_the_microsecond(
+    client: FlaskClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([1.0, 1.01234567])
+    monkeypatch.setattr("serving.exchange.time.perf_counter", lambda: next(clock))
+    with caplog.at_level(logging.INFO, logger="serving.app"):
+        response = client.post("/invocations", data=b"abc")
+
+    assert response.headers["Server-Timing"] == "total;dur=12.346"
+    assert [record.fields["ms"] for record in caplog.records] == [12.346]  # type: ignore[attr-defined]
+
+
+def test_what_a_container_says_of_itself_ends_with_a_newline(client: FlaskClient) -> None:
+    response = client.get("/execution-parameters")
+
+    assert response.mimetype == "application/json"
+    assert response.data.endswith(b"}\n")
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "message"),
+    [
+        ("/ping", "GET", "expected every worker to have loaded its model, not all have"),
+        ("/ping", "CONNECT", "expected no CONNECT: this is no proxy"),
+        ("/ping", "POST", "POST /ping: Method Not Allowed"),
+    ],
+)
+def test_a_refusal_beside_the_stage_says_why(path: str, method: str, message: str) -> None:
+    assert json.loads(client_of(ready=False).open(path, method=method).data)["message"] == message
+
+
+@pytest.mark.parametrize(("given", "shown"), [(64, "n" * 64), (65, "n" * 63 + "…")])
+def test_a_refusal_repeats_64_characters_of_a_columns_name(given: int, shown: str) -> None:
+    assert BadPayload("no", row=0, column="n" * given).as_dict() == {
+        "code": "bad_payload", "message": "no", "row": 0, "column": shown,
+    }  # fmt: skip

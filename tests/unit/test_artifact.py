@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.artifact import MANIFEST, pack, verify, write_manifest
+from serving.artifact import MANIFEST, files_of, pack, verify, write_manifest
 from serving.errors import BadArtifact
 
 
@@ -266,3 +266,67 @@ def test_the_fingerprint_tells_two_artifacts_apart(model_dir: Path) -> None:
 
     assert first == again
     assert verify(model_dir).fingerprint != first
+
+
+@pytest.mark.parametrize(
+    ("size", "reason"),
+    [
+        (1 << 30, "model.bin is damaged: expected 1073741824 bytes, got 7"),
+        ((1 << 30) + 1, f"model.bin: expected at most 1073741824 bytes, {MANIFEST} says 1073741825"),
+    ],
+)
+def test_a_file_has_at_most_a_gibibyte(model_dir: Path, size: int, reason: str) -> None:
+    (model_dir / "contract.json").unlink()
+    lists("model.bin", sha256="0" * 64, size=size)(model_dir)
+
+    with pytest.raises(BadArtifact) as caught:
+        verify(model_dir)
+
+    assert str(caught.value) == reason
+
+
+def test_a_manifest_has_at_most_a_mebibyte(model_dir: Path) -> None:
+    manifest = model_dir / MANIFEST
+    manifest.write_bytes(manifest.read_bytes().ljust(1 << 20))
+    verify(model_dir)
+    manifest.write_bytes(manifest.read_bytes() + b" ")
+
+    with pytest.raises(BadArtifact) as caught:
+        verify(model_dir)
+
+    assert str(caught.value) == f"{MANIFEST}: expected at most 1048576 bytes, got 1048577"
+
+
+def test_what_is_wrong_with_a_manifest_is_told_in_bounds(model_dir: Path) -> None:
+    (model_dir / MANIFEST).write_bytes(b'{"files": "' + b"x" * 500 + b"\xff")
+    with pytest.raises(BadArtifact) as caught:
+        verify(model_dir)
+    told = str(caught.value).removeprefix(f"{MANIFEST} in {model_dir} is not a manifest: ")
+    assert (len(told), told[-1]) == (200, "…")
+
+    lists("n" * 65, sha256="0" * 64, size=True)(model_dir)
+    (model_dir / "contract.json").unlink()
+    (model_dir / "model.bin").rename(model_dir / ("n" * 65))
+    with pytest.raises(BadArtifact, match=f"is not a manifest: {'n' * 63}… has no SHA-256 or no size$"):
+        verify(model_dir)
+
+
+def test_a_directory_without_files_of_its_own_has_an_empty_manifest_that_ends_its_line(tmp_path: Path) -> None:
+    write_manifest(tmp_path)
+
+    assert (tmp_path / MANIFEST).read_text() == '{\n  "files": {}\n}\n'
+    assert verify(tmp_path).entries == {}
+
+
+def test_hidden_files_are_not_of_the_artifact(model_dir: Path) -> None:
+    (model_dir / ".hidden").touch()
+
+    assert [path.name for path in files_of(model_dir)] == ["contract.json", MANIFEST, "model.bin"]
+
+
+def test_an_archive_is_plain_gzip_without_a_name_or_a_time(model_dir: Path, tmp_path: Path) -> None:
+    pack(model_dir, tmp_path / "model.tar.gz")
+
+    packed = (tmp_path / "model.tar.gz").read_bytes()
+    assert packed[:3] == b"\x1f\x8b\x08"
+    assert packed[3:8] == bytes(5)  # neither a flag nor a time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -104,3 +105,22 @@ def test_what_is_written_as_something_else_is_a_bad_artifact_whatever_its_hash(b
 
     with pytest.raises(BadArtifact, match=r"is not a contract"):
         Contract.from_json(with_right_hash(text.replace(before, after, 1).encode()).decode())
+
+
+def test_the_hash_is_of_the_fields_as_json_in_their_shortest_form() -> None:
+    contract = Contract(
+        dataset="größe",
+        task=Task.BINARY,
+        columns=(Column("a", ColumnType.CATEGORICAL, ("x", "y")), Column("b", ColumnType.LABEL)),
+        features=("f",),
+        training={"seed": 1},
+        report={"not": "hashed"},
+    )
+    text = (
+        '{"columns":[{"categories":["x","y"],"name":"a","type":"categorical"},{"name":"b","type":"label"}],'
+        '"dataset":"größe","features":["f"],"schema_version":1,"task":"binary","training":{"seed":1}}'
+    )
+
+    assert contract.hash == hashlib.sha256(text.encode()).hexdigest()
+    assert contract.to_json().startswith('{\n  "schema_version": 1,\n  "dataset": "größe",\n')
+    assert contract.to_json().endswith("}\n")

@@ -317,3 +317,96 @@ def test_what_a_caller_calls_data_is_data_whatever_it_says() -> None:
     assert list(read_words("Color,Size\nr,S\n", "absent")["color"]) == ["Color", "r"]
     assert list(read_words("color,size\nr,S\n")["color"]) == ["r"]
     assert list(read_words("r,colossal\ng,S\n")["size"]) == ["colossal", "S"]
+
+
+@pytest.mark.parametrize(("length", "shown"), [(62, f"'{'z' * 62}'"), (63, f"'{'z' * 62}…")])
+def test_a_value_is_repeated_whole_where_it_has_64_characters(length: int, shown: str) -> None:
+    assert refusal(with_length("z" * length)).message == f"expected a number, got {shown}"
+
+
+@pytest.mark.parametrize("before", [0, 500])
+def test_a_field_and_a_number_are_as_long_as_they_may_be(before: int) -> None:
+    text, number = with_sex("x" * 1024), with_length("0.".ljust(64, "1"))
+
+    assert read(f"{ROW}\n" * before + f"{text}\n{number}")["sex"][before] == "x" * 1024
+    assert refusal(with_sex("x" * 1025)).message == "expected fields of at most 1024 characters, got one of 1025"
+    assert refusal(with_length("0.".ljust(65, "1"))).message == "expected a number of at most 64 characters, got 65"
+
+
+COMMAS = "this row has as many {} as it should have commas"
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        *((ROW.replace(",", mark), COMMAS.format(name)) for mark, name in [(";", "semicolons"), ("|", "bars")]),
+        *((ROW.replace(",", mark), COMMAS.format(name)) for mark, name in [("\t", "tabs"), (" ", "spaces")]),
+        (f"{ROW};15;".replace(",", ";"), COMMAS.format("semicolons")),
+        (f"sep=;\n{ROW}", "this row tells Excel what separates cells: leave it out, and separate them by commas"),
+        (f"SEP=,\n{ROW}", "this row tells Excel what separates cells: leave it out, and separate them by commas"),
+    ],
+)
+def test_a_row_that_something_else_separates_than_commas_is_told_so(body: str, says: str) -> None:
+    error = refusal(body)
+
+    assert (error.row, error.message.rpartition("; ")[2]) == (1, says.rpartition("; ")[2])
+
+
+@pytest.mark.parametrize("cells", [7, 10])
+def test_as_many_semicolons_as_no_row_has_commas_are_nothing_to_tell_of(cells: int) -> None:
+    assert "semicolons" not in refusal(";".join(["1"] * cells)).message
+
+
+def test_a_row_that_may_be_a_header_is_told_which_names_it_must_have() -> None:
+    error = refusal("a,b,c\nd,e,f\n")
+
+    assert error.message == f"expected 8 or 9 columns, got 3; if this row is a header, its names must be {HEADER}"
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("x," * 17 + "x", f"expected a header of {HEADER}; got another name"),
+        ("x," * 18 + "x", "expected a header of at most 9 names, got far more"),
+    ],
+)
+def test_a_header_of_far_more_names_is_not_looked_through(header: str, message: str) -> None:
+    assert refusal(f"{header}\n{ROW}", "present").message == message
+
+
+@pytest.mark.parametrize(
+    ("body", "header", "message"),
+    [
+        (ROW, "z" * 65, f"expected header=present or header=absent, got header={'z' * 63}…"),
+        (f"{HEADER},length\n{ROW},1", "", "expected each column once in the header"),
+        (f"{HEADER.replace('length', 'rings')}\n{ROW}", "present", "expected this column in the header"),
+        (HEADER, "present", "expected at least one row after the header, got none"),
+        (f"{ROW},", "", "expected 8 columns, or 9 with a label; the label is empty"),
+        (f"{ROW}\n\n{ROW}", "", "expected a record, got a blank line"),
+        (f"{ROW}\r{ROW}", "", "expected rows to end with LF or CRLF, got a lone CR"),
+        (f"{ROW}\n\ufeff{ROW}", "", "expected a byte order mark at the start only, got another"),
+        (f"\ufeff\ufeff{ROW}", "", "expected one byte order mark at most, got two"),
+        (with_sex("M\x01"), "", "expected text, got a control character"),
+        (with_sex("M\0"), "", "expected text, got a NUL at character 2"),
+        (b"M,\xff", "", "expected UTF-8, got a wrong byte at offset 2"),
+        (b"\xef\xbb\xbfM,\xff", "", "expected UTF-8, got a wrong byte at offset 5"),
+        (
+            with_sex('M"x'),
+            "",
+            "expected a quoted field to be quoted whole and closed on its line, got " + with_sex('M"x'),
+        ),
+    ],
+)
+def test_a_refusal_says_what_was_expected(body: str | bytes, header: str, message: str) -> None:
+    assert refusal(body, header).message == message
+
+
+def test_256_characters_of_the_names_of_a_header_are_told() -> None:
+    columns = tuple(Column(f"c{number:03}", ColumnType.NUMERIC) for number in range(60))
+    contract = replace(CONTRACT, columns=columns)
+
+    with pytest.raises(BadPayload) as caught:
+        read_records(b"x\n1", MediaType(CSV, {"header": "present"}), contract)
+
+    names = ",".join(column.name for column in columns)
+    assert caught.value.message == f"expected a header of {names[:255]}…; got another name"

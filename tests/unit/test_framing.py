@@ -12,7 +12,8 @@ from gunicorn.http.errors import InvalidChunkSize
 
 from serving import framing
 from serving.errors import BadPayload, PayloadTooLarge, ServingError
-from serving.framing import MOST_DISCARDED, SILENCE, check_framing, discard_body, read_body, refuse_compressed
+from serving.framing import SILENCE, check_framing, discard_body, read_body, refuse_compressed
+from serving.settings import MIB
 
 
 class Laborious(io.RawIOBase):
@@ -145,8 +146,8 @@ def test_a_body_of_the_length_it_says_is_read(length: str | None) -> None:
         (5, 9, 5),
         (200_000, 200_000, 200_000),
         (9, 5, 5),
-        (MOST_DISCARDED, 200_000, 200_000),
-        (MOST_DISCARDED + 1, 200_000, 0),
+        (64 * MIB, 200_000, 200_000),
+        (64 * MIB + 1, 200_000, 0),
     ],
 )
 def test_what_a_refused_request_still_sends_is_read_within_bounds(length: int, there: int, read: int) -> None:
@@ -155,6 +156,7 @@ def test_what_a_refused_request_still_sends_is_read_within_bounds(length: int, t
     discard_body(environ(body, CONTENT_LENGTH=str(length)))
 
     assert body.tell() == read
+    assert max(body.reads, default=0) <= 65_536  # bytes in memory at once
 
 
 @pytest.mark.parametrize("failure", [TimeoutError(), ConnectionResetError()])
@@ -196,3 +198,28 @@ def test_a_body_is_taken_as_it_is_or_not_at_all(coding: str, refused: bool) -> N
             refuse_compressed(request)
     else:
         refuse_compressed(request)
+
+
+@pytest.mark.parametrize(
+    ("check", "fields", "code", "message"),
+    [
+        (check_framing, {"REQUEST_METHOD": "CONNECT"}, "method_not_allowed", "expected no CONNECT: this is no proxy"),
+        (
+            check_framing,
+            {"HTTP_TRANSFER_ENCODING": "x" * 65},
+            "not_implemented",
+            f"expected no transfer coding but chunked, got {'x' * 63}…",
+        ),
+        (
+            refuse_compressed,
+            {"HTTP_CONTENT_ENCODING": "x" * 65},
+            "unsupported_encoding",
+            f"expected a body without Content-Encoding, got {'x' * 63}…",
+        ),
+    ],
+)
+def test_a_refusal_of_a_head_says_why(check: Any, fields: dict[str, Any], code: str, message: str) -> None:
+    with pytest.raises(ServingError) as caught:
+        check(environ(Body(), **fields))
+
+    assert (caught.value.code, caught.value.message) == (code, message)

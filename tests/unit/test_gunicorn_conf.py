@@ -15,6 +15,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 from gunicorn import util
+from gunicorn.config import Config
 from gunicorn.errors import HaltServer
 
 from serving import metrics
@@ -204,3 +205,37 @@ def test_what_gunicorn_refuses_is_json_and_a_line_of_the_log(
     assert [record.fields for record in caplog.records] == [  # type: ignore[attr-defined]
         {"request_id": error["request_id"], "status": status, "code": code}
     ]
+
+
+def test_a_request_is_bounded_as_nginx_bounds_it(load: Load) -> None:
+    conf = load()
+
+    assert (conf.limit_request_line, conf.limit_request_field_size, conf.limit_request_fields) == (4094, 8190, 100)
+    assert conf.forwarder_headers == ""  # no client says where the application stands
+
+
+def test_what_the_server_leaves_on_a_disk_is_its_own(load: Load, tmp_path: Path) -> None:
+    conf = load()
+
+    assert conf.pidfile == str(tmp_path / "gunicorn.pid")
+    assert conf.umask == 0o077
+    assert conf.control_socket_disable is True
+    assert conf.worker_tmp_dir in ("/dev/shm", None)  # noqa: S108 - a heartbeat touches no disk
+
+
+def test_a_request_that_gunicorn_cannot_read_is_not_repeated_in_the_log(
+    load: Load, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.logs.configure", lambda *_: None)
+    monkeypatch.setattr("sys.stderr", None)
+    monkeypatch.setattr("sys.__stderr__", None)
+    logger = load(LOG_LEVEL="WARNING").Logger(Config())
+    monkeypatch.undo()
+
+    logger.warning("Invalid request from ip=%s: %s", "secret", "secret")
+    logger.warning("worker %s was lost", 7)
+    logger.info("nobody asked")
+
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [("WARNING", "worker 7 was lost")]
+    assert (logger.access_log.handlers, logger.access_log.propagate) == ([], False)
+    assert (logger.error_log.handlers, logger.error_log.propagate) == ([], True)

@@ -147,3 +147,15 @@ def test_a_client_that_goes_away_does_not_end_the_answers(tmp_path: Path) -> Non
         head, _ = send(b"GET /ping HTTP/1.0\r\n\r\n")
 
     assert head.startswith(b"HTTP/1.0 200")
+
+
+def test_a_refusal_says_what_was_expected_and_logs_16_characters_of_a_method(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with health(tmp_path, ready=False) as send, caplog.at_level(logging.INFO, logger="serving.app"):
+        _, stopping = send(b"GET /ping HTTP/1.0\r\n\r\n")
+        _, refused = send(b"ABCDEFGHIJKLMNOPQ /ping HTTP/1.0\r\n\r\n")
+
+    said = "the model server is starting or stopping, or no worker can answer"
+    assert [json.loads(body)["message"] for body in (stopping, refused)] == [said, "expected GET or HEAD"]
+    assert [record.fields["method"] for record in caplog.records] == ["GET", "ABCDEFGHIJKLMNOP"]  # type: ignore[attr-defined]

@@ -152,3 +152,22 @@ def test_neither_path_takes_a_body_or_exists_without_an_interface(client: FlaskC
     assert client.options("/openapi.json").status_code == 405
     assert bare.get("/contract").status_code == 404
     assert bare.get("/openapi.json").status_code == 404
+
+
+def test_the_openapi_document_says_how_large_a_body_may_be_and_what_each_answer_is(client: FlaskClient) -> None:
+    paths = client.get("/openapi.json").json["paths"]
+    post = paths["/invocations"]["post"]
+    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    document = {"application/json": {"schema": {"type": "object"}}}
+
+    assert post["requestBody"]["description"] == f"At most {25 * 1024 * 1024} bytes."
+    assert post["responses"]["200"]["content"] == {CSV: {"schema": {"type": "string"}}, JSON: document[JSON]}
+    assert {
+        status: found["content"] for status, found in post["responses"].items() if status != "200"
+    } == dict.fromkeys(("400", "406", "408", "409", "413", "415", "500", "503"), error)
+    assert paths["/ping"]["get"]["responses"] == {
+        "200": {"description": "ready"},
+        "503": {"description": "not ready", "content": error},
+    }
+    for path in ("/contract", "/openapi.json", "/execution-parameters"):
+        assert paths[path]["get"]["responses"]["200"]["content"] == document

@@ -390,3 +390,51 @@ def test_a_large_body_of_empty_rows_is_refused_before_they_are_made(row: str) ->
 
     assert (error.code, error.row) == ("column_count", None)
     assert "not of lists; got shorter rows or many lists in them" in error.message
+
+
+@pytest.mark.parametrize(("most", "column"), [(4, "a"), (3, None)])
+def test_a_repeated_name_is_looked_for_where_names_are_few(
+    monkeypatch: pytest.MonkeyPatch, most: int, column: str | None
+) -> None:
+    monkeypatch.setattr("serving.formats.document._MOST_NAMED", most)
+
+    error = refusal('[{"a":1,"b":2},{"a":1,"a":2}]')
+
+    told = "got it twice" if column else "got one twice"
+    assert (error.code, error.column, error.message) == ("duplicate_key", column, f"expected each name once, {told}")
+
+
+@pytest.mark.parametrize(
+    ("body", "media", "message"),
+    [
+        ("[1,]", JSON, "at character 3"),
+        ('["M",,]', JSON, "at character 6"),
+        (json.dumps(VALUES)[:-1].replace("0.15", "true]"), JSON, "expected a number or null, got True"),
+        (with_length("[[1]]"), JSON, "expected a number or null, got a list or an object"),
+        (with_length(f'"{"x" * 63}"'), JSON, f"expected a number or null, got '{'x' * 62}…"),
+        (with_sex("1"), JSON, "expected a string or null, got 1"),
+        (with_sex(f'"{"x" * 1025}"'), JSON, "expected at most 1024 characters, got 1025"),
+        (with_sex('"\\u0000"'), JSON, "expected text, got a NUL"),
+        (with_length("NaN"), JSON, "expected a number or null, got NaN, which is no JSON"),
+        (f"{LINE}\n\n{LINE}", JSONLINES, "expected a row, got a blank line"),
+        ("[]", JSON, "expected at least one row, got none"),
+        ("[{}]", JSON, "expected this column"),
+        (json.dumps([OBJECT | {"colour": 1}]), JSON, "expected only the contract's columns"),
+        ('{"instances":[],"' + "k" * 65 + '":[]}', JSON, f'got "instances" beside {"k" * 63}…'),
+        ('{"instances":null}', JSON, 'got "instances" as null'),
+        ('{"inputs":[[1]]}', JSON, "got an object of lists and objects with inputs"),
+        *(
+            (text, JSON, f"got {kind} as a row")
+            for text, kind in [("true", "a boolean"), ("1.5", "a number"), ('"x"', "a string"), ("null", "null")]
+        ),
+        (f"[{LINE},{json.dumps(OBJECT)}]", JSON, "got an object as a row"),
+        (f"[{json.dumps(OBJECT)},{LINE}]", JSON, "got a list as a row"),
+    ],
+)
+def test_a_refusal_says_what_was_expected(body: str, media: str, message: str) -> None:
+    assert refusal(body, media).message.endswith(message)
+
+
+@pytest.mark.parametrize("cell", ["x" * 1024, ""])
+def test_a_category_is_as_long_as_it_may_be(cell: str) -> None:
+    assert read(json.dumps([[cell, *VALUES[1:]]]))["sex"].tolist() == [cell or pytest.approx(np.nan, nan_ok=True)]

@@ -277,3 +277,43 @@ def test_a_fault_of_the_stage_is_500_and_tells_nothing() -> None:
     assert found["statusCode"] == 500
     assert "secret" not in found["body"]
     assert json.loads(found["body"])["request_id"] == "the-id"
+
+
+def test_an_event_is_a_request_of_its_own_that_came_whole() -> None:
+    framing = ("connection", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade", "content-length")
+    headers = dict.fromkeys(framing, "theirs") | {"content-type": "text/csv", "accept": "a/b", "x_under": "no"}
+    given: list[dict[str, Any]] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        given.append(environ)
+        start_response("204 No Content", [("Content-Length", "0"), ("X-A", "b")])
+        return [b"one", b"two"]
+
+    envelope = json.loads(answer(app, Request(b"abc", headers, "PUT", "/é"), "the-id"))
+
+    (environ,) = given
+    assert {name: value for name, value in environ.items() if name.startswith(("HTTP_", "CONTENT_"))} == {
+        "HTTP_HOST": "localhost",
+        "HTTP_ACCEPT": "a/b",
+        "HTTP_X_REQUEST_ID": "the-id",
+        "CONTENT_TYPE": "text/csv",
+        "CONTENT_LENGTH": "3",
+    }
+    assert (environ["REQUEST_METHOD"], environ["PATH_INFO"]) == ("PUT", "/é".encode().decode("latin-1"))
+    assert (environ["SERVER_PROTOCOL"], environ["QUERY_STRING"], environ["SCRIPT_NAME"]) == ("HTTP/1.1", "", "")
+    assert (environ["SERVER_NAME"], environ["SERVER_PORT"], environ["wsgi.url_scheme"]) == ("localhost", "80", "http")
+    assert environ["wsgi.version"] == (1, 0)
+    assert environ["wsgi.input_terminated"] is True
+    assert [environ[f"wsgi.{name}"] for name in ("multithread", "multiprocess", "run_once")] == [False] * 3
+    assert envelope == {"statusCode": 204, "headers": {"X-A": "b"}, "body": "onetwo", "isBase64Encoded": False}
+
+
+@pytest.mark.parametrize(
+    ("event", "message"),
+    [
+        (v2(body="é", isBase64Encoded=True), "expected a body in base64, as isBase64Encoded says"),
+        (v2(body=NESTED), "expected JSON of ordinary depth"),
+    ],
+)
+def test_a_body_that_is_not_what_its_envelope_says_is_told_so(event: dict[str, Any], message: str) -> None:
+    assert json.loads(asked(event)["body"])["message"] == message

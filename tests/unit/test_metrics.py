@@ -15,7 +15,7 @@ import pytest
 from serving import nginx_log
 from serving.emf import documents
 from serving.logs import Handler, JsonFormatter, request_id
-from serving.metrics import BOUNDS, ENDS, ROWS, STARTS, UNSEEN, Page, Recorder, Totals
+from serving.metrics import BOUNDS, BYTES_IN, BYTES_OUT, DROPPED, ENDS, ROWS, STARTS, UNSEEN, Page, Recorder, Totals
 from serving.nginx import TEMPLATE
 from serving.output import LONGEST, Output
 from serving.prometheus import exposition
@@ -306,3 +306,66 @@ def test_a_line_that_a_terminal_took_half_of_is_finished_before_the_next(tmp_pat
     os.close(output.descriptor)
     assert written == [True, True, True]
     assert taken.getvalue() == b"0123456789\nab\ncd\n"
+
+
+AMOUNTS = {BYTES_IN: 11, BYTES_OUT: 12, ROWS: 13, UNSEEN: 14, DROPPED: 15, ENDS: 16}
+
+
+def test_every_count_is_told_under_its_own_name(page: Page) -> None:
+    start(page, 1).record(0.0012, ("200",), AMOUNTS)
+
+    found = samples(exposition("predictor", page.totals(), {}, 1))
+    (document,) = map(embedded, documents({"Stage": "p"}, page.totals(), 1_800_000_000, {}))
+
+    prometheus = ("request_bytes", "response_bytes", "rows", "unknown_categories", "log_lines_dropped")
+    assert [one(found, f"model_server_{name}_total") for name in prometheus] == [11, 12, 13, 14, 15]
+    assert one(found, "model_server_worker_restarts_total") == 16
+    units = {metric["Name"]: metric["Unit"] for metric in document["_aws"]["CloudWatchMetrics"][0]["Metrics"]}
+    assert {name: (document[name], units[name]) for name in units if name != "Latency"} == {
+        "Requests": (1, "Count"),
+        "ClientErrors": (0, "Count"),
+        "ServerErrors": (0, "Count"),
+        "Rows": (13, "Count"),
+        "BytesIn": (11, "Bytes"),
+        "BytesOut": (12, "Bytes"),
+        "UnknownCategories": (14, "Count"),
+        "WorkerRestarts": (16, "Count"),
+        "DroppedLogLines": (15, "Count"),
+    }
+    assert units["Latency"] == "Milliseconds"
+    assert document["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "ModelServer"
+
+
+def test_a_latency_has_its_least_and_its_most_to_a_tenth_of_a_microsecond(page: Page) -> None:
+    worker = start(page, 1)
+    for seconds in (0.00123456, 0.4, 0.02):
+        worker.record(seconds, ("500", "internal_error"), {})
+
+    whole, _ = map(embedded, documents({"Stage": "p"}, page.totals(), 1_800_000_000, {}))
+
+    assert whole["Latency"]["Min"] == 1.2346
+    assert (whole["Latency"]["Max"], whole["Latency"]["Count"], whole["Latency"]["Sum"]) == (400.0, 3, 421.235)
+    assert (whole["Requests"], whole["ClientErrors"], whole["ServerErrors"]) == (3, 0, 3)
+
+
+@pytest.mark.parametrize(("length", "whole"), [(LONGEST - 1, True), (LONGEST, False)])
+def test_a_line_and_its_newline_have_4096_bytes_at_most(length: int, whole: bool) -> None:
+    record = logging.LogRecord("test", logging.INFO, "", 0, "%s", ("",), None)
+    empty = len(JsonFormatter("stage").format(record))
+    text = "a" * 2000 + "z" * (length - empty - 2000)
+    record.args = (text,)
+
+    line = JsonFormatter("stage").format(record)
+
+    assert LONGEST - 20 < len(line) + 1 <= 4096
+    message = json.loads(line)["message"]
+    assert (message == text) is whole
+    assert message.startswith("a" * 1900)
+    assert message.endswith("z" * (len(text) - 2100))
+    assert ("…" in message) is not whole
+
+
+def test_lines_that_are_lost_are_never_counted_twice_or_back(page: Page) -> None:
+    worker = start(page, 1)
+
+    assert [worker.more_dropped(now) for now in (3, 3, 5, 0, 2)] == [3, 0, 2, 0, 2]

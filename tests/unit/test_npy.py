@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from featurizer.model import write_features
 from predictor.features import read_features
 from predictor.outputs import write_predictions
-from serving.errors import BadPayload
+from serving.errors import BadPayload, PayloadTooLarge
 from serving.formats.npy import read_npy, write_npy
 from serving.media import MediaType
 from serving.payload import NPY
@@ -165,3 +165,48 @@ def test_an_array_is_written_as_numpy_writes_it(rows: int, width: int | None, dt
     array = np.zeros((rows if width is None or width < 100 else 2, *([] if width is None else [width])), dtype)
 
     assert write_npy(array) == saved(array)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(("length", "read"), [(1024, True), (1025, False)])
+def test_a_header_has_at_most_1024_bytes(version: int, length: int, read: bool) -> None:
+    body = with_header((FLOATS % "1, 1").ljust(length - 1) + "\n", bytes(4), version)
+
+    if read:
+        assert read_npy(body).tolist() == [[0.0]]
+    else:
+        with pytest.raises(BadPayload, match="expected an NPY file of version 1 or 2 with an ordinary header"):
+            read_npy(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            saved(np.zeros(1, [("abcdefgh", "f4")])),
+            "expected an array of numbers of at most 64 bits, got elements of type |V4",
+        ),
+        (
+            saved(np.zeros((1,) * 30)),
+            "expected an array of 1 or 2 dimensions, got shape " + str((1,) * 30)[:64],
+        ),
+        (with_header(FLOATS % "2, 3", bytes(4)), "expected 24 bytes of data for shape (2, 3), got 4"),
+        (with_header(FLOATS % f"{10**60}, {10**60}"), f"bytes of data for shape {str((10**60, 10**60))[:64]}, got 0"),
+        (with_header(FLOATS % "True, 1", bytes(4)), "expected whole numbers as shape, got (True, 1)"),
+        (saved(np.zeros((2, 0))), "expected at least one row, got an empty array"),
+        (b"", "expected at least one row, got an empty body"),
+    ],
+)
+def test_a_refusal_says_what_the_array_is_instead(body: bytes, message: str) -> None:
+    with pytest.raises(BadPayload) as caught:
+        read_npy(body)
+
+    assert caught.value.message.endswith(message)
+
+
+@pytest.mark.parametrize(("shape", "rows"), [((3, 2), 3), ((5,), 1)])
+def test_rows_are_counted_up_to_their_limit(shape: tuple[int, ...], rows: int) -> None:
+    assert len(read_npy(saved(np.zeros(shape)), rows)) == rows
+    if rows > 1:
+        with pytest.raises(PayloadTooLarge, match=f"expected at most {rows - 1} rows in a request, got {rows}"):
+            read_npy(saved(np.zeros(shape)), rows - 1)

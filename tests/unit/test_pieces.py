@@ -93,3 +93,12 @@ def test_what_is_no_list_of_rows_stays_whole(monkeypatch: pytest.MonkeyPatch, do
     monkeypatch.setattr(pieces, "BLOCK", 1)
 
     assert list(lists_of_rows(document)) == []
+
+
+@pytest.mark.parametrize(("blanks", "cut"), [(1023, True), (1024, False)])
+def test_the_end_of_a_list_is_looked_for_among_the_last_1024_characters(
+    monkeypatch: pytest.MonkeyPatch, blanks: int, cut: bool
+) -> None:
+    monkeypatch.setattr(pieces, "BLOCK", 1)
+
+    assert (list(lists_of_rows("[[1],[2]]" + " " * blanks)) == ["[[1]]", "[[2]]"]) is cut

@@ -94,3 +94,12 @@ def test_as_many_fields_are_read_as_gunicorn_takes(fields: int, plain: bool) -> 
     more = b"".join(b"A%d: b\r\n" % number for number in range(fields))
 
     assert (plain_environ(LINE + HOST + b"Content-Length: 0\r\n" + more + b"\r\n") is not None) is plain
+
+
+@pytest.mark.parametrize(("length", "plain"), [(8190, True), (8191, False)])
+def test_a_head_of_8190_bytes_is_read_and_a_longer_one_left(length: int, plain: bool) -> None:
+    start = LINE + HOST + b"Content-Length: 0\r\nX-Long: "
+    request = start + b"a" * (length - len(start) - 4) + b"\r\n\r\n"
+
+    assert len(request) == length
+    assert (plain_environ(request) is not None) is plain

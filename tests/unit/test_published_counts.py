@@ -7,14 +7,15 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 
 from serving import logs, nginx_log
 from serving.metrics import DROPPED, ROWS, STARTS, Page, Recorder
 from serving.output import Output
-from serving.publish import CloudWatch, published, total
+from serving.publish import CloudWatch, _repeat, published, total
+from serving.scrapes import _Handler, listen
 from serving.settings import BadSetting, Settings
 from tests.observing import embedded, one, samples
 from tests.servers import free_ports
@@ -185,3 +186,72 @@ def test_the_port_is_free_again_at_the_end(page: Page) -> None:
     for _ in range(2):
         with published(Settings(metrics_port=port), page, lambda: 2):
             assert ask(port)[0] == 200
+
+
+def test_a_document_is_told_every_60_seconds(page: Page, pipe: tuple[int, int]) -> None:
+    waits: list[float] = []
+
+    class Stopped(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout or 0)
+            return len(waits) == 3
+
+    _repeat(CloudWatch(SETTINGS, page, Output(pipe[1])), lambda: 1, Stopped())
+
+    assert waits == [60, 60, 60]
+    assert len(os.read(pipe[0], 1 << 16).splitlines()) == 2
+
+
+def test_who_asks_for_the_counts_is_told_by_metrics_and_has_5_seconds_to_ask(port: int) -> None:
+    waits: list[float | None] = []
+
+    class Asked(_Handler):
+        def do_GET(self) -> None:
+            waits.append(self.connection.gettimeout())
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        Asked(ours, ("127.0.0.1", 1), None)  # type: ignore[arg-type]
+
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        connection.request("GET", "/metrics")
+        response = connection.getresponse()
+        body = response.read()
+
+    assert waits == [5]
+    assert response.headers["Server"] == "metrics"
+    assert response.headers["Content-Length"] == str(len(body))
+
+
+def test_8_may_ask_for_the_counts_at_once(port: int) -> None:
+    with ExitStack() as stack:
+        asking = [stack.enter_context(socket.create_connection(("127.0.0.1", port), 60)) for _ in range(9)]
+        for client in asking[:8]:
+            client.sendall(b"GET /metrics HTTP/1.0\r\n")
+
+        assert asking[8].recv(1) == b""
+        for client in asking[:8]:
+            client.sendall(b"\r\n")
+        assert [client.recv(12) for client in asking[:8]] == [b"HTTP/1.0 200"] * 8
+
+
+def test_counts_that_cannot_be_told_are_a_line_of_the_log_and_not_the_end(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (port,) = free_ports(1)
+    told = iter([ValueError("broken"), OSError("gone"), "fine\n"])
+
+    def tell() -> str:
+        if isinstance(found := next(told), Exception):
+            raise found
+        return found
+
+    with listen(port, tell):
+        for _ in range(2):
+            with pytest.raises(ConnectionError):
+                ask(port)
+        assert ask(port)[2] == "fine\n"
+
+    assert [record.getMessage() for record in caplog.records] == ["the counts could not be told"]
+    assert capfd.readouterr().err == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,15 @@ def test_a_container_without_a_temporary_directory_uses_shared_memory(monkeypatc
 
 def test_a_reload_of_as_many_workers_as_may_be_has_a_place_for_each() -> None:
     assert min(scoreboard.SLOTS, metrics.SLOTS) >= 2 * MOST_WORKERS
+
+
+@pytest.mark.parametrize(("length", "fits"), [(90, True), (91, False)])
+def test_a_directory_has_a_path_of_at_most_90_bytes(length: int, fits: bool) -> None:
+    with tempfile.TemporaryDirectory(prefix="r") as base:
+        path = Path(base, "n" * (length - len(base) - 1))
+        if fits:
+            with run_directory(Settings(run_dir=path)) as given:
+                assert given.is_dir()
+        else:
+            with pytest.raises(BadSetting, match="a path of at most 90 bytes"), run_directory(Settings(run_dir=path)):
+                pass

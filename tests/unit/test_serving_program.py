@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import http.server
 import json
+import logging
+import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from serving import serve
 from serving.__main__ import main
+from serving.scoreboard import Scoreboard
+from serving.settings import Settings
 from tests.servers import ROOT, free_ports
 
 
@@ -76,3 +84,135 @@ def test_a_server_that_cannot_start_says_why_in_one_line(env: dict[str, str], re
 def test_other_words_are_answered_with_the_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     assert capsys.readouterr().err.startswith("usage: python -m serving serve | train | ping\n")
+
+
+def test_ping_waits_for_2_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    class Silent:
+        def __init__(self, *address: Any, timeout: float) -> None:
+            asked.append((*address, timeout))
+
+        def request(self, *request: str) -> None:
+            asked.append(request)
+            raise TimeoutError("timed out")
+
+        def close(self) -> None:
+            asked.append("closed")
+
+    monkeypatch.setattr("http.client.HTTPConnection", Silent)
+    monkeypatch.setenv("SAGEMAKER_BIND_TO_PORT", "8123")
+
+    assert main(["ping"]) == 1
+    assert asked == [("127.0.0.1", 8123, 2), ("GET", "/ping"), "closed"]
+
+
+class Family:
+    """Children that end when they are told to, and what was done to them, at the second of a clock that stands."""
+
+    def __init__(self, *events: tuple[list[int], list[str]]) -> None:
+        self.events, self.waits, self.done = iter(events), [], []  # type: ignore[var-annotated]
+
+    def wait_for_event(self, seconds: float | None) -> tuple[list[int], list[str]]:
+        self.waits.append(seconds)
+        return next(self.events)
+
+    def signal(self, name: str, number: int) -> None:
+        self.done.append((name, number))
+
+    def wait_until_gone(self, name: str, deadline: float) -> None:
+        self.done.append((name, deadline))
+
+
+@pytest.mark.parametrize(
+    ("ready", "event", "code", "nginx_until", "gunicorn_until"),
+    [
+        (True, ([signal.SIGTERM], []), 0, 125.0, 127.5),
+        (True, ([signal.SIGINT], []), 0, 125.0, 127.5),
+        (False, ([signal.SIGTERM], []), 0, 100.5, 103.0),
+        (True, ([], ["gunicorn"]), 1, 105.0, 107.5),
+        (True, ([signal.SIGTERM], ["nginx"]), 1, 105.0, 107.5),
+        (False, ([], ["nginx"]), 1, 105.0, 107.5),
+    ],
+)
+def test_a_server_that_stops_has_25_seconds_for_its_requests_and_2_and_a_half_for_its_workers(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ready: bool,
+    event: tuple[list[int], list[str]],
+    code: int,
+    nginx_until: float,
+    gunicorn_until: float,
+) -> None:
+    monkeypatch.setattr(serve.time, "monotonic", lambda: 100.0)
+    board = Scoreboard.create(tmp_path)
+    if ready:
+        board.mark_ready(1)
+    family: Any = Family(([], []), event)
+
+    ended = serve._watch(family, board, Settings(workers=1), started=99.0)
+
+    assert ended == code
+    assert family.done == [
+        ("nginx", signal.SIGQUIT),
+        ("nginx", nginx_until),
+        ("gunicorn", signal.SIGTERM),
+        ("gunicorn", gunicorn_until),
+    ]
+    assert family.waits == [0.05, None if ready else 0.05]
+    assert board.draining
+    os.close(board.fd)
+
+
+def test_a_server_says_when_it_is_ready_what_it_lost_and_that_it_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(serve.time, "monotonic", lambda: 100.0)
+    board = Scoreboard.create(tmp_path)
+    board.mark_ready(1)
+    with caplog.at_level(logging.INFO, logger="serving.serve"):
+        for event in (([], ["gunicorn"]), ([signal.SIGINT], [])):
+            board.cells[0] = 0
+            stopping: Any = Family(([], []), ([], []), event)
+            serve._watch(stopping, board, Settings(workers=1), started=98.75)
+    os.close(board.fd)
+
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", "every worker has loaded, 1.25 s after the start"),
+        ("CRITICAL", "lost gunicorn: stopping, so that the platform starts a new container"),
+        ("INFO", "every worker has loaded, 1.25 s after the start"),
+        ("INFO", "stopping: accepted requests are answered first"),
+    ]
+
+
+def test_a_server_reloads_its_workers_and_stops_at_once_when_it_is_told_to(tmp_path: Path) -> None:
+    board = Scoreboard.create(tmp_path)
+    family: Any = Family(([signal.SIGHUP], []), ([signal.SIGQUIT], []))
+
+    assert serve._watch(family, board, Settings(workers=1), started=0.0) == 1
+    assert family.done == [("gunicorn", signal.SIGHUP)]
+    assert not board.draining
+    os.close(board.fd)
+
+
+def test_workers_behind_nginx_are_ended_when_it_has_answered_for_them(tmp_path: Path) -> None:
+    settings = Settings(host="127.0.0.1", port=8081, timeout=30)
+    start = [sys.executable, "-m", "gunicorn", "--config", "python:serving.gunicorn_conf", "--bind"]
+
+    behind, alone = (serve._gunicorn_command(settings, tmp_path, behind_nginx=nginx) for nginx in (True, False))
+
+    limits = ["--timeout", "28", "--limit-request-fields", "101"]
+    assert behind == [*start, f"unix:{tmp_path}/gunicorn.sock", *limits]
+    assert alone == [*start, "127.0.0.1:8081"]
+
+
+def test_a_server_is_healthy_while_a_worker_is_busy_for_less_than_a_request_may_take(tmp_path: Path) -> None:
+    board = Scoreboard.create(tmp_path)
+    healthy = [serve._healthy(board, Settings(workers=1, timeout=60))]
+    board.mark_ready(1)
+    for busy in (0.0, 57.0, 59.0):
+        board.since[1] = serve.time.monotonic() - busy if busy else 0.0
+        healthy.append(serve._healthy(board, Settings(workers=1, timeout=60)))
+    os.close(board.fd)
+
+    assert healthy == [False, True, True, False]

@@ -157,3 +157,114 @@ def test_a_container_counts_the_cpus_of_its_quota(
         (tmp_path / name).write_text(text)
 
     assert usable_cpus(tmp_path) == cpus
+
+
+@pytest.mark.parametrize(
+    ("variable", "field", "most"),
+    [
+        ("PORT", "port", 65535),
+        ("MODEL_SERVER_WORKERS", "workers", 500),
+        ("MODEL_SERVER_THREADS", "threads", 1024),
+        ("MODEL_SERVER_TIMEOUT", "timeout", 3600),
+        ("MODEL_SERVER_QUEUE", "queue", 2048),
+        ("MODEL_SERVER_MAX_ROWS", "max_rows", 10**9),
+        ("MODEL_SERVER_MAX_RESPONSE", "max_response", 1024 * MIB),
+        ("MODEL_SERVER_METRICS_PORT", "metrics_port", 65535),
+        ("MODEL_SERVER_USER", "user", 2**31 - 1),
+        ("MAX_CONTENT_LENGTH", "max_body", 1024 * MIB),
+    ],
+)
+def test_a_number_is_taken_up_to_its_limit(variable: str, field: str, most: int) -> None:
+    assert getattr(Settings.from_env({variable: str(most)}), field) == most
+    with pytest.raises(
+        BadSetting, match=rf"^{variable}: expected a whole number from [01] to {most}, got '{most + 1}'$"
+    ):
+        Settings.from_env({variable: str(most + 1)})
+
+
+@pytest.mark.parametrize(
+    "variable", ["MODEL_SERVER_MAX_ROWS", "MODEL_SERVER_MAX_RESPONSE", "SAGEMAKER_MAX_PAYLOAD_IN_MB"]
+)
+def test_none_is_a_number_where_it_means_no_limit(variable: str) -> None:
+    Settings.from_env({variable: "0"})
+    with pytest.raises(BadSetting, match=f"{variable}: expected a whole number from 0 to "):
+        Settings.from_env({variable: "-1"})
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "MODEL_SERVER_WORKERS",
+        "MODEL_SERVER_THREADS",
+        "MODEL_SERVER_TIMEOUT",
+        "MODEL_SERVER_QUEUE",
+        "MODEL_SERVER_METRICS_PORT",
+        "MAX_CONTENT_LENGTH",
+    ],
+)
+def test_one_is_the_least_of_what_there_must_be(variable: str) -> None:
+    Settings.from_env({variable: "1"})
+    with pytest.raises(BadSetting, match=f"{variable}: expected a whole number from 1 to "):
+        Settings.from_env({variable: "0"})
+
+
+@pytest.mark.parametrize("megabytes", [1024, 1025])
+def test_a_platform_may_promise_bodies_of_up_to_a_gibibyte(megabytes: int) -> None:
+    env = {"SAGEMAKER_MAX_PAYLOAD_IN_MB": str(megabytes)}
+    if megabytes <= 1024:
+        assert Settings.from_env(env).max_body == megabytes * MIB
+    else:
+        with pytest.raises(BadSetting, match="from 0 to 1024, got '1025'"):
+            Settings.from_env(env)
+
+
+@pytest.mark.parametrize(
+    ("variable", "field", "longest", "more"),
+    [
+        ("MODEL_SERVER_HOST", "host", "h" * 253, "h" * 254),
+        ("MODEL_SERVER_HOST", "host", f"[{'f' * 45}]", f"[{'f' * 46}]"),
+        ("MODEL_SERVER_HOST", "host", "[::]", "[:]"),
+        ("ENDPOINT_NAME", "endpoint", "n" * 128, "n" * 129),
+    ],
+)
+def test_a_name_has_bounds(variable: str, field: str, longest: str, more: str) -> None:
+    assert getattr(Settings.from_env({variable: longest}), field) == longest
+    with pytest.raises(BadSetting, match=f"^{variable}: expected "):
+        Settings.from_env({variable: more})
+
+
+@pytest.mark.parametrize(("port", "fits"), [(7999, False), (8000, True), (8999, True), (9000, False)])
+def test_the_port_of_the_metrics_is_one_of_those_that_the_platform_gives(port: int, fits: bool) -> None:
+    env = {"MODEL_SERVER_METRICS_PORT": str(port), "SAGEMAKER_SAFE_PORT_RANGE": "8000-8999"}
+    if fits:
+        assert Settings.from_env(env).metrics_port == port
+    else:
+        with pytest.raises(BadSetting, match=f"expected a port of SAGEMAKER_SAFE_PORT_RANGE, 8000-8999, got {port}"):
+            Settings.from_env(env)
+
+
+def test_a_range_may_be_of_one_port() -> None:
+    assert Settings.from_env({"SAGEMAKER_SAFE_PORT_RANGE": "21000-21000"}).safe_port_range == (21000, 21000)
+
+
+@pytest.mark.parametrize(("cpus", "workers"), [(499, 499), (501, 500)])
+def test_a_large_machine_has_no_more_workers_than_there_may_be(
+    monkeypatch: pytest.MonkeyPatch, cpus: int, workers: int
+) -> None:
+    monkeypatch.setattr("serving.settings.usable_cpus", lambda: cpus)
+
+    assert Settings.from_env({}).workers == workers
+
+
+@pytest.mark.parametrize(
+    ("number", "level"), [("10", "DEBUG"), ("20", "INFO"), ("30", "WARNING"), ("40", "ERROR"), ("50", "CRITICAL")]
+)
+def test_a_level_is_known_by_its_number_too(number: str, level: str) -> None:
+    assert Settings.from_env({"SAGEMAKER_CONTAINER_LOG_LEVEL": number}).log_level == level
+
+
+def test_a_batch_is_answered_as_csv_unless_something_else_is_asked_for() -> None:
+    batch = {"SAGEMAKER_BATCH": "true"}
+
+    assert Settings.from_env(batch).default_accept == "text/csv"
+    assert Settings.from_env(batch | {"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": "a/b"}).default_accept == "a/b"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gunicorn.config import Config
@@ -148,3 +149,58 @@ def test_the_head_of_a_response_goes_with_its_body(size: int) -> None:
 
     assert seen == b"seen"
     assert received == b"head" + b"x" * size
+
+
+@pytest.mark.parametrize(("waited", "computed"), [(1.0, 1), (1.0625, 0)])
+def test_who_waited_for_more_than_a_second_may_have_gone(
+    worker: Worker, listener: socket.socket, monkeypatch: pytest.MonkeyPatch, waited: float, computed: int
+) -> None:
+    monkeypatch.setattr("serving.worker.time.monotonic", lambda: 100.0)
+    worker._took = 100.0 - waited
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(listener.getsockname())
+        client.sendall(invocation(b"1"))
+    worker.accept(listener)
+
+    assert worker.nr == computed
+    assert worker._took == 100.0 - (0 if computed else waited)
+
+
+def test_a_worker_that_ends_after_its_last_request_says_so(
+    worker: Worker, listener: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker.max_requests = 1
+
+    with caplog.at_level(logging.INFO, logger="test"):
+        exchange(worker, listener, invocation(b"1"))
+
+    assert [record.getMessage() for record in caplog.records if record.name == "test"] == [
+        "Autorestarting worker after current request."
+    ]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_an_application_opened_for_an_answer_is_closed(
+    worker: Worker, listener: socket.socket, fails: bool
+) -> None:
+    closed: list[bool] = []
+
+    class Chunks:
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"one "
+            if fails:
+                raise OSError("the rest is gone")
+            yield b"two"
+
+        def close(self) -> None:
+            closed.append(True)
+
+    def app(_environ: object, start_response: Any) -> Chunks:
+        start_response("200 OK", [("X-A", "b")])
+        return Chunks()
+
+    worker.wsgi = app
+    reply = exchange(worker, listener, invocation(b"1"))
+
+    assert reply == (b"" if fails else b"HTTP/1.1 200 OK\r\nConnection: close\r\nX-A: b\r\n\r\none two")
+    assert closed == [True]
