@@ -108,3 +108,50 @@ def test_a_matrix_of_another_width_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(BoosterError, match=r"[Ff]eature"):
         Booster((tmp_path / "model.json").read_bytes()).predict(np.zeros((1, 4), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("booster", "rows", "shares"),
+    [("gbtree", 1023, 1), ("gbtree", 1024, 2), ("gbtree", 1535, 2), ("gbtree", 2560, 3), ("gblinear", 2560, 1)],
+)
+def test_rows_are_shared_out_from_1024_on_at_least_512_a_core(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, booster: str, rows: int, shares: int
+) -> None:
+    trained(tmp_path / "model.json", {"objective": "reg:squarederror", "booster": booster})
+    ours, seen = Booster((tmp_path / "model.json").read_bytes()), list[int]()
+    ours.threads = 3
+    predict = ours._predict_rows
+    monkeypatch.setattr(ours, "_predict_rows", lambda part: seen.append(len(part)) or predict(part))
+
+    ours.predict(ROWS[:rows])
+
+    assert (len(seen), sum(seen)) == (shares, rows)
+
+
+def test_a_booster_and_its_threads_matrices_are_freed_with_it(tmp_path: Path) -> None:
+    class Freeing:
+        """The library, and what it frees."""
+
+        def __getattr__(self, name: str) -> Any:
+            if name.endswith("Free"):
+                freed.append(name)
+            return getattr(library, name)
+
+    freed: list[str] = []
+    trained(tmp_path / "model.json", {"objective": "reg:squarederror"})
+    booster = Booster((tmp_path / "model.json").read_bytes())
+    library, booster._library = booster._library, Freeing()  # type: ignore[assignment]
+    booster.predict(ROWS[:1])
+    assert freed == []
+
+    del booster
+
+    assert sorted(freed) == ["XGBoosterFree", "XGDMatrixFree"]
+
+
+def test_a_refusal_is_the_first_line_of_what_xgboost_says() -> None:
+    with pytest.raises(BoosterError) as refused:
+        Booster(b'{"learner": {}')
+
+    assert str(refused.value)
+    assert "\n" not in str(refused.value)

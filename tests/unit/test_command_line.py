@@ -47,3 +47,19 @@ def test_an_unknown_verb_is_answered_with_those_that_are_known(capsys: pytest.Ca
         output = capsys.readouterr().err
         assert ended.value.code == 2
         assert "VERB" in output
+
+
+def test_help_tells_of_all_verbs_and_of_the_examples_of_each(capsys: pytest.CaptureFixture[str]) -> None:
+    told = []
+    for arguments in (["--help"], ["demo", "--help"]):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        told.append(capsys.readouterr().out)
+
+    assert told[0].startswith("usage: python -m pipeline [-h] VERB ...\n")
+    assert "Train a serial inference pipeline, ship it to SageMaker and operate it there." in told[0]
+    assert told[0].endswith("\npython -m pipeline VERB --help shows examples\n")
+    for verb in (*cli.HERE, *cli.ON_SAGEMAKER):
+        assert f"\n    {verb}" in told[0]
+    assert demo.HELP in told[1]
+    assert told[1].endswith(demo.EXAMPLES)  # line by line

@@ -375,6 +375,15 @@ def test_what_is_not_known_is_named_and_left_to_scikit_learn(step: Any, columns:
         compile_transformer(transformer, contract)
 
 
+def test_as_many_as_20000_categories_are_compiled() -> None:
+    encoder = OrdinalEncoder(categories=[[*map(str, range(20_000))]])
+    transformer = ColumnTransformer([("part", encoder, ["kind"])]).fit(pd.DataFrame({"kind": ["7"]}))
+
+    program = json.loads(compile_transformer(transformer, contract_of(transformer)))
+
+    assert len(program["parts"][0]["encode"][0]["values"]) == 20_000
+
+
 @pytest.mark.parametrize(
     "columns", [["c", "a"], [2, 0], slice(0, 3), slice(2, None, -2), [True, False, True, False, False]]
 )

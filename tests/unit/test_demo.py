@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from botocore import UNSIGNED
 from botocore.exceptions import ClientError
 
 from pipeline import demo
@@ -172,3 +173,49 @@ def test_the_labels_of_a_classification_are_compared_too(run: Any, trained: Any)
     assert wrong_code == 1
     assert "FAILED: output=label does not name the likeliest classes" in error
     assert set(wrong.endpoints) == {"penguins-sex"}
+
+
+@pytest.mark.parametrize("env", [{}, {"ROUTER_PORT": ""}])
+def test_the_endpoint_is_that_of_this_machine_at_port_8080_where_nothing_else_is_said(
+    artifacts: Path, monkeypatch: pytest.MonkeyPatch, env: dict[str, str]
+) -> None:
+    asked: list[str] = []
+
+    def stop(url: str) -> None:
+        asked.append(url)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "runtime_client", stop)
+
+    assert main(["demo", "--artifacts", str(artifacts)], env) == 130
+    assert asked == ["http://127.0.0.1:8080"]
+
+
+def test_a_request_goes_to_the_url_without_credentials_and_is_waited_for_in_70_seconds() -> None:
+    client = demo.runtime_client("http://127.0.0.1:9")
+
+    assert client.meta.endpoint_url == "http://127.0.0.1:9"
+    assert client.meta.region_name == "us-east-1"
+    assert client.meta.config.read_timeout == 70
+    assert client.meta.config.signature_version is UNSIGNED
+
+
+def test_a_request_is_of_csv_and_asks_for_scores_as_json() -> None:
+    class Silent:
+        """An endpoint that says nothing of its times."""
+
+        def invoke_endpoint(self, **request: object) -> dict[str, Any]:
+            requests.append(request)
+            return {"Body": Read(b'{"result": [1, 2]}'), "ResponseMetadata": {"HTTPHeaders": {}}}
+
+    requests: list[dict[str, object]] = []
+
+    assert demo.invoke(Silent(), "plants", "größe\n1\n") == ([1, 2], {})
+    assert requests == [
+        {
+            "EndpointName": "plants",
+            "ContentType": "text/csv",
+            "Accept": "application/json; output=score",
+            "Body": "größe\n1\n".encode(),
+        }
+    ]

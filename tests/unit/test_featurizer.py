@@ -15,6 +15,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import FunctionTransformer, KBinsDiscretizer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
@@ -22,6 +23,7 @@ from featurizer.compile import compile_transformer
 from featurizer.fitted import FittedTransform
 from featurizer.model import PREPROCESS, Featurizer
 from featurizer.program import FILE as COMPILED
+from featurizer.records import Records, refusal
 from featurizer.schema import Schema
 from featurizer.train import fit, write
 from featurizer.transform import Transform
@@ -241,3 +243,20 @@ def test_a_feature_that_float32_does_not_hold_is_refused_where_the_answer_has_it
     assert featurizer(Payload(b"1e39,clay\n", CSV, JSON)).body == b'{"instances":[[1e+39]]}'
     with pytest.raises(BadPayload, match="expected finite features, got inf"):
         featurizer(Payload(b"1e39,clay\n", CSV, NPY))
+
+
+def test_a_pickle_of_another_patch_of_scikit_learn_is_served(plants: Path) -> None:
+    change_contract(plants, of_versions(**{"scikit-learn": ".".join([*sklearn.__version__.split(".")[:2], "999"])}))
+
+    assert isinstance(Featurizer.load(plants, engine="sklearn").engine, FittedTransform)
+
+
+def test_of_many_known_categories_256_characters_are_named() -> None:
+    known = tuple(f"soil{number:03}" for number in range(50))
+    columns = (COLUMNS[0], replace(COLUMNS[1], categories=known))
+    row = Records(("rain",), ("soil",), np.ones((1, 1)), (["loam"],))
+
+    refused = refusal(row, Contract("plants", Task.REGRESSION, columns, ("rain",), {}), 3)
+
+    assert refused.message == f"expected one of {', '.join(known)[:255]}…; got 'loam'"
+    assert (refused.code, refused.row, refused.column) == ("unknown_category", 3, "soil")

@@ -286,6 +286,32 @@ def test_rows_are_also_compared_one_by_one(compared: Compared) -> None:
         off.check("predictor")
 
 
+@dataclass(frozen=True)
+class OffLater:
+    """A booster that is off by a bit for one row by itself, but for the first ones that it is asked."""
+
+    booster: Any
+    right: int
+    asked: list[int]
+
+    def predict(self, rows: Any) -> Any:
+        answers = self.booster.predict(rows)
+        if len(rows) > 1:
+            return answers
+        self.asked.append(1)
+        return next_bit(answers) if len(self.asked) > self.right else answers
+
+
+def test_the_first_8_rows_are_asked_by_themselves(compared: Compared) -> None:
+    def off_after(right: int) -> Compared:
+        booster = OffLater(compared.predictor.booster, right, [])
+        return replace(compared, predictor=replace(compared.predictor, booster=booster))
+
+    off_after(8).check("predictor")
+    with pytest.raises(BadJob, match="predictions of single rows, row 8, class 0: expected"):
+        off_after(7).check("predictor")
+
+
 def test_every_nan_is_the_same(compared: Compared) -> None:
     other = np.array([0x7FF0000000000001], dtype=np.uint64).view(np.float64)[0]
     nan, another = (with_value((2, 1), lambda _, value=value: value) for value in (np.nan, other))

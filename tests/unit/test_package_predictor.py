@@ -159,6 +159,7 @@ def cannot_be_served() -> dict[str, tuple[xgboost.Booster, str]]:
         np.column_stack([ROWS[:, 0], RANDOM.integers(0, 4, 240)]), NUMBERS,
         feature_names=["size", "colour"], feature_types=["float", "c"], enable_categorical=True,
     )  # fmt: skip
+    nameless = xgboost.DMatrix(categorical.get_data(), NUMBERS, feature_types=["float", "c"], enable_categorical=True)
     two = xgboost.train({"nthread": 1}, xgboost.DMatrix(ROWS, np.column_stack([NUMBERS, NUMBERS])), 2)
     return {
         "ranker": (xgboost.train({"objective": "rank:ndcg", "nthread": 1}, ranked, 2), "got rank:ndcg"),
@@ -168,6 +169,7 @@ def cannot_be_served() -> dict[str, tuple[xgboost.Booster, str]]:
         "targets": (two, "expected a model of one target, got 2 targets"),
         "quantiles": (trained("reg:quantileerror", NUMBERS, quantile_alpha=[0.1, 0.9]), "got 2 targets"),
         "categorical": (xgboost.train({"nthread": 1}, categorical, 2), "got colour, which is categorical"),
+        "nameless": (xgboost.train({"nthread": 1}, nameless, 2), "got f1, which is categorical"),
     }
 
 
@@ -176,7 +178,9 @@ def unserved() -> dict[str, tuple[xgboost.Booster, str]]:
     return cannot_be_served()
 
 
-@pytest.mark.parametrize("kind", ["ranker", "survival", "classes", "margin", "targets", "quantiles", "categorical"])
+@pytest.mark.parametrize(
+    "kind", ["ranker", "survival", "classes", "margin", "targets", "quantiles", "categorical", "nameless"]
+)
 def test_what_serving_cannot_answer_is_refused_with_the_reason(
     tmp_path: Path, unserved: Any, kind: str, capsys: Any
 ) -> None:
@@ -198,6 +202,7 @@ def test_what_serving_cannot_answer_is_refused_with_the_reason(
         (b"binf" + bytes(200), [], "in the binary format that XGBoost 3.1 gave up, load it with XGBoost 3.0 or older"),
         (b"hello", [], "got other bytes: damaged, or no XGBoost model"),
         (b'[{"nodeid": 0}]', [], "got a list, as dump_model writes it"),
+        (b'\n [\n {"nodeid": 0}]', [], "got a list, as dump_model writes it"),
         (b"{}", [], "got one that is damaged, or no XGBoost model"),
         (b'{"learner": {}', [], "got one that is damaged, or no XGBoost model"),
         (b"{L" + bytes(9), [], "got one that is damaged, or no XGBoost model"),
@@ -259,6 +264,23 @@ def test_a_best_round_that_is_none_of_the_rounds_is_refused(tmp_path: Path, best
     assert package(saved(tmp_path, booster), "--trees", "best") == 2
 
     assert f"expected a best_iteration among 6 rounds, got {best}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("best", "rounds"), [("0", 1), ("5", 6)])
+def test_the_best_round_may_be_the_first_or_the_last(tmp_path: Path, best: str, rounds: int) -> None:
+    booster = trained("reg:squarederror", NUMBERS)
+    booster.set_attr(best_iteration=best)
+
+    assert read_booster(saved(tmp_path, booster), "best").rounds == rounds
+
+
+def test_a_name_has_up_to_63_characters(tmp_path: Path, capsys: Any) -> None:
+    model = saved(tmp_path, trained("reg:squarederror", NUMBERS))
+
+    assert package(model, "--name", "n" * 64) == 2
+    assert f"a letter or digit first; got '{'n' * 64}'" in capsys.readouterr().err
+    assert package(model, "--name", "n" * 63) == 0
+    assert served(tmp_path).contract.dataset == "n" * 63
 
 
 def test_an_archive_is_to_be_unpacked_first(tmp_path: Path, capsys: Any) -> None:

@@ -17,7 +17,7 @@ import pytest
 from featurizer.model import Featurizer
 from featurizer.schema import read_rows, typed_frame
 from pipeline import kept
-from pipeline.cli import main
+from pipeline.cli import main, parser
 from pipeline.data import load_rows, load_schema
 from pipeline.train import _show_progress
 from predictor.model import Predictor
@@ -253,6 +253,7 @@ def test_a_failed_training_leaves_the_old_artifacts(flowers, tmp_path, capsys):
     [
         (["--dataset", "oysters"], "one of abalone, california_housing, penguins, penguins_sex, got oysters"),
         (["--data", "rows.csv"], "expected --schema or --dataset with --data"),
+        (["--schema", "pipeline/datasets/abalone.toml"], "expected --data with --schema"),
         (["--data", "nowhere.csv", "--schema", "pipeline/datasets/abalone.toml"], "nowhere.csv: No such file"),
         (["--data", "x.csv", "--schema", "nowhere.toml"], "expected a schema file"),
     ],
@@ -272,13 +273,29 @@ def test_an_out_that_is_no_directory_is_refused_before_the_training(flowers, cap
     assert "expected a directory that can be written" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["bake"], ["train", "--seed", "x"], ["train", "--seed", "-1"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["bake"],
+        ["train", "--seed", "x"],
+        ["train", "--seed", "-1"],
+        ["train", "--seed", "2147483648"],
+        ["train", "--dataset", "abalone", "--schema", "own.toml"],
+    ],
+)
 def test_wrong_usage_ends_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         main(arguments)
 
     assert caught.value.code == 2
     assert "usage: python -m pipeline" in capsys.readouterr().err
+
+
+def test_the_greatest_seed_is_taken_and_artifacts_go_to_a_directory_of_that_name():
+    asked = parser("train").parse_args(["train", "--seed", "2147483647"])
+
+    assert (asked.seed, asked.out, asked.keep) == (2_147_483_647, Path("artifacts"), False)
 
 
 def test_a_training_writes_artifacts_rows_held_out_report_and_pictures(flowers, tmp_path):

@@ -51,6 +51,8 @@ WRONG: dict[str, tuple[Callable[[Any], None], str]] = {
     "an argument too many": (put(*STEP, 4, "axis", 0), "part 0, step 4: expected arguments low, high"),
     "a number too few": (put(*STEP, 2, "values", [1.0, 2.0]), "part 0, step 2: expected 3 numbers"),
     "a number of a thousand bits": (put(*STEP, 2, "values", 0, 2**1000), "part 0, step 2: expected a number"),
+    "a number of 64 bits and a sign": (put(*STEP, 2, "values", 0, 2**63), "part 0, step 2: expected a number"),
+    "one of them below zero": (put(*STEP, 2, "values", 0, -(2**63)), "part 0, step 2: expected a number"),
     "a number as true": (put(*STEP, 2, "values", 0, True), "part 0, step 2: expected a number"),
     "an indicator of no column": (put(*STEP, 1, "indicate", [2]), "part 0, step 1: expected whole numbers below 2"),
     "an indicator below zero": (put(*STEP, 1, "indicate", [-1]), "part 0, step 1"),
@@ -77,6 +79,41 @@ WRONG: dict[str, tuple[Callable[[Any], None], str]] = {
 
 def test_every_kind_of_step_passes() -> None:
     check_program(SOUND)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put(*STEP, 2, "values", 0, 2**63 - 1),
+        put(*STEP, 2, "values", 0, 1 - 2**63),
+        put(*STEP, 2, "values", ["nan", "inf", "-inf"]),
+        put(*STEP, 4, {"do": "clip", "low": 3, "high": 3}),
+        put(*CODE, 0, "unknown", None),
+        lambda program: program.update(  # a category that is dropped, of one
+            features=["f"],
+            parts=[
+                {
+                    **program["parts"][1],
+                    "steps": [],
+                    "encode": [{**TEXTS[0], "width": 0, "codes": [0, 0], "unknown": 0, "missing": 0}, TEXTS[1]],
+                }
+            ],
+        ),
+    ],
+    ids=["the greatest number", "the least", "numbers not finite", "one bound", "a refusal", "no width"],
+)
+def test_what_a_step_may_have_at_most_passes(change: Callable[[Any], None]) -> None:
+    program = copy.deepcopy(SOUND)
+    change(program)
+
+    check_program(program)
+
+
+def test_the_place_of_what_is_wrong_is_named_where_there_is_one() -> None:
+    with pytest.raises(BadArtifact, match=r"^transform\.json: expected format 1, got 2$"):
+        check_program({**SOUND, "format": 2})
+    with pytest.raises(BadArtifact, match=r"^transform\.json, features: expected a list of different names, got None$"):
+        check_program({**SOUND, "features": None})
 
 
 @pytest.mark.parametrize("name", WRONG)

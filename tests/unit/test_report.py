@@ -103,6 +103,9 @@ def test_a_regression_shows_each_test_row_and_where_exact_ones_would_be(
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("actual age", "predicted age")
     assert axes.get_title() == "plants: age of rows that training never saw\nrmse 1.500, r2 0.500"
     assert [text.get_text() for text in axes.get_legend().texts] == ["exact", "3 test rows"]
+    assert axes.get_aspect() == 1  # exact predictions lie at 45 degrees
+    assert max(len(axes.get_xticks()), len(axes.get_yticks())) <= 9
+    assert axes.figure.get_size_inches().tolist() == [6.4, 6]
 
 
 @pytest.mark.parametrize(
@@ -132,6 +135,11 @@ def test_a_classification_counts_predicted_classes_for_each_true_one(
     assert [label.get_text() for label in axes.get_xticklabels()] == list(classes)
     assert [label.get_text() for label in axes.get_yticklabels()] == list(classes)
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "actual")
+    # white on the dark cells, of more than half of the greatest count
+    most = max(int(cell) for cells in counts for cell in cells)
+    assert [(text.get_text(), text.get_color()) for text in axes.texts] == [
+        (cell, "white" if 2 * int(cell) > most else "black") for cells in counts for cell in cells
+    ]
 
 
 def test_features_are_shown_with_their_share_of_the_gain_the_greatest_on_top(
@@ -142,6 +150,12 @@ def test_features_are_shown_with_their_share_of_the_gain_the_greatest_on_top(
     (axes,) = figures["feature_importance.png"].axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["width", "height"]
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([0, 100])
+    assert [text.get_text() for text in axes.texts] == ["0.0", "100.0"]
+    assert {side: spine.get_visible() for side, spine in axes.spines.items()} == {
+        "left": True, "bottom": True, "top": False, "right": False,
+    }  # fmt: skip
+    assert axes.get_xlim()[1] > 110  # where the greatest share is written
+    assert axes.figure.get_size_inches().tolist() == pytest.approx([6.4, 2.2])
     assert axes.get_xlabel() == "share of the trees' total gain, percent"
     assert axes.get_title() == "plants: what the predictions rest on"
 
@@ -160,3 +174,11 @@ def test_at_most_25_features_are_shown(tmp_path: Path, figures: dict[str, Figure
     assert [label.get_text() for label in axes.get_yticklabels()][::-1] == sorted(
         names, key=lambda name: (gains.get(name, 0), name), reverse=True
     )[:25]
+
+
+def test_features_of_a_booster_without_splits_have_no_share(tmp_path: Path, figures: dict[str, Figure]) -> None:
+    data = xgboost.DMatrix(np.zeros((4, 2)), np.arange(4), feature_names=["height", "width"])
+
+    report._draw_importance(contract(), xgboost.train({"nthread": 1}, data, 1), tmp_path / "importance.png")
+
+    assert [text.get_text() for text in figures["importance.png"].axes[0].texts] == ["0.0", "0.0"]

@@ -44,7 +44,8 @@ def rows(**columns: list[object]) -> pd.DataFrame:
         (SCHEMA.format(task="binary", type="integer", label="label"), "column length: expected type numeric"),
         (SCHEMA.format(task="binary", type="numeric", label="numeric"), "expected one label"),
         (SCHEMA.format(task="binary", type="label", label="label"), "expected one label"),
-        (SOUND.replace("sex", "rings"), "each column once"),
+        (SOUND.replace("sex", "rings"), "each column once, got rings twice"),
+        ('name = "x"\ntask = "binary"\n[[columns]]\nname = "y"\ntype = "label"', "at least one other column"),
         (SOUND + "[split]\ntest_size = 2", "between 0 and 1"),
         ("name = 'x'\ntask = 'binary'\ncolumns = 3", "schema"),
         (SOUND.replace('"shells"', "5"), "expected names as text, in quotes; got 5"),
@@ -183,3 +184,11 @@ def test_the_abalone_schema_names_nine_columns_of_a_regression():
     assert abalone.task is Task.REGRESSION
     assert [c.name for c in abalone.columns][0::8] == ["sex", "rings"]
     assert len(abalone.columns) == 9
+
+
+def test_of_too_many_classes_the_first_5_are_named() -> None:
+    found = [*"gfedcba"]
+
+    with pytest.raises(BadDataset, match=r"^data: expected binary classes in rings, got a, b, c, d, e$"):
+        labels(rows(sex=found, length=found, rings=found), schema("binary"))
+    assert labels(rows(rings=["a", "b"]), schema("multiclass"))[1] == ("a", "b")

@@ -52,7 +52,7 @@ def test_the_least_search_is_taken_and_none_is_ours() -> None:
     least = {"folds": 2, "repeats": 1, "rounds": 1}
 
     assert Search.of(contract(search=least)) == Search(**least)
-    assert Search.of(contract()) == Search()
+    assert Search.of(contract()) == Search(folds=5, repeats=2, rounds=1000, grid=None)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +96,7 @@ def test_a_regression_of_positive_labels_tries_the_gamma_loss_too() -> None:
     assert losses(Task.BINARY, 0, 1) == {(None, 1): 4}
     tried = [tuple(one.items()) for one in candidates(Task.BINARY, np.array([0, 1]))]
     assert len(set(tried)) == 4
+    assert {(one["subsample"], one["colsample_bytree"]) for one in map(dict, tried)} == {(0.5, 0.8)}
 
 
 def test_a_grid_is_tried_in_all_combinations() -> None:
@@ -175,3 +176,20 @@ def test_a_feature_name_that_xgboost_cannot_hold_is_refused(name: str) -> None:
 
     with pytest.raises(BadJob, match="expected a name without"):
         search.fit(FEATURES, TARGET, wrong, {}, 1, 1)
+
+
+def test_a_candidate_is_given_up_after_30_rounds_that_were_no_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def scored(*_: Any, **how: Any) -> dict[str, list[float]]:
+        asked.append(how)
+        return {"test-rmse-mean": [2.0, 1.23456789, 1.5]}
+
+    monkeypatch.setattr(xgboost, "cv", scored)
+    few = {"grid": {"max_depth": [1]}}
+
+    chosen = learn(FEATURES, TARGET, contract(search=few), 5).chosen
+    learn_given(FEATURES, TARGET, contract(), 5, {"num_round": 3})
+
+    assert chosen.as_dict() == {"parameters": {"max_depth": 1}, "rounds": 2, "score": 1.234568}
+    assert [how["early_stopping_rounds"] for how in asked] == [30, None]  # a user's rounds are all gone through

@@ -25,6 +25,9 @@ from serving.payload import CSV, JSON, JSONLINES, NPY, Payload
 from serving.settings import Settings
 from tests.unit.test_parity import vector
 
+OF_TWO_RUNS = (
+    "^the predictor is of training run [0-9a-f]{12}, the featurizer of [0-9a-f]{12}: expected two artifacts of one run$"
+)
 ROW = "M,0.605,0.455,0.16,1.1035,0.421,0.3015,0.325"
 
 
@@ -82,6 +85,8 @@ def test_artifacts_that_do_not_belong_together_are_not_packed(artifacts: Path, t
     said = capsys.readouterr().err
     assert code == 2
     assert said.startswith("pipeline: ")
+    if spoil is of_another_run:
+        assert re.search(r"the artifacts in \S+ are of two training runs \([0-9a-f]{12} and [0-9a-f]{12}\);", said)
     assert said.endswith(f"; to train both again: python -m pipeline train --out {tmp_path}\n")
     assert not (tmp_path / "out.tar.gz").exists()
 
@@ -120,7 +125,7 @@ def test_a_limit_of_the_answer_is_of_the_predictions_and_not_of_the_features(sin
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda model: of_another_run(model / "predictor"), "expected two artifacts of one run"),
+        (lambda model: of_another_run(model / "predictor"), OF_TWO_RUNS),
         (lambda model: shutil.rmtree(model / "predictor"), "there is no model directory"),
         (lambda model: shutil.rmtree(model / "featurizer"), "there is no model directory"),
         (shutil.rmtree, r"there is no model directory \S+/model$"),

@@ -13,8 +13,9 @@ import pytest
 import xgboost
 
 from predictor.booster import Booster
+from predictor.forest import Malformed, count, numbers
 from predictor.model import MODEL, Predictor
-from predictor.structure import checked
+from predictor.structure import _check_groups, checked
 from serving import artifact
 from serving.contract import FILE, Column, ColumnType, Contract, Task
 from serving.errors import BadArtifact, ServingError
@@ -149,6 +150,12 @@ WRONG: dict[str, tuple[Callable[[Any], None], str]] = {
     "categories": (put(*TREE, "categories_nodes", [0]), "categories of tree 1"),
     "categories of a data frame": (put(*FOREST, "cats", "enc", [1]), "cats: expected no categories"),
     "a count of trees": (put(*FOREST, "gbtree_model_param", "num_trees", "7"), "num_trees: expected 7 trees, got 6"),
+    "a count of parallel trees": (
+        put(*FOREST, "gbtree_model_param", "num_parallel_tree", "x"),
+        "num_parallel_tree: exp",
+    ),
+    "rounds from 1": (put(*FOREST, "iteration_indptr", 0, 1), "iteration_indptr: expected what rises from 0 to 6"),
+    "a base score of 51 digits": (put(*LEARNER, "base_score", "0" * 51), "base_score: expected one number"),
     "a tree of an output that is none": (put(*FOREST, "tree_info", 0, 1), "tree_info: expected outputs below 1"),
     "rounds that go back": (put(*FOREST, "iteration_indptr", 1, 5), "iteration_indptr"),
     "rounds beyond the trees": (put(*FOREST, "iteration_indptr", -1, 7), "iteration_indptr"),
@@ -199,6 +206,8 @@ def test_what_would_lead_xgboost_astray_is_named(name: str, regression: bytes) -
             lambda model: model["learner"]["gradient_booster"]["weight_drop"].pop(),
             "weight_drop: expected 6, got 5",
         ),
+        ("dart", put("learner", "gradient_booster", "weight_drop", 0, "x"), "weight_drop: expected numbers"),
+        ("linear", put("learner", "gradient_booster", "model", "weights", 0, "x"), "weights: expected numbers"),
         ("linear", lambda model: model["learner"]["gradient_booster"]["model"]["weights"].pop(), "weights: expected 4"),
         ("multiclass", put("learner", "objective", "softmax_multiclass_param", "num_class", "4"), "num_class"),
         ("multiclass", put(*LEARNER, "num_class", "2"), "num_class"),
@@ -262,3 +271,57 @@ def test_a_booster_of_another_xgboost_is_served_with_a_warning(
     Predictor.load(tmp_path)
 
     assert f"{MODEL} was written by XGBoost 1.7.6" in caplog.text
+
+
+def test_a_count_has_up_to_nine_digits() -> None:
+    assert count({"num_trees": "999999999"}, "num_trees") == 999_999_999
+    for text in ("1000000000", "-1", "", 5):
+        with pytest.raises(Malformed, match=r"^num_trees: expected a count, got"):
+            count({"num_trees": text}, "num_trees")
+
+
+def test_the_greatest_numbers_of_float32_are_finite() -> None:
+    greatest = 3.4028234663852886e38
+
+    assert numbers([greatest, -greatest], "weights").tolist() == [greatest, -greatest]
+    with pytest.raises(Malformed, match=r"^weights: expected finite numbers, got "):
+        numbers([0, float(np.nextafter(greatest, np.inf))], "weights")
+
+
+@pytest.mark.parametrize(
+    ("task", "classes", "groups"),
+    [
+        (Task.MULTICLASS, 2, 2),
+        (Task.MULTICLASS, 100_000, 100_000),
+        (Task.MULTICLASS, 1, None),
+        (Task.MULTICLASS, 100_001, None),
+        (Task.BINARY, 0, 1),
+        (Task.BINARY, 1, 1),
+        (Task.BINARY, 2, None),
+    ],
+)
+def test_a_model_of_nameless_classes_has_from_2_to_100000(task: Task, classes: int, groups: int | None) -> None:
+    parameters = {"num_class": str(classes), "num_target": "1", "base_score": "0.5"}
+    name = {Task.MULTICLASS: "multi:softprob", Task.BINARY: "binary:logistic"}[task]
+    objective = {"name": name, "softmax_multiclass_param": {"num_class": str(classes)}}
+    contract = replace(REGRESSION, task=task)
+
+    if groups:
+        assert _check_groups(parameters, objective, contract) == groups
+    else:
+        told = f"^num_class, num_target: got {classes}, 1 for a {task.value} model of 0 named classes$"
+        with pytest.raises(Malformed, match=told):
+            _check_groups(parameters, objective, contract)
+
+
+def test_a_booster_of_another_patch_is_served_without_a_warning(
+    regression: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    patch = ".".join([*xgboost.__version__.split(".")[:2], "999"])
+    (tmp_path / MODEL).write_bytes(regression)
+    (tmp_path / FILE).write_text(replace(REGRESSION, report={"xgboost": patch}).to_json())
+    artifact.write_manifest(tmp_path)
+
+    Predictor.load(tmp_path)
+
+    assert caplog.messages == []

@@ -245,7 +245,7 @@ def test_a_job_without_a_seed_is_that_of_seed_42(featurized, tmp_path):
     assert Contract.load(featurized / "model").training["seed"] == 42
 
 
-def test_without_hyperparameters_the_best_of_all_tried_is_chosen(featurized, tmp_path):
+def test_without_hyperparameters_the_best_of_all_tried_is_chosen(featurized, tmp_path, capsys):
     job = predictor_job(featurized, tmp_path, {})
 
     assert training.main("predictor", job) == 0
@@ -253,6 +253,8 @@ def test_without_hyperparameters_the_best_of_all_tried_is_chosen(featurized, tmp
     search = Contract.load(job / "model").report["search"]
     assert len(search["tried"]) > 1
     assert search["chosen"]["score"] == min(candidate["score"] for candidate in search["tried"])
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("cross-validation")]
+    assert told == [f"cross-validation: {done} of 8 candidates" for done in range(1, 9)]
 
 
 @pytest.mark.parametrize(
@@ -303,6 +305,7 @@ def test_features_of_another_origin_are_learned_by_label_and_task(tmp_path, task
         (["0", "2"], "expected every class number from 0 on, got [0.0, 2.0]"),
         (["0", "0"], "expected every class number from 0 on, got [0.0]"),
         (["0", "0.5"], "expected every class number from 0 on, got [0.0, 0.5]"),
+        ([*"7654321"], "expected every class number from 0 on, got [1.0, 2.0, 3.0, 4.0, 5.0]"),  # the first five
     ],
 )
 def test_classes_of_another_origin_that_are_not_numbered_are_refused(tmp_path, classes, reason):
@@ -333,6 +336,13 @@ def test_rows_that_nothing_can_be_learned_from_are_refused(tmp_path, rows, reaso
 
     assert training.main("predictor", tmp_path) == 1
     assert reason in failure(tmp_path)
+
+
+def test_two_rows_are_enough_to_learn_from(tmp_path):
+    give(tmp_path, "input/data/train/features.csv", "a,y\n1,2\n2,3\n")
+    configure(tmp_path, {**QUICK, "label": "y", "task": "regression"})
+
+    assert training.main("predictor", tmp_path) == 0
 
 
 def test_features_without_contract_label_and_task_are_refused(tmp_path):
