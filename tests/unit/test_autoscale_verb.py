@@ -81,10 +81,17 @@ def test_all_variants_stop_scaling_or_the_one_that_is_named(run: Any) -> None:
     assert ended("--dry-run") == []
 
 
-def test_a_dry_run_changes_nothing(run: Any) -> None:
+def test_a_dry_run_changes_nothing(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     _, aws = run(f"{SCALE} --dry-run", SAGEMAKER, RELEASE)
 
     assert aws.operations == ["DescribeEndpoint", "DescribeScalableTargets"]
+    output = capsys.readouterr()
+    register, policy = json.loads(output.out)["requests"]
+    assert (register["service"], register["operation"]) == ("application-autoscaling", "RegisterScalableTarget")
+    assert (register["params"]["MinCapacity"], register["params"]["MaxCapacity"]) == (1, 3)
+    assert (policy["operation"], policy["params"]["PolicyType"]) == ("PutScalingPolicy", "TargetTrackingScaling")
+    assert policy["params"]["PolicyName"] == "serial-inference-invocations-per-instance"
+    assert output.err == "dry run: nothing was changed\n"
 
 
 def test_a_measurement_asks_the_variant_row_by_row_and_proposes_a_target(
@@ -106,6 +113,31 @@ def test_a_measurement_asks_the_variant_row_by_row_and_proposes_a_target(
     assert printed["target"] == measured["proposed_target"] == max(1.0, float(int(best / 2 * 0.5 * 60)))
     assert "by 2 instances at p99" in measured["how"]
     assert "measuring houses: 0.001 s at each concurrency, until p99 exceeds 60000 ms" in output.err
+
+
+def test_a_measurement_sends_the_first_1000_requests_of_a_file_by_turns(
+    run: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Any] = []
+
+    def sender(client: Any, _request: Any, bodies: list[bytes]) -> Callable[[], float]:
+        found.extend((client.meta.config.max_pool_connections, bodies))
+        return lambda: 0.001
+
+    monkeypatch.setattr(capacity, "sender", sender)
+    (tmp_path / "rows.csv").write_text("".join(f"{number},1\n" for number in range(1001)))
+
+    assert run(MEASURE, SAGEMAKER, RELEASE)[0] == 0
+
+    connections, bodies = found
+    assert (len(bodies), bodies[-1]) == (1000, b"999,1\n")
+    assert connections == 4  # as many as requests at a time
+
+
+def test_an_endpoint_that_does_not_say_its_instances_has_one(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    run(MEASURE, with_variants("AllTraffic", CurrentInstanceCount=0), RELEASE)
+
+    assert "instances at p99" not in capsys.readouterr().out
 
 
 def test_people_read_how_the_target_was_measured(run: Any, capsys: pytest.CaptureFixture[str]) -> None:

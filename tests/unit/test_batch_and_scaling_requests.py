@@ -85,6 +85,14 @@ def test_a_job_that_would_fail_later_is_refused_now(job, reason):
     assert refused.value.code == 2
 
 
+def test_all_payloads_under_way_may_have_100_mb_together():
+    for payload_mb, concurrent in ((100, 0), (100, 1), (50, 2)):
+        assert transform.request(replace(JOB, payload_mb=payload_mb, concurrent=concurrent))["MaxPayloadInMB"]
+
+    with pytest.raises(PipelineError, match=r"^--max-payload 101 times --max-concurrent 1 is over 100 MB$"):
+        transform.request(replace(JOB, payload_mb=101))
+
+
 @pytest.mark.parametrize(
     ("given", "split", "assemble", "accept"),
     [
@@ -100,6 +108,7 @@ def test_the_defaults_follow_the_type(given, split, assemble, accept):
     _, job = job_of(*given)
 
     assert (job.split, job.assemble, job.accept) == (split, assemble, accept)
+    assert job.payload_mb == (4 if split == "Line" else 0)
 
 
 def job_of(*given: str) -> tuple[argparse.Namespace, Job]:
@@ -194,6 +203,14 @@ def test_a_file_without_rows_starts_no_job(content, tmp_path, capsys):
 def test_a_header_is_refused_unless_something_is_said(headed, tmp_path):
     with pytest.raises(PipelineError, match="begins with a header"):
         batch_files.check_header(headed, batch_files.REFUSE, tmp_path)
+
+
+def test_the_order_of_columns_is_told_where_no_contract_knows_it(headed, tmp_path, capsys):
+    batch_files.check_header(headed, batch_files.STRIP, tmp_path)
+
+    assert capsys.readouterr().err == (
+        "without a header the columns are taken in training's order; here they are sex,length\n"
+    )
 
 
 def test_a_stripped_file_has_all_its_rows_and_no_header(headed):

@@ -122,11 +122,18 @@ def test_a_file_that_is_not_there_is_not_found(run: Any, capsys: pytest.CaptureF
     assert "there is no file nowhere.csv" in capsys.readouterr().err
 
 
-def test_a_dry_run_starts_no_job_and_makes_no_directory(run: Any, tmp_path: Path) -> None:
+def test_a_dry_run_starts_no_job_and_makes_no_directory(
+    run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, aws = run(f"{BATCH} --dry-run", SAGEMAKER, RELEASE)
 
+    output = capsys.readouterr()
+    shown = json.loads(output.out)
     assert (code, "CreateTransformJob" in aws.operations) == (0, False)
     assert not (tmp_path / "out").exists()
+    assert (shown["service"], shown["operation"]) == ("sagemaker", "CreateTransformJob")
+    assert (shown["params"]["ModelName"], shown["params"]["MaxPayloadInMB"]) == (RELEASE, 4)
+    assert output.err == "dry run: no job was started\n"
 
 
 @pytest.mark.parametrize(
@@ -207,7 +214,7 @@ def test_many_keys_are_deleted_by_the_thousand(ask: Any, clients: Clients) -> No
     sent = params(aws, "DeleteObjects")
     assert [len(one["Delete"]["Objects"]) for one in sent] == [1000, 1000, 1]
     assert [key["Key"] for one in sent for key in one["Delete"]["Objects"]] == keys
-    assert {one["ExpectedBucketOwner"] for one in sent} == {ACCOUNT}
+    assert {(one["ExpectedBucketOwner"], one["Delete"]["Quiet"]) for one in sent} == {(ACCOUNT, True)}
 
 
 def test_an_object_that_s3_keeps_is_an_error(ask: Any, clients: Clients) -> None:
@@ -243,6 +250,7 @@ def test_archives_are_encrypted_by_the_key_that_is_given(ask: Any, clients: Clie
     sent = params(aws, "PutObject")
     assert list(places.values()) == [f"s3://b/{one['Key']}" for one in sent]
     for one in sent:
+        assert (one["ContentType"], one["ExpectedBucketOwner"]) == ("application/gzip", ACCOUNT)
         assert one["Tagging"].startswith("team=a+b&serial-inference%3Aendpoint=houses&")
         assert one.get("SSEKMSKeyId", "") == key
         assert one.get("ServerSideEncryption") == ("aws:kms" if key else None)

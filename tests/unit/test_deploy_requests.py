@@ -615,6 +615,29 @@ def test_an_update_that_is_refused_for_another_one_deletes_what_it_made(
     assert "deleting what was made" in capsys.readouterr().err
 
 
+def test_what_cannot_be_deleted_again_is_named_and_the_first_error_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(error: Exception) -> Callable[[], None]:
+        def delete() -> None:
+            raise error
+
+        return delete
+
+    def fail() -> None:
+        with undo.leaving_nothing() as made_here:
+            made_here("model m", refuse(refusal("AccessDeniedException")))
+            made_here("endpoint houses", refuse(PipelineError("still there", "run it again")))
+            raise PipelineError("it failed", "try again")
+
+    with pytest.raises(PipelineError, match="it failed"):
+        fail()
+
+    assert capsys.readouterr().err.splitlines() == [
+        "this failed; deleting what was made (Ctrl-C leaves the rest)",
+        "endpoint houses is left: still there; python -m pipeline delete finds it",
+        "model m is left: AWS refused CreateModel: why (AccessDeniedException); python -m pipeline delete finds it",
+    ]
+
+
 def test_who_has_made_nothing_does_not_speak_of_deleting(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(PipelineError), undo.leaving_nothing():
         raise PipelineError("refused", "give another")
@@ -766,6 +789,15 @@ def refusal(code: str, message: str = "why") -> boto.ClientError:
         (refusal("AccessDeniedException"), FAILED, "docs/iam/"),
         (refusal("ExpiredToken"), FAILED, "renew your credentials"),
         (refusal("InvalidClientTokenId"), FAILED, "check AWS_ACCESS_KEY_ID"),
+        (refusal("UnauthorizedOperation"), FAILED, "docs/iam/"),
+        (refusal("UnrecognizedClientException"), FAILED, "check AWS_ACCESS_KEY_ID"),
+        (refusal("SignatureDoesNotMatch"), FAILED, "check AWS_SECRET_ACCESS_KEY and the clock"),
+        (refusal("ImageNotFoundException"), NOT_FOUND, "./build_and_push.sh"),
+        (refusal("NoSuchBucket"), NOT_FOUND, "check --bucket"),
+        (refusal("NoSuchKey"), NOT_FOUND, "check the name and --region"),
+        (refusal("404"), NOT_FOUND, "check the name and --region"),
+        (refusal("403"), FAILED, "change what it refuses"),
+        (boto.UnknownServiceError(service_name="x", known_service_names=[]), FAILED, "aws sts get-caller-identity"),
         (refusal("ThrottlingException"), FAILED, "wait a minute"),
         (refusal("ResourceLimitExceeded"), FAILED, "Service Quotas"),
         (refusal("RepositoryNotFoundException"), NOT_FOUND, "./build_and_push.sh"),

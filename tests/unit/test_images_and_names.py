@@ -137,6 +137,7 @@ def test_on_a_terminal_the_name_must_be_typed(
     assert ended == code
     assert ("Type the endpoint's name, houses: " in output) == asks
     assert ("  endpoint houses\n" in output) == asks
+    assert ("pipeline: nothing was deleted\n" in output) == (code == FAILED)
     assert ("DeleteEndpoint" in aws.operations) == (code == 0 and options != "--dry-run")
 
 
@@ -174,3 +175,23 @@ def test_other_names_are_wrong_arguments(name: str) -> None:
         release.new_release(name, "c", {})
 
     assert refusal.value.code == WRONG
+
+
+def test_images_are_deleted_by_the_hundred(run: Any) -> None:
+    found = [{"imageDigest": f"sha256:{number:064x}", "imageTags": ["abc"]} for number in range(1, 202)]
+
+    code, aws = run("delete --images --yes", {**DELETED, "DescribeImages": {"imageDetails": found}}, RELEASE)
+
+    sent = [one["params"] for one in aws.requests if one["operation"] == "BatchDeleteImage"]
+    digests = [{"imageDigest": one["imageDigest"]} for one in found]
+    assert code == 0
+    assert [one["imageIds"] for one in sent] == [digests[:100], digests[100:200], digests[200:]] * 3
+
+
+def test_what_was_made_is_looked_for_by_its_name_newest_first(run: Any) -> None:
+    _, aws = run("delete --dry-run", SAGEMAKER, RELEASE)
+
+    asked = {one["operation"]: one["params"] for one in aws.requests if one["operation"].startswith("List")}
+    newest_first = {"NameContains": "houses", "SortBy": "CreationTime", "SortOrder": "Descending"}
+    assert asked["ListTransformJobs"] == {**newest_first, "StatusEquals": "InProgress"}
+    assert asked["ListEndpointConfigs"] == asked["ListModels"] == newest_first

@@ -91,7 +91,8 @@ def test_answers_replace_a_file_once_they_are_all_there(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.csv", "rows.csv"]
     assert output.out == ""
     assert re.search(
-        rf"wrote {tmp_path}/answers\.csv: 2 answers to 2 requests in \d+\.\d s \(p50 \d+ ms, .*; 0 retries\)\n\Z",
+        rf"wrote {tmp_path}/answers\.csv: 2 answers to 2 requests in \d+\.\d s "
+        r"\(p50 \d+ ms, p90 \d+ ms, p99 \d+ ms, max \d+ ms; 0 retries\)\n\Z",
         output.err,
     )
 
@@ -179,3 +180,10 @@ def test_options_take_what_they_can_and_refuse_the_rest(read: Any, right: dict[s
     for text in wrong:
         with pytest.raises(argparse.ArgumentTypeError):
             read(text)
+
+
+def test_of_attributes_that_are_too_long_the_first_80_characters_are_repeated() -> None:
+    with pytest.raises(argparse.ArgumentTypeError) as refusal:
+        invoke.visible("a" * 1025)
+
+    assert str(refusal.value) == f"expected 1 to 1024 visible ASCII characters, got {'a' * 80!r}"

@@ -171,3 +171,18 @@ def test_machines_get_each_line_with_its_time_and_stream(run: Any, capsys: pytes
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
         {"time": 1, **stream, "message": "at 1"}, {"time": 2, **stream, "message": "at 2"},
     ]  # fmt: skip
+
+
+def test_following_asks_again_after_two_seconds(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        raise Enough
+
+    monkeypatch.setattr(logs, "time", SimpleNamespace(time=lambda: 1000.0, sleep=pause))
+
+    with pytest.raises(Enough):
+        run("logs --follow", {"FilterLogEvents": {"events": []}})
+
+    assert pauses == [2.0]

@@ -9,6 +9,7 @@ from pipeline.cli import parser
 COMMANDS = {
     "deploy": ["deploy"], "delete": ["delete"], "batch": ["batch", "rows.csv", "--output", "out"],
     "autoscale": ["autoscale", "--off"], "create-endpoint": ["create-endpoint", "--release", "r"],
+    "invoke": ["invoke", "rows.csv"], "logs": ["logs"],
 }  # fmt: skip
 BOUNDS = [
     ("deploy", "--timeout", 1, 86400),
@@ -65,6 +66,8 @@ def test_an_option_takes_what_lies_within_its_bounds(
         ("batch", {"timeout": 86400, "instance_count": 1, "compare": 0, "max_concurrent": 0, "header": "refuse"}),
         ("autoscale", {"min": 1, "scale_in_cooldown": 300, "scale_out_cooldown": 60, "p99": 500.0, "step": 5.0,
                        "most": 64, "rows_per_request": 1}),
+        ("invoke", {"rows_per_request": 10_000, "concurrency": 4, "retries": 4, "header": "auto"}),
+        ("logs", {"since": 600, "follow": False}),
     ],
 )  # fmt: skip
 def test_what_is_left_out_is_as_help_says(verb: str, defaults: dict[str, object]) -> None:

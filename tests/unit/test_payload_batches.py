@@ -200,6 +200,24 @@ def test_what_no_request_can_hold_is_refused(body, media, reason):
 
 
 @pytest.mark.parametrize(
+    ("media", "body"),
+    [(NPY, b"x" * 200), (CSV, b"3" * 199 + b"\n"), (JSON, b"[" + b" " * 199), (JSONLINES, b"1" * 200)],
+)
+def test_a_request_may_have_as_many_bytes_as_its_limit_and_not_one_more(media, body):
+    assert [batch.body for batch in cut(body, media)] == [body]
+
+    with pytest.raises(PipelineError) as refused:
+        cut(body[:1] + body, media)
+    expected = "expected JSON: " if media == JSON else " has 201 bytes; a request may have 200"
+    assert expected in refused.value.message
+
+
+def test_json_without_a_comma_is_refused_by_the_place_of_it():
+    with pytest.raises(PipelineError, match=r"^expected JSON: expected a comma or the end of the list at character 6$"):
+        cut(b"[[1] [2]" + b" " * 200, JSON)
+
+
+@pytest.mark.parametrize(
     ("media", "bodies", "whole"),
     [
         (CSV, [b"1\n2\n", b"3\n"], b"1\n2\n3\n"),
@@ -226,10 +244,21 @@ def test_arrays_become_one_array():
     assert (found.tolist(), found.dtype) == ([1.5, 2.5, 3.5], np.float32)
 
 
-@pytest.mark.parametrize(("media", "bodies"), [("text/plain", [b"1", b"2"]), (JSON, [b"[1]", b"[2]"])])
-def test_answers_that_cannot_be_put_together_are_refused(media, bodies):
-    with pytest.raises(PipelineError):
+@pytest.mark.parametrize(
+    ("media", "bodies", "reason"),
+    [
+        ("text/plain", [b"1", b"2"], "answers of type text/plain to several requests cannot be put together"),
+        ("", [b"1", b"2"], "answers of type unknown to several requests cannot be put together"),
+        (JSON, [b"[" + b"1" * 99, b"2"], f'expected answers of {{"result": [...]}}, got {b"[" + b"1" * 79!r}'),
+        (NPY, [b"1", b"2"], "expected an answer of type application/x-npy, got another: "),
+    ],
+)
+def test_answers_that_cannot_be_put_together_are_refused_with_their_beginning(media, bodies, reason):
+    with pytest.raises(PipelineError) as refused:
         b"".join(answers.joined(bodies, media))
+
+    assert refused.value.message.startswith(reason)
+    assert refused.value.next_step.startswith("give --accept ")
 
 
 @pytest.mark.parametrize(
@@ -237,6 +266,7 @@ def test_answers_that_cannot_be_put_together_are_refused(media, bodies):
     [
         (CSV, b'1\n"a\nb"\n3\n', 3),
         (JSONLINES, b"1\n2\n", 2),
+        (JSONLINES, b"1\n\n2\n \n", 2),
         (JSON, b'{"result":[[1,2],[3,4]]}', 2),
         (JSON, b"[1]", None),
         ("text/plain", b"1", None),

@@ -19,6 +19,7 @@ from tests.aws_api import (
     RELEASE,
     SAGEMAKER,
     Answers,
+    refused,
 )
 from tests.unit.abalone import CONTRACT
 
@@ -261,3 +262,73 @@ def test_rows_that_the_endpoint_answers_otherwise_are_named_and_end_a_batch_with
     assert "DIFFERENT row 2: the endpoint says 3, the batch 3.5\n" in output.err
     assert f"1 of 2 rows differ; is the endpoint's model {RELEASE}?" in output.err
     assert "the endpoint gives the same answers" not in output.out
+
+
+def test_of_many_rows_that_differ_ten_are_shown(run: Any, tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "rows.csv").write_text("".join(f"{number},1\n" for number in range(1, 13)))
+    other = {**SAGEMAKER, "GetObject": lambda _: {"Body": io.BytesIO(b"0\n" * 12)}}
+
+    run("batch ROWS --output OUT --compare 12", other, RELEASE)
+
+    output = capsys.readouterr().err
+    assert re.findall("^DIFFERENT row ([0-9]+):", output, re.MULTILINE) == [str(number) for number in range(1, 11)]
+    assert "12 of 12 rows differ" in output
+
+
+def test_rows_without_an_answer_are_not_compared(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    fewer = {**SAGEMAKER, "GetObject": lambda _: {"Body": io.BytesIO(b"1\n")}}
+
+    code, aws = run("batch ROWS --output OUT --compare 2", fewer, RELEASE)
+
+    assert (code, "InvokeEndpoint" in aws.operations) == (FAILED, False)
+    assert re.search(r"rows\.csv has 2 rows, \S+/rows\.csv\.out 1 answers\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("command", "answers", "config", "lines"),
+    [
+        (DEPLOY, NOTHING, None,
+         [f"release NEW: artifacts to {BUCKET.removesuffix('serial-inference/houses')}", "creating model NEW",
+          "creating endpoint houses", "houses: InService (0 s)"]),
+        (f"{DEPLOY} --update", {**SAGEMAKER, "ListEndpointConfigs": {"EndpointConfigs": []},
+                                "ListModels": {"Models": []}}, RELEASE,
+         [f"release NEW: artifacts to {BUCKET.removesuffix('serial-inference/houses')}", "creating model NEW",
+          "updating endpoint houses: all-at-once", "houses: InService (0 s)"]),
+        ("create-model --artifacts ARTIFACTS --role Given --tag abc", NOTHING, None, ["model NEW for endpoint houses"]),
+        (f"create-endpoint-config --release {RELEASE}", SAGEMAKER, None, [f"endpoint config {RELEASE}"]),
+        ("batch ROWS --output OUT", SAGEMAKER, RELEASE,
+         [f"uploading TMP/rows.csv to {BUCKET}/batch/NEW/in/rows.csv", "NEW: Completed (0 s)"]),
+        ("delete --yes", SAGEMAKER, RELEASE,
+         [f"deleting running transform job {RELEASE}", f"stopping {RELEASE}",
+          "deleting scaling target endpoint/houses/variant/AllTraffic", "deleting endpoint houses",
+          f"deleting endpoint config {RELEASE}", f"deleting model {RELEASE}"]),
+    ],
+)  # fmt: skip
+def test_progress_names_each_thing_that_is_made_or_deleted(
+    run: Any, tmp_path: Any, capsys: pytest.CaptureFixture[str], command: str, answers: Answers, config: str | None,
+    lines: list[str],
+) -> None:  # fmt: skip
+    run(command, answers, config)
+
+    assert normal(capsys.readouterr().err, {str(tmp_path): "TMP"}).splitlines() == lines
+
+
+def test_status_asks_for_the_figures_of_the_last_hour_as_a_whole(run: Any) -> None:
+    _, aws = run(STATUS, SAGEMAKER, RELEASE)
+
+    (asked,) = [one["params"] for one in aws.requests if one["operation"] == "GetMetricData"]
+    assert (asked["EndTime"] - asked["StartTime"]).total_seconds() == 3600
+    queries = [(one["Label"], one["MetricStat"]) for one in asked["MetricDataQueries"]]
+    assert [(label, query["Stat"], query["Period"]) for label, query in queries] == [
+        ("Invocations", "Sum", 3600), ("Invocation4XXErrors", "Sum", 3600), ("Invocation5XXErrors", "Sum", 3600),
+        ("ModelLatency", "Average", 3600), ("OverheadLatency", "Average", 3600),
+    ]  # fmt: skip
+    dimensions = [{"Name": "EndpointName", "Value": "houses"}, {"Name": "VariantName", "Value": "AllTraffic"}]
+    for label, query in queries:
+        assert query["Metric"] == {"Namespace": "AWS/SageMaker", "MetricName": label, "Dimensions": dimensions}
+
+
+def test_figures_that_may_not_be_read_are_no_error(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _ = run(f"{STATUS} --json", {**SAGEMAKER, "GetMetricData": refused("AccessDenied")}, RELEASE)
+
+    assert (code, json.loads(capsys.readouterr().out)["last_hour"]) == (0, {"not readable": "AccessDenied"})

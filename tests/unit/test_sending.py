@@ -6,12 +6,15 @@ import io
 import json
 import threading
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from botocore import exceptions as boto
 
-from pipeline.endpoint import runtime
+from pipeline.endpoint import comparison, runtime
+from pipeline.endpoint.batch_files import Rows
 from pipeline.endpoint.errors import FAILED, NOT_FOUND, TIMEOUT, PipelineError
 from pipeline.endpoint.payloads import Batch
 from pipeline.endpoint.sending import Progress, Sending, percentiles
@@ -280,3 +283,20 @@ def test_answers_of_json_are_counted_too() -> None:
 
     with pytest.raises(PipelineError, match="the endpoint gave 1 answers to rows 1 to 2"):
         list(run.bodies(iter([Batch(b"x", 1, 2)])))
+
+
+def test_a_sample_is_sent_over_a_connection_for_each_of_four_requests_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rows.csv").write_bytes(b"1,2\n")
+    connections: list[int] = []
+
+    def new_client(_clients: Any, number: int) -> Client:
+        connections.append(number)
+        return Client(b"1\n")
+
+    monkeypatch.setattr(runtime, "new_client", new_client)
+
+    rows = Rows.of(tmp_path / "rows.csv", CSV, lines=True)
+    assert comparison.ask(Mock(), "houses", rows, list(rows.records()), CSV) == [b"1"]
+    assert connections == [sending(None).concurrency] == [4]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ProfileNotFound
 
-from pipeline.endpoint import session
+from pipeline.endpoint import runtime, session
 from pipeline.endpoint.errors import NOT_FOUND, WRONG, PipelineError
 from pipeline.endpoint.session import Clients, default_endpoint, endpoint_name
 from tests.aws_api import RELEASE, SAGEMAKER, refused
@@ -92,11 +92,20 @@ def test_a_client_is_made_once_and_tries_four_times() -> None:
     assert clients(KEYS, "us-east-1").client("s3").meta.config.s3 != {"addressing_style": "path"}
 
 
+def test_what_sends_rows_has_a_connection_for_each_request_and_repeats_nothing_itself() -> None:
+    config = runtime.new_client(clients(KEYS, "us-east-1"), 37).meta.config
+
+    assert config.max_pool_connections == 37
+    assert config.retries["total_max_attempts"] == 1
+    assert config.read_timeout == 70
+
+
 def test_each_new_client_is_prepared() -> None:
     prepared: list[Any] = []
     ours = Clients("us-east-1", KEYS, prepare=prepared.append)
 
     assert [ours.client("sts"), ours.client("iam"), ours.client("sts")][:2] == prepared
+    assert runtime.new_client(ours, 1) is prepared[2]
 
 
 @pytest.mark.parametrize(

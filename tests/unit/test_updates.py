@@ -126,6 +126,32 @@ def test_one_instance_is_too_few_to_be_shifted_in_steps(
     assert ("one instance is less than a step of" in capsys.readouterr().err) == warns
 
 
+@pytest.mark.parametrize(
+    ("options", "kind", "step"),
+    [
+        ("--strategy linear", "LinearStepSize", 10),
+        ("--strategy linear --step 10", "LinearStepSize", 10),
+        ("--strategy linear --step 50", "LinearStepSize", 50),
+        ("--strategy canary", "CanarySize", 10),
+        ("--strategy canary --step 1", "CanarySize", 1),
+        ("--strategy canary --step 50", "CanarySize", 50),
+        ("--strategy linear --step 9", "LinearStepSize", None),
+    ],
+)
+def test_a_step_is_a_tenth_of_the_capacity_or_what_sagemaker_takes_of_the_strategy(
+    run: Any, capsys: pytest.CaptureFixture[str], options: str, kind: str, step: int | None
+) -> None:
+    code, aws = run(f"{UPDATE} {options}", SAGEMAKER, RELEASE)
+
+    if step is None:
+        assert (code, aws.operations) == (WRONG, [])
+        assert "--step 9\n  next: expected 10 to 50 percent for linear\n" in capsys.readouterr().err
+        return
+    (asked,) = params(aws, "UpdateEndpoint")
+    routing = asked["DeploymentConfig"]["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]
+    assert (code, routing[kind]) == (0, {"Type": "CAPACITY_PERCENT", "Value": step})
+
+
 CONFIG = {
     "ProductionVariants": [{
         "VariantName": "AllTraffic", "ModelName": RELEASE, "InstanceType": "ml.c5.large", "InitialInstanceCount": 1,

@@ -10,8 +10,8 @@ from unittest.mock import Mock, call
 import pytest
 from botocore.exceptions import ClientError
 
-from pipeline.endpoint import session, waiting
-from pipeline.endpoint.errors import FAILED, TIMEOUT
+from pipeline.endpoint import session, transform, waiting
+from pipeline.endpoint.errors import FAILED, TIMEOUT, PipelineError
 from pipeline.endpoint.session import Clients
 from tests.aws_api import ENDPOINT, NOTHING, RELEASE, SAGEMAKER, refused, turns
 
@@ -30,11 +30,11 @@ def job(status: str, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """The clock of the waits: each look at it is ten seconds later, and pauses take no time."""
-    clock = SimpleNamespace(now=0.0, paused=[])
+    """The clock of the waits: each look at it is ten seconds later (`step`), and pauses take no time."""
+    clock = SimpleNamespace(now=0.0, step=10, paused=[])
 
     def look() -> float:
-        clock.now += 10
+        clock.now += clock.step
         return clock.now
 
     monkeypatch.setattr("pipeline.endpoint.waiting.time", SimpleNamespace(monotonic=look))
@@ -199,7 +199,7 @@ def test_an_endpoint_that_fails_shows_its_last_words_or_why_there_are_none(
         "logGroupName": "/aws/sagemaker/Endpoints/houses", "orderBy": "LastEventTime", "descending": True, "limit": 4,
     }  # fmt: skip
     read = [(one["startFromHead"], one["limit"]) for one in sent[1:]]
-    assert read == [(False, waiting.LAST_WORDS)] * ("last words" in words)
+    assert read == [(False, 20)] * ("last words" in words)
 
 
 def test_an_endpoint_on_its_way_is_deleted_once_it_may_be(run: Any, clock: SimpleNamespace) -> None:
@@ -215,7 +215,7 @@ def test_an_endpoint_on_its_way_is_deleted_once_it_may_be(run: Any, clock: Simpl
     assert clock.paused
 
 
-@pytest.mark.parametrize(("missing", "pauses"), [(0, 0), (waiting.TRIES - 1, waiting.TRIES - 1)])
+@pytest.mark.parametrize(("missing", "pauses"), [(0, 0), (5, 5)])
 def test_what_was_just_made_is_asked_for_until_it_is_seen(missing: int, pauses: int) -> None:
     absent = ClientError({"Error": {"Code": "ValidationException", "Message": "Could not find model"}}, "CreateIt")
     answers: list[Any] = [absent] * missing + [{}]
@@ -228,11 +228,62 @@ def test_what_was_just_made_is_asked_for_until_it_is_seen(missing: int, pauses: 
     assert clients.pause.call_count == pauses
 
 
-def test_what_is_never_seen_is_an_error() -> None:
+def test_what_is_not_seen_in_six_tries_is_an_error() -> None:
     absent = ClientError({"Error": {"Code": "ValidationException", "Message": "Could not find model"}}, "CreateIt")
     create = Mock(side_effect=absent)
 
     with pytest.raises(ClientError, match="Could not find model"):
         waiting.once_seen(Mock(**{"client.return_value.create_it": create}), "create_it", {})
 
-    assert create.call_count == waiting.TRIES
+    assert create.call_count == 6
+
+
+def test_an_endpoint_that_does_not_change_is_shown_again_after_more_than_30_seconds(
+    clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock.step = 1
+    states = [*[of_status("Creating")] * 32, of_status("InService")]
+
+    waiting.wait_until_settled(Mock(**{"client.return_value.describe_endpoint.side_effect": states}), "houses", 99)
+
+    shown = ["houses: Creating (1 s)", "houses: Creating (32 s)", "houses: InService (33 s)"]
+    assert capsys.readouterr().err.splitlines() == shown
+
+
+def test_a_job_that_does_not_change_is_shown_again_after_more_than_a_minute(
+    clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock.step = 1
+    states = [*[job("InProgress")] * 62, job("Completed")]
+    clients = Mock(**{"client.return_value.describe_transform_job.side_effect": states})
+
+    transform.run(clients, {"TransformJobName": "j"}, 99)
+
+    assert capsys.readouterr().err.splitlines() == [
+        "j: InProgress (1 s)",
+        "j: InProgress (62 s)",
+        "j: Completed (63 s)",
+    ]
+    assert clients.pause.call_args_list == [call(10.0)] * 62
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_wait_ends_at_the_first_look_after_its_timeout() -> None:
+    answers = {"describe_endpoint": of_status("Creating"), "describe_transform_job": job("InProgress")}
+    clients = Mock(**{f"client.return_value.{name}.return_value": answer for name, answer in answers.items()})
+
+    with pytest.raises(PipelineError, match="endpoint houses is still Creating after 40 s"):
+        waiting.wait_until_settled(clients, "houses", 40)
+    assert clients.client.return_value.describe_endpoint.call_count == 5
+    with pytest.raises(PipelineError, match="transform job j is still InProgress after 40 s"):
+        transform.run(clients, {"TransformJobName": "j"}, 40)
+    assert clients.client.return_value.describe_transform_job.call_count == 5
+
+
+@pytest.mark.usefixtures("clock")
+def test_an_endpoint_that_fails_to_go_is_an_error() -> None:
+    states = [of_status("InService"), of_status("Deleting"), of_status("Failed", FailureReason="held")]
+    clients = Mock(**{"client.return_value.describe_endpoint.side_effect": states})
+
+    with pytest.raises(PipelineError, match="endpoint houses was not deleted: held"):
+        waiting.remove_endpoint(clients, "houses", 99)
