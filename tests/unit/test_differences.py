@@ -35,6 +35,10 @@ SAME = [
     (answer('[{"a":1,"b":[2,3]}]'), answer('[{"b":[2,3],"a":1}]')),
     (answer("nan\n", "text/csv"), answer("NaN\n", "text/csv")),
     (answer(b"\x00", "image/png"), answer(b"\x00", "image/png")),
+    (answer("1\n\n2\n", "text/csv"), answer("1\n2\n", "text/csv")),
+    (answer("[1]\n\n", "application/jsonlines"), answer("[1]", "application/jsonlines")),
+    (answer("-3\n", "text/csv"), answer("-3.0\n", "text/csv")),
+    (answer("1", "TEXT/CSV"), answer("1", "text/csv")),
 ]
 
 
@@ -65,6 +69,16 @@ DIFFERENT = [
     (answer('{"result":[1]}'), answer('{"predictions":[1]}'), '{"result": [rows]} -> {"predictions": [rows]}'),
     (answer('{"result":[1]}'), answer("[1]"), '{"result": [rows]} -> [rows]'),
     (answer('{"result":[1]}'), answer('{"result":1}'), '{"result": [rows]} -> {"result": value}'),
+    (answer("[1]"), answer("1"), "[rows] -> one value"),
+    (answer("[false]"), answer("[true]"), "row 1: False -> True"),
+    (answer("[1.23456789012]"), answer("[2.23456789012]"), "row 1: 1.23456789 -> 2.23456789 (+1)"),
+    (answer("[0.5]"), answer("[0.123456789]"), "row 1: 0.5 -> 0.123456789 (-0.376543)"),
+    (answer("[1.5]"), answer("[1" + "0" * 400 + "]"), f"row 1: 1.5 -> 1{'0' * 400} (+nan)"),
+    (answer("1,2\n3,4\n", "text/csv"), answer("1,2\n3,5\n", "text/csv"), "row 2: 4 -> 5 (+1)"),
+    (answer(json.dumps(["x" * 120])), answer(json.dumps(["y" * 121])), f"row 1: {'x' * 120} -> {'y' * 119}…"),
+    (answer("x" * 120, "a/b"), answer("y" * 121, "a/b"), f"{'x' * 120} -> {'y' * 119}…"),
+    (answer(json.dumps({"x" * 121: [1]})), answer("[1]"), f'{{"{"x" * 119}\\u2026": [rows]}} -> [rows]'),
+    (answer("1", ""), answer("1", "text/csv"), "no type -> text/csv"),
 ]
 
 
@@ -101,3 +115,28 @@ def test_a_containers_refusal_is_the_same_through_the_platform_and_alone() -> No
 
     assert outcome(alone) == outcome(through) == "400 not_a_number row 1 column length"
     assert Comparison(0.0).compare(alone, through) == []
+
+
+def test_differences_of_whole_answers_are_counted_by_their_kind() -> None:
+    comparison = Comparison(0.0)
+    given = answer('{"result":[1]}')
+    others = [
+        answer("{}", status=500), answer("{}", status=400), answer("1", "text/csv"), answer("[1]"),
+        answer('{"result":[1,2]}'), answer('{"result":[2]}'),
+    ]  # fmt: skip
+
+    for other in others:
+        comparison.compare(given, other)
+    comparison.compare(answer("a", "a/b"), answer("b", "a/b"))
+
+    assert comparison.kinds == {"refusal": 2, "type": 1, "shape": 1, "row count": 1, "body": 1}
+    assert (comparison.rows, comparison.numbers, comparison.different_rows) == (1, 1, 1)
+
+
+def test_a_row_with_several_differences_is_one_row() -> None:
+    comparison = Comparison(0.0)
+
+    found = comparison.compare(answer("[[1,2],[3,4],[5,6]]"), answer("[[2,4],[3,4],[5,7]]"))
+
+    assert [one.row for one in found] == [1, 1, 3]
+    assert (comparison.rows, comparison.different_rows, comparison.numbers, comparison.sum) == (3, 2, 6, 4.0)

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
-from pipeline.endpoint.errors import FAILED, NOT_FOUND, TIMEOUT, WRONG
+from pipeline.endpoint.errors import FAILED, NOT_FOUND, TIMEOUT, WRONG, PipelineError
 from pipeline.hosts import host, on_ecs, roles
 from pipeline.hosts.host import as_dict
 from tests.aws_api import (
@@ -367,8 +368,113 @@ def test_tags_are_read_in_both_spellings(names: Any, tags: dict[str, str]) -> No
     assert as_dict(names) == tags
 
 
+def test_a_role_that_nobody_knows_is_tried_for_a_minute_to_the_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 60.0, 60.5])
+    monkeypatch.setattr(host, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    unknown = refused("InvalidParameterValueException", "cannot assume the role")["Error"]
+    pauses: list[None] = []
+    attempts: list[None] = []
+
+    def create() -> None:
+        attempts.append(None)
+        raise ClientError({"Error": unknown}, "CreateFunction")
+
+    clients: Any = SimpleNamespace(pause=lambda: pauses.append(None))
+    with pytest.raises(ClientError):
+        host.once_the_role_is_known(clients, create)
+
+    assert (len(attempts), len(pauses)) == (2, 1)
+
+
+def test_a_host_is_waited_for_until_its_time_is_over_and_not_longer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(host, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    states = iter(["PENDING", "PENDING", "BUSY", "BUSY"])
+
+    def pause() -> None:
+        clock[0] += 10.0
+
+    clients: Any = SimpleNamespace(pause=pause)
+    with pytest.raises(PipelineError, match=r"^service x is still BUSY after 20 s$") as caught:
+        host.wait_for(clients, "service x", lambda: next(states), 20.0)
+
+    assert (caught.value.code, caught.value.next_step, clock[0]) == (TIMEOUT, "give a longer --timeout", 130.0)
+    assert capsys.readouterr().err == "service x: PENDING (0 s)\nservice x: BUSY (20 s)\n"
+    host.wait_for(clients, "service x", lambda: None, 0.0)
+    assert (clock[0], capsys.readouterr().err) == (130.0, "")
+
+
+CREATED = {
+    "lambda": ["role houses-lambda", "function houses", "the URL of function houses"],
+    "lambda --api http": ["role houses-lambda", "function houses", "HTTP API houses"],
+    "lambda --api rest": ["role houses-lambda", "function houses", "REST API houses"],
+    "ecs": ["role houses-ecs-execution", "role houses-ecs-infrastructure", "service houses"],
+    "apprunner": ["role houses-apprunner-access", "scaling houses", "service houses"],
+}
+
+
+@pytest.mark.parametrize("target", CREATED)
+def test_whoever_deploys_is_told_of_each_thing_that_is_made(
+    run: Any, capsys: pytest.CaptureFixture[str], target: str
+) -> None:
+    code, _ = run(f"{DEPLOY} {target}", NOTHING)
+
+    said = capsys.readouterr().err.splitlines()
+    assert code == 0
+    assert [line.removeprefix("creating ") for line in said if line.startswith("creating ")] == CREATED[target]
+
+
+@pytest.mark.parametrize(
+    ("target", "answers", "said"),
+    [
+        ("lambda", LAMBDA, ["updating function houses", "changing the settings of function houses"]),
+        ("ecs", ECS, ["updating service houses"]),
+        ("apprunner", APPRUNNER, ["updating service houses"]),
+    ],
+)
+def test_whoever_deploys_is_told_of_what_is_changed(
+    run: Any, capsys: pytest.CaptureFixture[str], target: str, answers: Any, said: list[str]
+) -> None:
+    code, _ = run(f"{DEPLOY} {target}", answers)
+
+    lines = capsys.readouterr().err.splitlines()
+    assert code == 0
+    assert [line for line in lines if line.startswith(("updating", "changing"))] == said
+
+
+@pytest.mark.parametrize(
+    ("target", "answers", "next_step"),
+    [
+        ("lambda", {"GetFunctionConfiguration": {"State": "Failed"}}, "change what it names"),
+        ("ecs", {"ListServiceDeployments": deployments("STOPPED"), "DescribeLogStreams": {"logStreams": []}},
+         "see the containers' last words above"),
+        ("apprunner", {"ListOperations": operations("FAILED")},
+         "its log names the reason: /aws/apprunner/houses/.../service in CloudWatch Logs"),
+        ("lambda", {"GetRole": {"Role": {"Arn": ROLE, **OTHERS}}}, "give another name with --endpoint"),
+    ],
+)  # fmt: skip
+def test_a_deploy_that_failed_says_how_to_go_on(
+    run: Any, capsys: pytest.CaptureFixture[str], target: str, answers: Any, next_step: str
+) -> None:
+    code, _ = run(f"{DEPLOY} {target}", {**NOTHING, **answers})
+
+    assert (code, f"\n  next: {next_step}\n" in capsys.readouterr().err) == (FAILED, True)
+
+
+def test_a_log_group_that_cannot_be_made_ends_a_deploy_and_one_that_is_there_does_not(run: Any) -> None:
+    codes = [
+        run(f"{DEPLOY} ecs", {**NOTHING, "CreateLogGroup": refused(code)})[0]
+        for code in ("ResourceAlreadyExistsException", "AccessDeniedException")
+    ]
+
+    assert codes == [0, FAILED]
+
+
 def test_a_roles_name_has_room_for_its_suffix() -> None:
     assert roles.LAMBDA.name("a" * 63) == f"{'a' * 57}-lambda"
+    assert roles.LAMBDA.name("a" * 57) == f"{'a' * 57}-lambda"
     assert roles.LAMBDA.name("houses") == "houses-lambda"
 
 

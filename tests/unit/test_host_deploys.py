@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -241,7 +242,9 @@ def test_nothing_is_asked_of_a_host_before_the_image_is_there(account: Account) 
     code = account.run("deploy", "--target=lambda")
 
     assert code == FAILED
-    assert "let your identity pull and push there" in account.said()[1]
+    error = account.said()[1]
+    assert "let your identity pull and push there" in error
+    assert re.search(r"(?m)^pushing \S+/pipeline:houses-[0-9a-f]{12}: \S+ and [1-9]\d+ bytes of artifacts$", error)
     assert account.changes() == ["BatchDeleteImage"]
     assert account.everything() == []
 

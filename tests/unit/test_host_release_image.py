@@ -10,6 +10,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import Request
 
 import pytest
 from botocore.exceptions import ClientError
@@ -80,6 +81,9 @@ def test_the_image_is_its_base_and_the_layer(remote: MemoryRegistry, layer: Laye
     assert manifest["config"]["size"] == len(remote.blobs[manifest["config"]["digest"]])
     assert config["rootfs"]["diff_ids"][-1] == layer.uncompressed
     assert len(config["rootfs"]["diff_ids"]) == len(config["history"]) == 2
+    assert config["history"][-1] == {
+        "created": "1970-01-01T00:00:00Z", "created_by": "python -m pipeline deploy", "comment": "artifacts"
+    }  # fmt: skip
     assert config["config"]["Cmd"] == ["serve"]
     assert config["config"]["Labels"] == {"kept": "yes", "serial-inference:contract": "hash"}
 
@@ -281,3 +285,40 @@ def test_a_registry_that_is_not_there_is_named(layer: Layer) -> None:
 
 def test_nobody_sees_the_token() -> None:
     assert TOKEN not in repr(Registry("host", TOKEN))
+
+
+def test_a_registry_that_does_not_answer_is_waited_for_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+
+    def silent(_: object, __: object, timeout: float) -> None:
+        waited.append(timeout)
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr("urllib.request.OpenerDirector.open", lambda *given, timeout: silent(*given, timeout=timeout))
+
+    with pytest.raises(PipelineError, match=r"^no answer of the registry far.example: timed out$") as caught:
+        Registry("far.example", TOKEN).manifest(NAME, "abc")
+
+    assert (waited, caught.value.next_step) == ([60.0], "check the network")
+
+
+def test_a_registry_is_asked_for_every_type_of_manifest_over_https_and_without_encryption_on_this_machine_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Request] = []
+
+    def noted(_: object, request: Request, **__: object) -> None:
+        asked.append(request)
+        raise OSError("no network")
+
+    monkeypatch.setattr("urllib.request.OpenerDirector.open", noted)
+    for host in ("far.example", "127.0.0.1:5000", "localhost:5000"):
+        with pytest.raises(PipelineError):
+            Registry(host, TOKEN).manifest(NAME, "abc")
+
+    assert [one.full_url.partition("/v2/")[0] for one in asked] == [
+        "https://far.example", "http://127.0.0.1:5000", "http://localhost:5000"
+    ]  # fmt: skip
+    assert (asked[0].get_header("Accept") or "").split(", ") == [
+        "application/vnd.docker.distribution.manifest.v2+json", INDEX, OCI_MANIFEST, OCI_INDEX
+    ]  # fmt: skip

@@ -20,7 +20,7 @@ from botocore.model import ListShape, MapShape, Shape, StructureShape
 
 from pipeline.cli import main
 from pipeline.endpoint.errors import PipelineError
-from pipeline.hosts import roles, sizes
+from pipeline.hosts import release_image, roles, sizes
 from tests.unit.test_iam_policies import allowed, listed, operations, policy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,7 +124,10 @@ def test_a_url_is_for_signed_requests_unless_it_is_asked_to_be_public(requests: 
     permissions = [one["params"] for one in public if one["operation"] == "AddPermission"]
     assert of(private, "CreateFunctionUrlConfig")["AuthType"] == "AWS_IAM"
     assert not [one for one in private if one["operation"] == "AddPermission"]
-    assert of(public, "CreateFunctionUrlConfig")["AuthType"] == "NONE"
+    assert of(public, "CreateFunctionUrlConfig") == {
+        "FunctionName": "houses", "AuthType": "NONE", "InvokeMode": "BUFFERED"
+    }  # fmt: skip
+    assert [one["StatementId"] for one in permissions] == ["public-url", "public-url-invoke"]
     assert [(one["Action"], one["Principal"]) for one in permissions] == [
         ("lambda:InvokeFunctionUrl", "*"),
         ("lambda:InvokeFunction", "*"),
@@ -140,7 +143,14 @@ def test_an_http_api_passes_every_request_on_in_version_2(requests: Any) -> None
     assert (integration["IntegrationType"], integration["PayloadFormatVersion"]) == ("AWS_PROXY", "2.0")
     assert integration["TimeoutInMillis"] == 30_000  # the most that an HTTP API waits
     assert (route["RouteKey"], route["AuthorizationType"]) == ("ANY /{proxy+}", "AWS_IAM")
-    assert of(asked, "AddPermission")["SourceArn"].endswith(f":{'0' * 10}/*/*")
+    assert of(asked, "CreateApi")["ProtocolType"] == "HTTP"
+    assert of(asked, "CreateStage") == {"ApiId": "0" * 10, "StageName": "$default", "AutoDeploy": True}
+    assert route["Target"] == f"integrations/{'0' * 10}"
+    assert of(asked, "AddPermission") == {
+        "FunctionName": "houses", "StatementId": f"http-api-{'0' * 10}", "Principal": "apigateway.amazonaws.com",
+        "Action": "lambda:InvokeFunction",
+        "SourceArn": f"arn:aws:execute-api:eu-central-1:{'0' * 12}:{'0' * 10}/*/*",
+    }  # fmt: skip
     assert of(requests("--target=lambda", "--api=http", "--public"), "CreateRoute")["AuthorizationType"] == "NONE"
 
 
@@ -150,7 +160,13 @@ def test_a_rest_api_keeps_every_body_as_it_is(requests: Any) -> None:
     assert of(asked, "CreateRestApi")["binaryMediaTypes"] == ["*/*"]
     integration = of(asked, "PutIntegration")
     assert (integration["type"], integration["timeoutInMillis"]) == ("AWS_PROXY", 29_000)  # what each REST API may wait
+    assert (integration["httpMethod"], integration["integrationHttpMethod"]) == ("ANY", "POST")
+    assert of(asked, "CreateRestApi")["endpointConfiguration"] == {"types": ["REGIONAL"]}
+    assert (of(asked, "CreateResource")["parentId"], of(asked, "CreateResource")["pathPart"]) == ("0" * 10, "{proxy+}")
+    assert of(asked, "AddPermission")["StatementId"] == f"rest-api-{'0' * 10}"
     assert of(asked, "PutMethod")["authorizationType"] == "AWS_IAM"
+    public = requests("--target=lambda", "--api=rest", "--public")
+    assert of(public, "PutMethod")["authorizationType"] == "NONE"
     assert of(asked, "CreateDeployment")["stageName"] == "prod"
 
 
@@ -172,8 +188,54 @@ def test_ecs_is_told_everything_but_a_role_for_the_container(requests: Any) -> N
     assert (made["cpu"], made["memory"], made["cpuArchitecture"]) == ("512", "1024", "X86_64")
     assert (made["scalingTarget"]["minTaskCount"], made["scalingTarget"]["maxTaskCount"]) == (2, 6)
     assert made["networkConfiguration"] == {"subnets": ["s1"]}
-    assert made["primaryContainer"]["containerPort"] == 8080
+    image = made["primaryContainer"].pop("image")
+    assert image.endswith("/serial-inference/pipeline@sha256:" + "0" * 64)
+    assert made["primaryContainer"] == {
+        "containerPort": 8080, "command": ["/opt/program/serving/bin/serve"],
+        "awsLogsConfiguration": {"logGroup": "/aws/ecs/houses", "logStreamPrefix": "serve"},
+    }  # fmt: skip
+    assert of(requests(*given), "CreateLogGroup")["logGroupName"] == "/aws/ecs/houses"
     assert "taskRoleArn" not in made
+
+
+def test_ecs_starts_another_task_when_the_cpus_are_busy_to_60_percent(requests: Any) -> None:
+    scaling = of(requests(*WAYS["ecs"]), "CreateExpressGatewayService")["scalingTarget"]
+
+    assert (scaling["autoScalingMetric"], scaling["autoScalingTargetValue"]) == ("AVERAGE_CPU", 60)
+
+
+def test_security_groups_without_subnets_are_all_that_ecs_is_told_of_the_network(requests: Any) -> None:
+    given = requests("--target=ecs", "--security-groups", "g1", "g2")
+
+    assert of(given, "CreateExpressGatewayService")["networkConfiguration"] == {"securityGroups": ["g1", "g2"]}
+    assert "networkConfiguration" not in of(requests(*WAYS["ecs"]), "CreateExpressGatewayService")
+
+
+def test_a_dry_run_names_the_image_and_how_much_of_it_is_sent(requests: Any, untrained: Path) -> None:
+    layer = release_image.make_layer(untrained)
+    (step,) = [one for one in requests(*WAYS["url"]) if one["service"] == "registry"]
+
+    host = f"{'0' * 12}.dkr.ecr.eu-central-1.amazonaws.com"
+    assert step["operation"] == "AppendLayer"
+    assert step["params"] == {
+        "base": f"{host}/serial-inference/pipeline:abc", "layer": layer.digest, "bytes": len(layer.content),
+        "image": f"{host}/serial-inference/pipeline:houses-{'0' * 12}",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("target", "option"), [("ecs", "--least=100"), ("ecs", "--most=1"), ("apprunner", "--least=100")]
+)
+def test_one_bound_of_the_containers_can_be_given_alone(requests: Any, target: str, option: str) -> None:
+    operation = {"ecs": "CreateExpressGatewayService", "apprunner": "CreateAutoScalingConfiguration"}[target]
+
+    sent = of(requests(f"--target={target}", option), operation)
+
+    bounds = sent.get("scalingTarget", sent)
+    number = int(option.partition("=")[2])
+    assert {bounds.get("minTaskCount", bounds.get("MinSize")), bounds.get("maxTaskCount", bounds.get("MaxSize"))} == {
+        number
+    }
 
 
 def test_ecs_is_told_of_a_cluster_only_when_one_is_given(requests: Any) -> None:
@@ -315,6 +377,10 @@ def test_app_runner_asks_ping_and_deploys_nothing_by_itself(requests: Any) -> No
         "UnhealthyThreshold": 5,
     }  # fmt: skip
     assert made["SourceConfiguration"]["AutoDeploymentsEnabled"] is False
+    assert made["SourceConfiguration"]["ImageRepository"]["ImageRepositoryType"] == "ECR"
+    assert of(asked, "ListAutoScalingConfigurations") == {
+        "AutoScalingConfigurationName": "houses", "LatestOnly": False, "MaxResults": 100
+    }  # fmt: skip
     assert made["SourceConfiguration"]["ImageRepository"]["ImageConfiguration"] == {"Port": "8080"}
     assert (scaling["MaxConcurrency"], scaling["MinSize"], scaling["MaxSize"]) == (20, 1, 2)
 

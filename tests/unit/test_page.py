@@ -356,6 +356,68 @@ def test_a_form_of_another_page_is_refused(client, containers, headers):
 
     assert response.status_code == 403
     assert containers[0].asked == []
+    if headers in ({}, {"Sec-Fetch-Site": "none"}):  # the others the router has refused already
+        assert "Not sent from this page" in response.text
+        assert "Programs send to http://localhost/invocations." in response.text
+
+
+@pytest.mark.parametrize("name", ["content_type", "accept"])
+def test_a_type_in_the_form_has_at_most_1024_characters(client, containers, name):
+    form = {"content_type": "text/csv", "accept": "application/json", "body": "M,0.4"}
+
+    most, more, unseen = (
+        client.post("/requests", data={**form, name: value}, headers=SAME) for value in ("a" * 1024, "a" * 1025, "\t")
+    )
+
+    assert (most.status_code, len(containers[0].asked)) == (303, 1)
+    for response in (more, unseen):
+        assert (response.status_code, response.mimetype) == (400, "text/html")
+        assert "The form cannot be sent" in response.text
+        assert f"expected at most 1,024 visible ASCII characters as {name}." in response.text
+
+
+def test_a_form_has_at_most_ten_fields_and_three_mebibytes(client, containers):
+    form = {"content_type": "text/csv", "body": "M,0.4"}
+    ten, eleven = (
+        client.post("/requests", data=form | {f"x{n}": "1" for n in range(more)}, headers=SAME) for more in (8, 9)
+    )
+    large = client.post("/requests", headers=SAME, environ_overrides={"CONTENT_LENGTH": str(3 * 1024 * 1024 + 1)})
+
+    assert (ten.status_code, eleven.status_code, large.status_code) == (303, 400, 413)
+    assert "expected the fields of this page&#39;s form." in eleven.text
+    assert "expected a body of at most 3145728 bytes, got 3145729." in large.text
+    assert len(containers[0].asked) == 1
+
+
+def test_ten_requests_are_listed_until_all_are_asked_for(client):
+    for number in range(11):
+        send(client, request_id=f"request-{number}")
+
+    few, every = page(client), page(client, "/?all=1")
+
+    assert [len(re.findall(r">request-\d+<", text)) for text in (few, every)] == [10, 11]
+    assert "10 of 11 kept" in few
+    assert 'href="/?all=1#requests">Show all 11<' in few
+    assert "Show all" not in every
+
+
+def test_a_request_is_kept_with_200_characters_of_its_path(client):
+    path = f"/endpoints/{'n' * 300}/invocations"
+
+    client.post(path, data=b"x", headers={"X-Request-Id": "one"}).close()
+
+    shown = page(client, "/requests?id=one")
+    assert f"POST {path[:200]}<" in shown.replace("\n", "")
+    assert path[:201] not in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "media"), [("page.css", "text/css"), ("page.js", "text/javascript"), ("icon.svg", "image/svg+xml")]
+)
+def test_the_pages_own_files_have_their_types_and_others_are_not_found(client, name, media):
+    assert (client.get(f"/page/{name}").status_code, client.get(f"/page/{name}").mimetype) == (200, media)
+    assert client.get(f"/page/{name}x").status_code == 404
+    assert client.post(f"/page/{name}").status_code == 405
 
 
 @pytest.mark.parametrize(
@@ -384,6 +446,8 @@ def test_every_page_forbids_what_it_does_not_need_itself(client, path):
     assert "default-src 'none'" in headers["Content-Security-Policy"]
     assert "unsafe" not in headers["Content-Security-Policy"]
     assert (headers["X-Content-Type-Options"], headers["X-Frame-Options"]) == ("nosniff", "DENY")
+    names = ("Referrer-Policy", "Cross-Origin-Opener-Policy", "Cross-Origin-Resource-Policy")
+    assert [headers[name] for name in names] == ["same-origin"] * 3
     assert headers["Cache-Control"] == ("max-age=86400" if path.endswith("css") else "no-store")
 
 
@@ -451,6 +515,7 @@ def test_an_unknown_request_is_a_page_that_says_so(client):
 
     assert (response.status_code, response.mimetype) == (404, "text/html")
     assert "This request is not kept" in response.text
+    assert "The last 100 requests are kept, until the router stops. None of them has this id." in response.text
 
 
 def test_only_the_last_requests_are_kept(client_of):
@@ -559,7 +624,8 @@ def test_pictures_that_are_not_there_are_spoken_of_and_no_other_file_is_given(cl
     (tmp_path / "feature_importance.png").write_bytes(b"\x89PNG")
 
     assert "/page/pictures/feature_importance.png" in page(without)
-    assert without.get("/page/pictures/feature_importance.png").data == b"\x89PNG"
+    picture = without.get("/page/pictures/feature_importance.png")
+    assert (picture.data, picture.mimetype, picture.headers["Cache-Control"]) == (b"\x89PNG", "image/png", "no-store")
     for name in ("secret.png", "predicted_vs_actual.png", "..%2Fsecret.png"):
         assert without.get(f"/page/pictures/{name}").status_code == 404
 

@@ -7,6 +7,7 @@ import struct
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -47,7 +48,9 @@ CONTRACT = Contract("mine", Task.REGRESSION, COLUMNS, ("f1", "f2"), {})
         ("ms", 99.95, "100"),
         ("ms", 1234.5, "1,234"),
         ("size", 9_999, "9,999 B"),
-        ("size", 10_240, "10 KiB"),
+        ("size", 10_000, "10 KiB"),
+        ("size", 10_752, "10 KiB"),
+        ("size", 10_753, "11 KiB"),
         ("size", 1024 * 1024 - 1, "1,024 KiB"),
         ("size", 1024 * 1024, "1.0 MiB"),
         ("size", 5 * 1024 * 1024 // 2, "2.5 MiB"),
@@ -523,7 +526,8 @@ def test_the_form_holds_a_kept_request_or_a_sample() -> None:
 @pytest.mark.parametrize(
     ("host", "local"),
     [("localhost", True), ("a.localhost:80", True), ("127.0.0.1:80", True), ("[::1]", True), ("10.0.0.1", False),
-     ("", False), ("[::1", False), ("local_host", False), ("localhost" * 30, False), ("0.0.0.0", False)],
+     ("", False), ("[::1", False), ("local_host", False), ("localhost" * 30, False), ("0.0.0.0", False),
+     ("a" * 245 + ".localhost", True), ("a" * 246 + ".localhost", False)],
 )  # fmt: skip
 def test_only_names_of_this_machine_are_local(host: str, local: bool) -> None:
     assert is_local(host) is local
@@ -565,7 +569,12 @@ def look(*containers: ScriptedContainer) -> list[Seen]:
         (answer(b'{"message": "wait"}', status=503), Health.STARTING, "its ping answered 503: wait"),
         (answer(b"", status=503), Health.STARTING, "its ping answered 503: no reason"),
         (answer(b"[5]" * 200, status=500), Health.FAILING, "its ping answered 500: " + ("[5]" * 200)[:300]),
-        (answer(json.dumps({"message": "x" * 400}).encode(), status=500), Health.FAILING, "x" * 300),
+        (
+            answer(json.dumps({"message": "x" * 400}).encode(), status=500),
+            Health.FAILING,
+            "its ping answered 500: " + "x" * 300,
+        ),
+        (answer(b"y" * 400, status=504), Health.FAILING, "its ping answered 504: " + "y" * 300),
         (raw(b""), Health.FAILING, "the connection was lost before the answer was complete"),
         (answer(b"x" * 70_000), Health.FAILING, "70000"),
     ],
@@ -593,6 +602,15 @@ def test_a_contract_is_read_without_what_no_header_could_have(container: Scripte
     (one,) = look(container)
 
     assert one.interface == Interface(CONTRACT, ("sex",), ("text/csv",), ("a/b",), 100)
+
+
+@pytest.mark.parametrize("most", [0, 2**63 - 1])
+def test_a_contract_of_four_mebibytes_is_read_with_any_size_of_a_body(container: ScriptedContainer, most: int) -> None:
+    container.reply = answer(json.dumps(document(max_body_bytes=most)).encode().ljust(4 * 1024 * 1024))
+
+    (one,) = look(container)
+
+    assert (one.interface.max_body, one.interface.problem) == (most, "")
 
 
 @pytest.mark.parametrize(
@@ -637,3 +655,113 @@ def test_a_contract_is_asked_for_again_once_it_is_not_fresh(
 
     assert before == "it was not healthy yet"
     assert (fresh, len(container.asked)) == (1, 4)
+
+
+def test_a_contract_is_fresh_for_a_minute_and_a_ping_is_timed_in_milliseconds(
+    container: ScriptedContainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, ticks = [float(int(time.monotonic()) + 10)], iter([1.0, 1.25] * 3)
+    clock = SimpleNamespace(monotonic=lambda: now[0], perf_counter=lambda: next(ticks))
+    monkeypatch.setattr(page_probe, "time", clock)
+    endpoint = Endpoint("e", (Container("a", "127.0.0.1", container.port),))
+    probe = Probe(endpoint)
+
+    asked, took = [], []
+    for later in (0.0, 59.5, 0.5):
+        now[0] += later
+        took.append(probe.look()[0].milliseconds)
+        asked.append(len(container.asked))
+    endpoint.close()
+
+    assert (asked, took) == ([1, 1, 2], [250.0] * 3)
+
+
+def test_headers_of_8192_characters_are_kept_whole_and_of_longer_ones_256_each() -> None:
+    history = History(9)
+    for values in (("a" * 4096, "b" * 4096), ("a" * 256, "b" * 7937)):
+        headers = dict(zip("AB", values, strict=True))
+        history.add("id", "POST", headers, [], (200, headers, Body()), 1.0)
+
+    more, whole = history.records()
+    assert (whole.headers, whole.answered_headers) == ({"A": "a" * 4096, "B": "b" * 4096},) * 2
+    assert (more.headers, more.answered_headers) == ({"A": "a" * 256, "B": "b" * 256 + "…"},) * 2
+
+
+def test_64_kibibytes_of_a_payload_are_kept() -> None:
+    whole, more = Body.of(b"x" * 65_536, "a/b"), Body.of(b"x" * 65_537, "a/b")
+
+    assert [(len(one.start), one.size, one.cut) for one in (whole, more)] == [
+        (65_536, 65_536, False), (65_536, 65_537, True)
+    ]  # fmt: skip
+
+
+def test_requests_are_kept_up_to_32_mebibytes_in_all() -> None:
+    empty = History(1)
+    empty.add("id", "POST", {}, [], (200, {}, Body()), 1.0)
+    own = empty.records()[0].size
+    rest = 32 * 1024 * 1024 - 2 * own
+
+    kept = []
+    for more in (0, 1):
+        history = History(9)
+        history.add("a", "POST", {}, [], (200, {}, Body(bytes(rest))), 1.0)
+        history.add("b", "POST", {}, [], (200, {}, Body(bytes(more))), 1.0)
+        kept.append([one.request_id for one in history.records()])
+
+    assert kept == [["b", "a"], ["b"]]
+
+
+def test_the_size_of_a_request_has_all_that_it_holds() -> None:
+    def size(headers: Mapping[str, str], *calls: Call, answered: Mapping[str, str] = MappingProxyType({})) -> int:
+        history = History(1)
+        history.add("id", "POST", headers, calls, (200, answered, Body(b"12345")), 1.0)
+        return history.records()[0].size
+
+    own = size({}) - 5
+    assert own == 2048
+    assert size({"A": "123"}) == own + 5 + 128 + 3
+    assert size({}, answered={"A": "123", "B": ""}) == own + 5 + 2 * 128 + 3
+    assert size({}, call("a", b"sent", Answer(200, {"x": "12"}, b"got"), y="1")) == own + 5 + 4 + 3 + 2 * 128 + 3
+
+
+def test_of_19_durations_percentiles_are_few_and_the_longest_are_four_minutes_and_a_half() -> None:
+    few, enough = (overview(ENDPOINT, [], [], {WHOLE: histogram(*[1.0] * n)}).timings[0].few for n in (19, 20))
+
+    assert (few, enough) == (True, False)
+    assert histogram(1e9).percentile(0.5) == pytest.approx(2**28 / 1000)
+
+
+def test_the_last_8_mebibytes_of_a_log_are_searched(tmp_path: Path) -> None:
+    line = json.dumps({"time": "1", "request_id": "id"}).encode() + b"\n"
+    for name, size in (("within", 8 * 1024 * 1024), ("before", 8 * 1024 * 1024 + 1)):
+        with (tmp_path / f"{name}.log").open("wb") as file:
+            file.write(line)
+            file.truncate(size)
+    files = Files(logs=tmp_path)
+
+    assert [len(files.log_lines([name], "id") or []) for name in ("within", "before")] == [1, 0]
+
+
+def test_lines_of_several_logs_are_a_hundred_in_all(tmp_path: Path) -> None:
+    for name in "ab":
+        lines = [json.dumps({"time": f"{n:03}{name}", "request_id": "id"}) for n in range(60)]
+        (tmp_path / f"{name}.log").write_text("\n".join(lines) + "\n")
+
+    found = Files(logs=tmp_path).log_lines(["a", "b"], "id") or []
+
+    assert (len(found), found[0]["time"], found[-1]["time"]) == (100, "000a", "049b")
+
+
+def test_an_array_may_have_a_header_of_4096_bytes_and_very_many_rows() -> None:
+    header = str({"descr": "|u1", "fortran_order": False, "shape": (2**40 - 1,)})
+    for length in (4096, 4097):
+        content = b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + header.ljust(length).encode() + b"\x07"
+        if length == 4096:
+            assert (read_npy(content, 3).shape, read_npy(content, 3).rows) == ((2**40 - 1,), [(7,)])
+        else:
+            with pytest.raises(NotNpy, match="header that cannot be read"):
+                read_npy(content, 3)
+
+
+def test_bytes_that_can_be_printed_are_those_from_space_to_tilde() -> None:
+    assert shown(body(b"\0\x1f \x7e\x7f")).dump.endswith("  ·· ~·")

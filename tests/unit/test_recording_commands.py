@@ -5,18 +5,22 @@ from __future__ import annotations
 import argparse
 import base64
 import errno
+import http.client
 import json
 import os
+import socket
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
 from local_test.__main__ import main
-from local_test.recording import proxy, record, replay
+from local_test.recording import proxy, record, replay, targets
 from local_test.recording.capture import read_capture
 from local_test.recording.differences import Comparison, outcome
 from local_test.recording.exchanges import (
@@ -131,6 +135,7 @@ def test_a_file_has_the_type_of_its_suffix_or_the_one_that_is_given(
         (["rows.csv", "--endpoint", "e", "--profile", "nobodys"], 1, "--endpoint e: The config profile (nobodys)"),
         (["--capture", "empty"], 1, "empty: expected files that end in .jsonl, as data capture writes them, got none"),
         (["--listen", "65536"], 1, "--listen: expected a port from 0 to 65535, got 65536"),
+        (["--listen", "-1"], 1, "--listen: expected a port from 0 to 65535, got -1"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -262,6 +267,36 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, head: str) -> None:
         list(read(tmp_path / "r"))
 
 
+def test_64_characters_of_what_is_no_recording_are_repeated(tmp_path: Path) -> None:
+    (tmp_path / "head").write_text(json.dumps({"recording": "x" * 100}) + "\n")
+    (tmp_path / "line").write_text(json.dumps("y" * 64) + "\n")
+    (tmp_path / "longer").write_text(json.dumps("z" * 65) + "\n")
+
+    said = []
+    for name in ("head", "line", "longer"):
+        with pytest.raises(BadRecording) as caught:
+            list(read(tmp_path / name))
+        said.append(str(caught.value).rpartition("got ")[2])
+
+    assert said == ["{'recording': '" + "x" * 48 + "…", "y" * 64, "z" * 63 + "…"]
+
+
+def test_times_are_recorded_in_microseconds(tmp_path: Path) -> None:
+    file = keep(tmp_path / "r.jsonl", exchange(ms=1.23456))
+
+    assert [one.answered.ms for one in read(file)] == [1.235]
+
+
+def test_the_line_of_the_first_request_is_the_second_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "r").write_text('{"recording": 1}\n{}\n')
+    (tmp_path / "cut").write_text('{"recording": 1}\n{}')
+    (tmp_path / "no").write_text("no\n")
+
+    for name, kind, said in (("r", BadRecording, "line 2"), ("cut", CutOff, "line 2"), ("no", BadRecording, "line 1")):
+        with pytest.raises(kind, match=rf"^{tmp_path}/{name}, {said}: "):
+            list(read(tmp_path / name))
+
+
 def test_a_line_that_was_cut_off_ends_a_recording(tmp_path: Path) -> None:
     file = keep(tmp_path / "r.jsonl", exchange(1), exchange(2))
     file.write_bytes(file.read_bytes()[:-1])
@@ -360,6 +395,7 @@ def test_a_proxy_says_when_nobody_answers_and_records_nothing(
     response = client.post("/invocations", data=b"1\n")
 
     assert (response.status_code, response.json["code"], recording.count) == (502, "no_answer", 0)
+    assert response.content_type == "application/json"
     assert response.json["message"].startswith(f"no answer from {address(server)}/invocations: ")
     assert response.json["request_id"] == response.headers["X-Request-Id"]
 
@@ -389,6 +425,114 @@ def test_a_proxy_answers_pings_itself_and_no_web_page(
     assert server.asked == []
 
 
+def test_a_proxy_takes_a_body_of_a_gibibyte_and_no_more(
+    proxied: tuple[FlaskClient, Recording], server: ScriptedContainer
+) -> None:
+    client, _ = proxied
+
+    more, most = (
+        client.post("/invocations", environ_overrides={"CONTENT_LENGTH": str((1 << 30) + one)}) for one in (1, 0)
+    )
+
+    assert (more.status_code, "at most 1073741824 bytes, got 1073741825" in more.text) == (413, True)
+    assert most.status_code != 413
+    assert server.asked == []
+
+
+def test_a_proxy_adds_no_type_to_an_answer_that_has_none(
+    proxied: tuple[FlaskClient, Recording], server: ScriptedContainer
+) -> None:
+    server.reply = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1")
+
+    response = proxied[0].post("/invocations", data=b"1\n")
+
+    assert (response.status_code, response.data, "Content-Type" in response.headers) == (200, b"1", False)
+
+
+def test_a_proxy_serves_each_request_in_a_thread_and_leaves_the_log_to_the_application(
+    server: ScriptedContainer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Recording(tmp_path / "r", "here") as recording, socket.create_server(("127.0.0.1", 0)) as listening:
+        made = proxy.make(Url(address(server)), recording, listening)
+        thread = threading.Thread(target=made.handle_request)
+        thread.start()
+        client = http.client.HTTPConnection("127.0.0.1", made.port, timeout=5)
+        client.request("POST", "/invocations", b"1\n", {"Content-Type": "text/csv"})
+        response = client.getresponse()
+        answered = response.status, response.version, response.read()
+        client.close()
+        thread.join()
+        made.server_close()
+
+    assert answered == (200, 11, b"[9.5]")
+    assert (made.host, made.multithread, recording.count) == ("127.0.0.1", True, 1)
+    assert "POST /invocations HTTP/1.1" not in capfd.readouterr().err
+
+
+class Serving:
+    """A server in its thread, that records what it is asked or fails."""
+
+    port = 4321
+
+    def __init__(self, recording: Recording, failed: str) -> None:
+        self.recording, self.failed = recording, failed
+        self.ended: list[str] = []
+
+    def serve_forever(self) -> None:
+        self.recording.add(exchange())
+        self.recording.failed = self.failed
+
+    def shutdown(self) -> None:
+        self.ended.append("shutdown")
+
+    def server_close(self) -> None:
+        self.ended.append("closed")
+
+
+@pytest.mark.parametrize("failed", ["", "r: No space left on device; 1 request is recorded"])
+def test_whoever_records_is_told_where_clients_call_and_what_came_of_it(
+    failed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    servers: list[Serving] = []
+
+    def make(_: object, recording: Recording, __: object) -> Serving:
+        servers.append(Serving(recording, failed))
+        return servers[0]
+
+    monkeypatch.setattr(proxy, "make", make)
+
+    code = main(["record", str(tmp_path / "r"), "--url", "http://far", "--listen", "0", "--limit", "1"])
+
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == [
+        "Recording what http://far/invocations is asked through http://127.0.0.1:4321/invocations",
+        "or AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME=http://127.0.0.1:4321, until Ctrl-C",
+        *([failed] if failed else []),
+    ]
+    said = f"Recorded 1 request of http://far/invocations in {tmp_path / 'r'}\n"
+    assert (code, printed.out) == ((1, "") if failed else (0, said))
+    assert servers[0].ended == ["shutdown", "closed"]
+
+
+@pytest.mark.parametrize(("options", "port"), [([], 8090), (["--listen", "0"], 0), (["--listen", "65535"], 65535)])
+def test_a_recorder_listens_on_this_machine_only_and_says_when_it_cannot(
+    options: list[str], port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def taken(place: tuple[str, int]) -> socket.socket:
+        asked.append(place)
+        raise OSError(errno.EADDRINUSE, "Address already in use")
+
+    monkeypatch.setattr(socket, "create_server", taken)
+
+    code = main(["record", str(tmp_path / "r"), "--url", "http://far", *options])
+
+    assert (code, asked) == (1, [("127.0.0.1", port)])
+    assert capsys.readouterr().err == f"--listen {port}: Address already in use; give another port\n"
+    assert not (tmp_path / "r").exists()
+
+
 def test_a_url_with_and_without_its_path_is_the_same(server: ScriptedContainer) -> None:
     names = [Url(f"{address(server)}{end}").name for end in ("", "/", "/invocations", "/invocations/")]
 
@@ -396,13 +540,18 @@ def test_a_url_with_and_without_its_path_is_the_same(server: ScriptedContainer) 
 
 
 def test_an_answer_is_timed_and_keeps_what_the_platform_adds(server: ScriptedContainer) -> None:
-    server.reply = answer(b"1", "text/csv", X_Request_Id="id", X_Amzn_Invoked_Production_Variant="v", Server="s")
+    server.reply = answer(
+        b"1", "text/csv", X_Request_Id="id", X_Amzn_Invoked_Production_Variant="v", Server="s",
+        X_Amzn_SageMaker_Custom_Attributes="c",
+    )  # fmt: skip
 
     answered = Url(address(server))(Asked("", "", b"1", {"x-amzn-sagemaker-session-id": "s"}))
 
     assert answered.ms is not None
     assert 0 < answered.ms < 60_000
-    assert answered.headers == {"x-request-id": "id", "x-amzn-invoked-production-variant": "v"}
+    assert answered.headers == {
+        "x-request-id": "id", "x-amzn-invoked-production-variant": "v", "x-amzn-sagemaker-custom-attributes": "c"
+    }  # fmt: skip
     assert not {"content-type", "accept"} & server.asked[0].headers.keys()
 
 
@@ -430,6 +579,45 @@ def test_an_endpoint_is_asked_with_all_that_was_recorded(endpoint: Endpoint, ser
     assert (first.path, first.body, first.headers["content-type"]) == ("/endpoints/e/invocations", b"1", "text/csv")
     assert (first.headers["accept"], first.headers["x-amzn-sagemaker-target-variant"]) == ("application/json", "v")
     assert "content-type" not in second.headers
+
+
+def test_milliseconds_pass_until_the_last_byte_of_an_answer_or_a_refusal(
+    endpoint: Endpoint, server: ScriptedContainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter([1.0, 1.25, 2.0, 2.5, 3.0, 3.125])
+    monkeypatch.setattr(targets, "time", SimpleNamespace(perf_counter=lambda: next(now)))
+
+    taken = [Url(address(server))(Asked("", "", b"1")).ms, endpoint(Asked("", "", b"1")).ms]
+    server.reply = answer(b"{}", "application/json", 400)
+    taken.append(endpoint(Asked("", "", b"1")).ms)
+
+    assert taken == [250.0, 500.0, 125.0]
+
+
+def test_nothing_is_asked_for_twice_since_its_time_would_be_that_of_two(
+    endpoint: Endpoint, server: ScriptedContainer
+) -> None:
+    server.reply = answer(b"{}", "application/json", 503)
+    statuses = [endpoint(Asked("", "", b"1")).status, Url(address(server))(Asked("", "", b"1")).status]
+    server.reply = raw(b"")
+    for target in (endpoint, Url(address(server))):
+        with pytest.raises(Unanswered):
+            target(Asked("", "", b"1"))
+
+    assert (statuses, len(server.asked)) == ([503, 503], 4)
+
+
+def test_an_answer_is_waited_for_longer_than_the_minute_of_the_platform(endpoint: Endpoint) -> None:
+    config = endpoint._client.meta.config
+    kept = Url("http://127.0.0.1:1")._pool.connection_pool_kw
+
+    assert (config.read_timeout, kept["timeout"]) == (70, 70)
+
+
+def test_as_many_connections_are_kept_as_there_may_be_clients(endpoint: Endpoint) -> None:
+    kept = Url("http://127.0.0.1:1")._pool.connection_pool_kw
+
+    assert (endpoint._client.meta.config.max_pool_connections, kept["maxsize"]) == (64, 64)
 
 
 def test_a_refusal_of_an_endpoint_is_put_together_again(endpoint: Endpoint, server: ScriptedContainer) -> None:
@@ -523,6 +711,36 @@ def test_differences_are_listed_to_a_bound_and_machines_get_all(run: Run, tmp_pa
     assert whole["differences"][3] == {"request": 4, "id": "3", "row": 1, "before": "1", "after": "9.5", "by": 8.5}
     assert (whole["requests"], whole["different_requests"], whole["rows"], whole["different_rows"]) == (4, 4, 4, 4)
     assert (whole["largest_difference"], whole["mean_difference"], whole["tolerance"]) == (8.5, 8.5, 1e-6)
+
+
+def test_the_first_20_differences_are_shown_where_no_number_is_given(run: Run, tmp_path: Path) -> None:
+    file = keep(tmp_path / "r.jsonl", *(exchange(number) for number in range(21)))
+
+    shown = run(file)[1].splitlines()
+
+    assert [line for line in shown if line.startswith("request ")][-1].startswith("request 20 (19): ")
+    assert shown[20] == "... and 1 more: --show 0, or --json"
+
+
+@pytest.mark.parametrize(("clients", "accepted"), [("0", False), ("1", True), ("64", True), ("65", False)])
+def test_a_replay_has_1_to_64_clients(
+    run: Run, tmp_path: Path, clients: str, accepted: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = keep(tmp_path / "r.jsonl", exchange(body=b"[9.5]"))
+
+    if accepted:
+        code, out, _ = run(file, "--clients", clients)
+        assert (code, f"times of {clients} clients at once" in out) == (0, clients != "1")
+        return
+    with pytest.raises(SystemExit):
+        run(file, "--clients", clients)
+    assert "--clients: invalid choice" in capsys.readouterr().err
+
+
+def test_a_replay_asks_with_one_client_where_no_number_is_given(run: Run, tmp_path: Path) -> None:
+    out = run(keep(tmp_path / "r.jsonl", exchange(body=b"[9.5]")))[1]
+
+    assert "clients at once" not in out
 
 
 def test_what_cannot_be_compared_has_an_exit_code_of_its_own(
