@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,18 +22,22 @@ from local_test.control_plane import (
     command,
     configs,
     docker_host,
+    ecr,
     models,
     patterns,
     process_host,
+    registry,
     server,
+    service,
     tags,
     validation,
 )
 from local_test.control_plane.docker_host import BIND_LABEL
 from local_test.control_plane.errors import ApiError, LimitExceeded
-from local_test.control_plane.hosting import ContainerSpec, Unhealthy
+from local_test.control_plane.hosting import ContainerSpec, HostingError, Unhealthy
 from local_test.control_plane.plane import STATUS_PATH, Plane
 from local_test.control_plane.process_host import ProcessHost
+from local_test.control_plane.registry import Manifest, Registry
 from local_test.control_plane.store import CONFIG, ENDPOINT, KINDS, MODEL, Store
 from local_test.process import Process
 from local_test.state import State
@@ -105,7 +110,8 @@ def test_an_operation_that_nobody_has_is_refused(client: Client) -> None:
     answered = call(client, "CreateStudioLifecycleConfig", {})
 
     assert (answered.status_code, answered.get_json(force=True)["__type"]) == (501, "NotImplemented")
-    assert "does not have the operation" in answered.get_json(force=True)["message"]
+    assert answered.content_type == "application/x-amz-json-1.1"
+    assert "This control plane does not have the operation: " in answered.get_json(force=True)["message"]
 
 
 def test_an_unsigned_call_is_sagemakers_by_its_target(client: Client) -> None:
@@ -117,15 +123,15 @@ def test_an_unsigned_call_is_sagemakers_by_its_target(client: Client) -> None:
 @pytest.mark.parametrize("region", ["eu-west-1", "us-east-1"])
 def test_all_regions_are_this_one(client: Client, plane: Plane, region: str) -> None:
     """For moto, too, which would keep a repository in the region that was signed for."""
-    ecr = {"service": "ecr", "target": "AmazonEC2ContainerRegistry_V20150921"}
+    target = "AmazonEC2ContainerRegistry_V20150921"
     name = f"region-{region}"
-    headers = {"X-Amz-Target": f"{ecr['target']}.CreateRepository", **signed("ecr", region)}
+    headers = {"X-Amz-Target": f"{target}.CreateRepository", **signed("ecr", region)}
 
     made = client.post("/", data=json.dumps({"repositoryName": name}), headers=headers)
 
     assert made.status_code == 200, made.text
     assert made.get_json(force=True)["repository"]["repositoryArn"].split(":")[3] == plane.region
-    assert behind.ask(plane.region, "ecr", f"{ecr['target']}.DescribeRepositories", {"repositoryNames": [name]})
+    assert behind.ask(plane.region, "ecr", f"{target}.DescribeRepositories", {"repositoryNames": [name]})
 
 
 def test_a_service_of_no_hook_is_answered_by_moto(client: Client) -> None:
@@ -475,6 +481,8 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> ProcessHost:
         "PORT": "e",
         "KEPT": "f",
         "CONTAINERS": "g",
+        "ENDPOINT_NAME": "h",
+        "MODEL_SERVER_RUN_DIR": "i",
     }
     return ProcessHost({"PATH": os.environ["PATH"], **ours})
 
@@ -508,7 +516,8 @@ def test_processes_are_told_what_the_platform_tells_containers(processes: Proces
     assert (tmp_path / "model-second").is_dir()
     assert {one["MODEL_SERVER_HOST"] for one in environments} == {"127.0.0.1"}
     assert (environments[0]["MINE"], environments[0]["KEPT"]) == ("1", "f")
-    assert not {"AWS_PROFILE", "SM_X", "SAGEMAKER_X", "PORT", "CONTAINERS"} & environments[0].keys()
+    assert not {"AWS_PROFILE", "SM_X", "SAGEMAKER_X", "PORT", "CONTAINERS", "ENDPOINT_NAME"} & environments[0].keys()
+    assert "MODEL_SERVER_RUN_DIR" not in environments[0]
 
 
 def test_processes_that_are_not_healthy_in_time_are_stopped(processes: ProcessHost, tmp_path: Path) -> None:
@@ -573,6 +582,93 @@ def test_an_instance_type_is_as_large_as_its_name_says(instance_type: str, cpus:
 def test_the_label_that_several_containers_need_is_that_of_our_dockerfiles() -> None:
     for stage in ("featurizer", "predictor"):
         assert f"LABEL {BIND_LABEL}=true" in (ROOT / stage / "Dockerfile").read_text(encoding="utf-8")
+
+
+def test_a_registry_that_ends_shows_the_last_20_lines_of_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(registry, "stop", lambda _processes, seconds: waited.append(seconds))
+    State(tmp_path).log("registry").write_text("".join(f"line {number}\n" for number in range(30)))
+    ended = Process("registry", 2**22 + 1, "0", 1)
+
+    with pytest.raises(HostingError) as refused:
+        registry._wait(Registry(tmp_path, 1), ended)
+
+    head, *lines = str(refused.value).splitlines()
+    assert head == "docker-registry does not answer on 127.0.0.1:1. The end of its log:"
+    assert lines == [f"line {number}" for number in range(10, 30)]
+    assert waited == [10]
+
+
+def test_a_registry_has_ten_seconds_to_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds * 100
+
+    monkeypatch.setattr(registry, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
+
+    with pytest.raises(HostingError, match="docker-registry does not answer"):
+        registry._wait(Registry(tmp_path, 1), SimpleNamespace(is_alive=lambda: True))  # type: ignore[arg-type]
+
+    assert clock == [110.0]
+
+
+@pytest.mark.parametrize(
+    ("content", "size"),
+    [({"layers": [{"size": 3}, {"size": 4}, {}], "config": {"size": 5}}, 12), ({"config": {}}, 0), ({"a": []}, 0)],
+)  # fmt: skip
+def test_an_image_is_as_large_as_its_layers_and_configuration(content: Mapping[str, Any], size: int) -> None:
+    assert Manifest("sha256:0", "any", json.dumps(content).encode()).size == size
+
+
+def test_a_page_of_images_has_a_hundred(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = [f"sha256:{number}" for number in range(101)]
+    monkeypatch.setattr(plane, "registry", "127.0.0.1:1")
+    monkeypatch.setattr(Registry, "tags", lambda _self, _name: {})
+    monkeypatch.setattr(Registry, "digests", lambda _self, _name: digests)
+    monkeypatch.setattr(ecr, "_check_repository", lambda _plane, _name: None)
+
+    first = ecr.list_images(plane, {"repositoryName": "a"})
+    last = ecr.list_images(plane, {"repositoryName": "a", "nextToken": first["nextToken"]})
+
+    assert (len(first["imageIds"]), first["nextToken"]) == (100, "100")
+    assert last == {"imageIds": [{"imageDigest": "sha256:100"}]}
+
+
+def test_a_token_of_the_registry_lasts_twelve_hours(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ecr, "time", SimpleNamespace(time=lambda: 1000.0))
+
+    (token,) = ecr.get_authorization_token(plane, {})["authorizationData"]
+
+    assert token == {"authorizationToken": "QVdTOmxvY2Fs", "expiresAt": 44200.0, "proxyEndpoint": plane.url}
+
+
+def test_clients_of_the_control_plane_ask_once(plane: Plane) -> None:
+    config = plane.client("s3").meta.config
+
+    assert (config.retries["total_max_attempts"], config.region_name) == (1, "us-east-1")
+
+
+def test_the_server_needs_its_port_and_directory_and_serves_until_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels: list[tuple[str, str]] = []
+    served: list[Plane] = []
+    monkeypatch.setattr(service.logs, "configure", lambda name, level: levels.append((name, level)))
+    monkeypatch.setattr(service, "run", served.append)
+    arguments = ["--port", "5", "--host", "processes", "--directory", str(tmp_path / "deep" / "new")]
+
+    codes = [service.main(arguments, {}), service.main(arguments, {"LOG_LEVEL": "DEBUG"})]
+
+    assert codes == [0, 0]
+    assert levels == [("control-plane", "INFO"), ("control-plane", "DEBUG")]
+    assert (served[0].url, served[0].host.name) == ("http://127.0.0.1:5", "processes")
+    assert served[0].directory.is_dir()
+    for missing in (arguments[2:], arguments[:4]):
+        with pytest.raises(SystemExit):
+            service.main(missing, {})
 
 
 def test_commands_find_the_server_that_runs(plane: Plane, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

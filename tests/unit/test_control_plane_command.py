@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +14,7 @@ from local_test.control_plane import command
 from local_test.ports import free_ports
 from local_test.process import Process
 from local_test.state import ChainError, State
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -95,3 +97,81 @@ def test_the_server_sees_no_aws_configuration_of_the_users() -> None:
     assert "AWS_PROFILE" not in env
     assert env["AWS_CONFIG_FILE"] == env["AWS_SHARED_CREDENTIALS_FILE"] == os.devnull
     assert env["NO_PROXY"] == env["no_proxy"] == "*"
+    names = ("AWS_EC2_METADATA_DISABLED", "MOTO_IAM_LOAD_MANAGED_POLICIES", "MOTO_DISABLE_GLOBAL_CORS")
+    assert [env[name] for name in names] == ["true"] * 3
+
+
+def test_clients_are_told_where_the_control_plane_is() -> None:
+    assert command.exports(4566) == {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:4566",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+    }
+
+
+@pytest.fixture
+def parser() -> argparse.ArgumentParser:
+    whole = argparse.ArgumentParser()
+    command.add_parsers(whole.add_subparsers(required=True))
+    return whole
+
+
+def test_up_listens_on_port_4566_and_finds_out_what_hosts(parser: argparse.ArgumentParser) -> None:
+    state = ROOT / ".local_test" / "control"
+
+    assert vars(parser.parse_args(["up"])) == {"state": state, "port": 4566, "host": "auto", "run": command.up}
+    assert vars(parser.parse_args(["down"])) == {"state": state, "run": command.down}
+    assert vars(parser.parse_args(["status", "--state", "s"])) == {"state": Path("s"), "run": command.status}
+
+
+@pytest.mark.parametrize("arguments", [["--host", "podman"], ["--port", "many"]])
+def test_an_option_that_up_does_not_have_is_refused(parser: argparse.ArgumentParser, arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parser.parse_args(["up", *arguments])
+
+    assert ended.value.code == 2
+
+
+def test_help_shows_the_examples_as_they_are_written(
+    parser: argparse.ArgumentParser, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parser.parse_args(["up", "--help"])
+
+    said = capsys.readouterr().out
+    assert command.EXAMPLES in said
+    assert "on 127.0.0.1; 0 takes a free one (4566)" in said
+    assert "what runs containers (auto)" in said
+
+
+def test_the_last_port_of_all_may_be_asked_for() -> None:
+    assert command._port(65535) == 65535
+
+
+def test_a_server_has_a_minute_to_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sleeping: Process) -> None:
+    clock, state = [0.0], State(tmp_path / "state")
+    state.directory.mkdir()
+    state.log("server").touch()
+    state.save(command.NAME, [sleeping])
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds * 50
+
+    monkeypatch.setattr(command, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
+    monkeypatch.setattr(command, "_ask", lambda _port: None)
+
+    with pytest.raises(ChainError, match="the control plane did not start"):
+        command._wait(state, 1)
+
+    assert clock == [60.0]
+
+
+def test_down_gives_the_server_100_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(command, "stop", lambda _processes, seconds: waited.append(seconds))
+
+    down(tmp_path)
+
+    assert waited == [100.0]

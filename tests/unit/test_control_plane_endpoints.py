@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 from werkzeug.test import Client, TestResponse
 
 from local_test.container import Container
-from local_test.control_plane import configs, deployment, endpoints, hosting, models, monitor, server
+from local_test.control_plane import configs, deployment, endpoints, hosting, models, monitor, server, shifting
 from local_test.control_plane.errors import ApiError
 from local_test.control_plane.fleet import Fleet, Traffic
 from local_test.control_plane.hosting import HostingError, Unhealthy
@@ -480,6 +482,107 @@ def test_a_replacement_that_failed_is_not_repeated_at_once(host: ScriptedHost, m
     assert len(host.asked) == 2
 
 
+class Clock:
+    """A time that passes only while somebody waits, and the end of a control plane at its `end`."""
+
+    def __init__(self, end: float) -> None:
+        self.now, self.end, self.waited = 0.0, end, list[float]()
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wait(self, seconds: float) -> bool:
+        self.now += seconds
+        self.waited.append(seconds)
+        return self.now > self.end
+
+    def is_set(self) -> bool:
+        return self.now > self.end
+
+
+def test_endpoints_are_looked_at_each_second_and_pinged_each_15_seconds(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(45)
+    monkeypatch.setattr(monitor, "time", clock)
+    watcher = Monitor(replace(plane, closing=clock))  # type: ignore[arg-type]
+    pinged: list[float] = []
+    monkeypatch.setattr(watcher, "_ping", lambda: pinged.append(clock.now))
+
+    watcher.run()
+
+    assert clock.waited == [1.0] * 46
+    assert pinged == [15.0, 30.0, 45.0]
+
+
+def test_containers_that_did_not_come_back_are_tried_again_after_ten_seconds(
+    plane: Plane, host: ScriptedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(plane)
+    host.failure, clock = HostingError("no such image"), Clock(25)
+    host.started[0].over = ["primary"]
+    monkeypatch.setattr(monitor, "time", clock)
+    attempts: list[float] = []
+
+    def at_once(_name: str, work: Any, *arguments: Any) -> None:
+        attempts.append(clock.now)
+        work(*arguments)
+
+    monkeypatch.setattr(deployment, "in_background", at_once)
+
+    Monitor(replace(plane, closing=clock)).run()  # type: ignore[arg-type]
+
+    assert attempts == [1.0, 11.0, 21.0]
+
+
+def test_alarms_are_looked_at_each_second_while_a_step_lasts(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(10)
+    monkeypatch.setattr(shifting, "time", clock)
+    asked: list[float] = []
+    monkeypatch.setattr(shifting, "_ringing", lambda _plane, _alarms: asked.append(clock.now))
+    old, new = fleets(plane, "c")
+    policy = routed("ALL_AT_ONCE", WaitIntervalInSeconds=2.5) | ALARMED
+
+    shift(replace(plane, closing=clock), Traffic(old), new, policy)  # type: ignore[arg-type]
+
+    assert clock.waited == [1.0, 1.0, 0.5]
+    assert asked == [0.0, 1.0, 2.0, 2.5]
+
+
+def test_containers_have_five_seconds_more_than_a_request_to_answer_before_they_are_stopped(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    drained: list[float] = []
+    monkeypatch.setattr(Traffic, "drain", lambda _self, _fleet, seconds: drained.append(seconds))
+    caplog.set_level("INFO", "local_test.control_plane")
+    create(plane)
+    old = plane.traffic["e"].fleet.instance
+    update(plane)
+    endpoints.delete_endpoint(plane, {"EndpointName": "e"})
+    wait_until(lambda: "is deleted" in caplog.text, "the endpoint to be gone")
+
+    assert drained == [65, 65]
+    assert re.fullmatch("i-[0-9a-f]{17}", old)
+    assert [record.getMessage() for record in caplog.records if record.name == "local_test.control_plane"] == [
+        "endpoint e is in service",
+        f"{old} still answers requests and is stopped",
+        "endpoint e is updated",
+        "endpoint e is deleted",
+    ]
+
+
+def test_old_containers_stay_as_long_as_the_policy_says(plane: Plane) -> None:
+    create(plane)
+    clock = Clock(1000)
+    policy = routed("ALL_AT_ONCE")["BlueGreenUpdatePolicy"] | {"TerminationWaitInSeconds": 300}
+    alone = replace(plane, closing=clock)  # type: ignore[arg-type]
+
+    deployment.update(alone, plane.store.find(ENDPOINT, "e"), "d", {"BlueGreenUpdatePolicy": policy}, {})
+
+    assert clock.waited == [300]
+    assert describe(plane)["EndpointConfigName"] == "d"
+
+
 @contextlib.contextmanager
 def hosted(*pings: Reply, over: Sequence[str] = ()) -> Iterator[ScriptedHosted]:
     """A featurizer and perhaps a predictor that answer their pings so."""
@@ -614,9 +717,10 @@ def test_the_server_says_what_it_hosts(plane: Plane, host: ScriptedHost) -> None
     create(plane)
     plane.registry = "127.0.0.1:5000"
 
-    said = Client(server.Application(plane)).get(STATUS_PATH).json
+    answered = Client(server.Application(plane)).get(STATUS_PATH)
 
-    assert said == {
+    assert (answered.mimetype, answered.text[-1]) == ("application/json", "\n")
+    assert answered.json == {
         "host": "scripted",
         "registry": "127.0.0.1:5000",
         "endpoints": [{"name": "e", "status": "Failed", "reason": "no such image"}],

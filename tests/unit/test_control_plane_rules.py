@@ -291,6 +291,22 @@ def test_deployments_that_the_platform_does_not_do_are_refused(
         endpoints.update_endpoint(plane, asked)
 
 
+@pytest.mark.parametrize(
+    ("kind", "size", "sound", "refused"),
+    [("CANARY", "CanarySize", (1, 50), (0, 51)), ("LINEAR", "LinearStepSize", (10, 50), (9, 51))],
+)
+def test_a_first_step_has_its_least_and_its_largest_share(
+    kind: str, size: str, sound: tuple[int, ...], refused: tuple[int, ...]
+) -> None:
+    for value in sound:
+        endpoints._check_deployment(blue_green(kind, **{size: {"Type": "CAPACITY_PERCENT", "Value": value}}))
+    endpoints._check_deployment(blue_green(kind, **{size: {"Type": "INSTANCE_COUNT", "Value": 60}}))
+    for value in refused:
+        with pytest.raises(ApiError) as error:
+            endpoints._check_deployment(blue_green(kind, **{size: {"Type": "CAPACITY_PERCENT", "Value": value}}))
+        assert str(error.value) == f"{size} must be from {sound[0]} to 50 percent, got {value}."
+
+
 def test_counts_and_weights_are_recorded(plane: Plane) -> None:
     with_endpoint(plane)
     desired = [{"VariantName": "AllTraffic", "DesiredInstanceCount": 3, "DesiredWeight": 0.5}]
@@ -346,8 +362,15 @@ def test_model_data_that_cannot_be_unpacked_safely_is_refused(
     if content is not None:
         s3.put_object(Bucket="models", Key="m.tar.gz", Body=content)
 
-    with pytest.raises(ApiError, match=said):
+    with pytest.raises(ApiError, match=said) as refused:
         artifacts.check(listening, "s3://models/m.tar.gz", ROLE)
+
+    if content is None:
+        assert f"the role {ROLE} exists" in str(refused.value)
+        assert str(refused.value).endswith("is located in us-east-1.")
+    else:
+        assert str(refused.value).startswith("Model data archive s3://models/m.tar.gz: ")
+        assert str(refused.value).endswith(".")
 
 
 def test_model_data_that_changed_after_its_model_was_created_does_not_leave_its_directory(
@@ -361,7 +384,9 @@ def test_model_data_that_changed_after_its_model_was_created_does_not_leave_its_
 
     (spec,) = artifacts.specs(listening, found, tmp_path / "first", {"A": "1"})
     s3.put_object(Bucket="models", Key="m.tar.gz", Body=archive(member("../out")))
-    with pytest.raises(HostingError, match=r"a member \.\./out"):
+    with pytest.raises(
+        HostingError, match=r"^Failed to extract model data archive s3://models/m.tar.gz: .* a member \.\./out\.$"
+    ):
         artifacts.specs(listening, found, tmp_path / "second")
 
     assert (spec.hostname, spec.environment) == ("primary", {"A": "1"})
@@ -374,7 +399,12 @@ def test_the_server_refuses_what_a_web_page_sends(listening: Plane) -> None:
     from werkzeug.test import Client
 
     client = Client(server.Application(listening))
+    elsewhere = client.get(STATUS_PATH, headers={"Host": "evil.example"})
+    page = client.get(STATUS_PATH, headers={"Host": "localhost", "Origin": "http://a.b"})
 
+    assert elsewhere.text == "this control plane answers requests to this machine only\n"
+    assert page.text == "this control plane does not answer web pages\n"
+    assert elsewhere.mimetype == page.mimetype == "text/plain"
     assert client.get(STATUS_PATH, headers={"Host": "127.0.0.1:1"}).status_code == 200
     assert client.get(STATUS_PATH, headers={"Host": "evil.example"}).status_code == 403
     assert client.get(STATUS_PATH, headers={"Host": "localhost", "Origin": "http://a.b"}).status_code == 403
@@ -395,8 +425,13 @@ def test_an_image_is_the_stage_that_it_is_named_after(image: str, stage: str) ->
 
 @pytest.mark.parametrize("image", ["featurizer/other:1", "myfeaturizers", "unpredictor", "predictor-old:predictor"])
 def test_an_image_of_another_name_is_no_stage(image: str) -> None:
-    with pytest.raises(ApiError, match="cannot be run without Docker"):
+    with pytest.raises(ApiError) as refused:
         stage_of(image)
+
+    assert str(refused.value) == (
+        f"Image {image} cannot be run without Docker: this control plane runs processes of its checkout, for images "
+        "whose repository name ends in featurizer or predictor or pipeline."
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import threading
 import time
 from base64 import b64encode
@@ -199,9 +200,13 @@ def test_lines_of_one_prefix_and_key_become_one_object(plane: Plane) -> None:
     for prefix in ("a/", "b/"):
         for one in s3.list_objects_v2(Bucket="captured", Prefix=prefix)["Contents"]:
             read = s3.get_object(Bucket="captured", Key=one["Key"])
-            assert one["Key"].endswith(".jsonl")
+            assert re.fullmatch(r"[ab]/\d{2}-\d{2}-\d{3}-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.jsonl", one["Key"])
             found[read["Body"].read()] = read.get("SSEKMSKeyId")
     assert found == {b"1\n2\n": None, b"3\n": "alias/mine", b"4\n": None}
+
+
+def test_captures_are_written_each_second_and_metrics_each_ten_seconds() -> None:
+    assert (capture._gathered.seconds, scaling._gathered.seconds) == (1.0, 10.0)
 
 
 def test_items_are_shipped_together_by_one_thread_for_each_control_plane(plane: Plane) -> None:
@@ -337,6 +342,20 @@ def test_values_of_a_metric_are_shipped_as_one_statistic_set(plane: Plane, monke
     assert found["Invocations"][0]["Sum"] == 1.0
 
 
+def test_a_call_puts_a_thousand_metrics_at_most(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    put: list[tuple[str, int]] = []
+
+    class Client:
+        def put_metric_data(self, *, Namespace: str, MetricData: list[Any]) -> None:
+            put.append((Namespace, len(MetricData)))
+
+    monkeypatch.setattr(Plane, "client", lambda _self, _service: Client())
+
+    scaling.ship(plane, [Measured(f"m{number}", "None", (), 1.0) for number in range(1001)])
+
+    assert put == [("AWS/SageMaker", 1000), ("AWS/SageMaker", 1)]
+
+
 TARGET = {
     "ServiceNamespace": "sagemaker",
     "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
@@ -457,6 +476,34 @@ def test_events_are_batched_by_count_and_by_size(monkeypatch: pytest.MonkeyPatch
     assert list(logs._batches([])) == []
     assert [len(events) for events in logs._batches(["f" * 24, "g" * 24])] == [2]
     assert [len(events) for events in logs._batches(["f" * 24, "g" * 25])] == [1, 1]
+
+
+def test_a_call_has_a_thousand_events_and_900_thousand_bytes_at_most() -> None:
+    full = ["x" * (225_000 - 26)] * 4
+
+    assert [len(events) for events in logs._batches(["x"] * 1001)] == [1000, 1]
+    assert [len(events) for events in logs._batches(full)] == [4]
+    assert [len(events) for events in logs._batches([*full[:3], f"{full[3]}x"])] == [3, 1]
+
+
+def test_an_event_has_250_thousand_bytes_at_most(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"x" * 250_001 + b"\n")
+    tail = logs.Tail(tmp_path / "log")
+
+    assert [len(line) for line in tail.lines()] == [250_000, 1]
+    tail.close()
+
+
+def test_a_file_that_was_followed_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "log").touch()
+    tail = logs.Tail(tmp_path / "log")
+    tail.close()
+    tail.lines()
+
+    tail.close()
+
+    assert tail._file is not None
+    assert tail._file.closed
 
 
 def lines_of(plane: Plane, group: str, stream: str) -> list[str]:

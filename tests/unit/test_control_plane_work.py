@@ -7,12 +7,16 @@ import gzip
 import io
 import itertools
 import json
+import re
 import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,8 +26,10 @@ from local_test.control_plane import artifacts, batch, jobs, models, objects, tr
 from local_test.control_plane.batch import MOST_AT_ONCE, make_plan
 from local_test.control_plane.errors import ApiError
 from local_test.control_plane.hosting import HostingError
-from local_test.control_plane.plane import Plane
+from local_test.control_plane.plane import Job, Plane
 from local_test.control_plane.store import TRAINING_JOB, TRANSFORM_JOB
+from local_test.endpoint import Endpoint, Limits
+from local_test.errors import ModelError
 from tests.scripted_container import Asked, Reply, ScriptedContainer, answer, raw
 from tests.scripted_host import ScriptedHost, scripted_plane
 from tests.servers import wait_until
@@ -259,6 +265,30 @@ def test_only_a_model_that_fails_is_asked_again(
     assert len(sizes(account)[0]) == posts
 
 
+def test_a_model_that_fails_is_asked_again_after_a_fifth_of_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(batch, "time", SimpleNamespace(sleep=slept.append))
+    plan = make_plan(transform_request("p", SOURCE, ModelClientConfig={"InvocationsTimeoutInSeconds": 7}), {}, print)
+    asked: list[Any] = []
+
+    class Silent:
+        def __init__(self, endpoint: Any, request_id: str, _headers: Any) -> None:
+            asked.append((request_id, endpoint.limits))
+
+        def run(self, _payload: Any) -> None:
+            raise ModelError("", original_status=0, original="", log_stream="")
+
+    monkeypatch.setattr(batch, "Invocation", Silent)
+
+    with ThreadPoolExecutor(1) as workers, pytest.raises(batch.Failed) as failed:
+        batch.Sender(Endpoint("e", ()), plan, workers, threading.Event()).transform("n", b"1\n", lambda _line: None)
+
+    most = 100 << 20
+    assert slept == [0.2] * 3
+    assert asked == [("n-0", Limits(request=most, between=most, seconds=7.0))] * 4
+    assert failed.value.why[0] == "AlgorithmError"
+
+
 def test_a_model_that_answers_the_second_time_is_heard(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "AGAIN_AFTER", 0.001)
     account.put("second/a", b"1\n")
@@ -301,7 +331,21 @@ def test_the_data_log_has_times(tmp_path: Path) -> None:
 
     lines = (tmp_path / "log").read_text().splitlines()
     assert [line.partition(":[sagemaker logs]: ")[2] for line in lines] == ["one", "two"]
-    assert all(time.strptime(line[:19], "%Y-%m-%dT%H:%M:%S") and line[19] == "." for line in lines)
+    assert all(time.strptime(line[:19], "%Y-%m-%dT%H:%M:%S") for line in lines)
+    assert all(re.fullmatch(r"\.\d{3}:\[sagemaker logs\]: \w+", line[19:]) for line in lines)
+
+
+def test_the_data_log_has_milliseconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Then(datetime):
+        @classmethod
+        def now(cls, _zone: Any = None) -> Then:
+            return cls(2026, 1, 2, 3, 4, 5, 67_999)
+
+    monkeypatch.setattr(transform, "datetime", Then)
+
+    transform._say(tmp_path / "log", "é")
+
+    assert (tmp_path / "log").read_text(encoding="utf-8") == "2026-01-02T03:04:05.067:[sagemaker logs]: é\n"
 
 
 def test_answers_are_joined_to_records_and_other_counts_are_refused(account: Account) -> None:
@@ -601,6 +645,56 @@ def test_a_training_that_fails_gives_the_reason_that_it_wrote(
     assert account.keys(f"trained/{name}/") == []
 
 
+def test_a_training_says_1024_characters_of_its_failure(tmp_path: Path) -> None:
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output" / "failure").write_text("x" * 2000, encoding="utf-8")
+
+    assert training._failure(tmp_path, 3) == f"AlgorithmError: {'x' * 1024}, exit code: 3"
+
+
+def test_a_training_is_told_of_in_its_steps_and_billed_by_the_second(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.put("channels/train/a.csv", b"1\n")
+    steps: list[str] = []
+    change = account.plane.store.change
+
+    def changing(resource: Any, **changed: Any) -> None:
+        if "SecondaryStatus" in changed:
+            steps.append(changed["SecondaryStatus"])
+        change(resource, **changed)
+
+    monkeypatch.setattr(account.plane.store, "change", changing)
+    account.train("stepped", OutputDataConfig={"S3OutputPath": f"s3://{BUCKET}", "KmsKeyId": "alias/mine"})
+    found = account.plane.store.find(TRAINING_JOB, "stepped")
+    change(found, TrainingStartTime=1000.0, TrainingEndTime=1003.6)
+
+    job = training.describe_training_job(account.plane, {"TrainingJobName": "stepped"})
+    head = account.s3.head_object(Bucket=BUCKET, Key="stepped/output/model.tar.gz")
+    assert steps == ["Downloading", "Training", "Uploading"]
+    assert job["TrainingTimeInSeconds"] == job["BillableTimeInSeconds"] == 4
+    assert (head["ServerSideEncryption"], head["SSEKMSKeyId"]) == ("aws:kms", "alias/mine")
+    assert account.keys("stepped/output/") == ["stepped/output/model.tar.gz"]
+
+
+def test_jobs_have_40_seconds_to_end_with_the_control_plane(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, waited, stop = [100.0], [], threading.Event()
+
+    class Slow:
+        def join(self, seconds: float) -> None:
+            waited.append(seconds)
+            clock[0] += 30
+
+    monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    job = Job(Slow(), stop)  # type: ignore[arg-type]
+    monkeypatch.setattr(account.plane, "jobs", {"a": job, "b": job, "c": job})
+
+    jobs.end_all(account.plane)
+
+    assert waited == [40.0, 10.0, 0.0]
+    assert stop.is_set()
+
+
 def test_a_stopped_training_keeps_what_it_wrote(account: Account) -> None:
     account.put("channels/train/a.csv", b"1\n")
     begun = threading.Event()
@@ -753,5 +847,13 @@ def test_an_artifact_is_named_by_a_url_of_s3(url: str, parts: tuple[str, str] | 
     if parts:
         assert artifacts.split(url) == parts
     else:
-        with pytest.raises(ApiError, match="Expected the URL of an object in S3, s3://bucket/key, got"):
+        with pytest.raises(ApiError) as refused:
             artifacts.split(url)
+        assert str(refused.value) == f"Expected the URL of an object in S3, s3://bucket/key, got {url}"
+
+
+def test_a_refused_url_is_repeated_up_to_200_characters() -> None:
+    with pytest.raises(ApiError) as refused:
+        artifacts.split("x" * 300)
+
+    assert str(refused.value).endswith(f", got {'x' * 200}")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from local_test.control_plane.headers import Archive
 from local_test.control_plane.unpacking import BadArchive, Limits, unpack
 from tests.conftest import ROOT
 from tests.pace import slowness
@@ -269,3 +270,84 @@ def test_limits_hold_to_the_byte(tmp_path: Path) -> None:
         unpack(io.BytesIO(content), tmp_path / "two", Limits(members=2, size=size - 1))
     with pytest.raises(BadArchive, match="members"):
         unpack(io.BytesIO(content), tmp_path / "three", Limits(members=1, size=size))
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [(tarfile.GNUTYPE_LONGNAME, b"a\0"), (tarfile.XHDTYPE, record("comment", "b"))],
+    ids=["name", "pax"],
+)
+def test_eight_headers_may_speak_of_one_member_and_nine_may_not(kind: bytes, said: bytes) -> None:
+    unpack(io.BytesIO(gzip.compress(extended(kind, said) * 8 + tar(member("a")))), None)
+
+    with pytest.raises(BadArchive, match=r"^expected few and short headers before a member, got more$"):
+        unpack(io.BytesIO(gzip.compress(extended(kind, said) * 9 + tar(member("a")))), None)
+
+
+def comment(size: int) -> bytes:
+    """A record of exactly so many bytes."""
+    return record("comment", "x" * (2 * size - len(record("comment", "x" * size))))
+
+
+def test_headers_of_all_members_say_4096_bytes_at_most() -> None:
+    assert len(comment(4096)) == 4096
+
+    unpack(io.BytesIO(gzip.compress(extended(tarfile.XGLTYPE, comment(4096)) + tar(member("a")))), None)
+
+    with pytest.raises(BadArchive, match="few and short headers"):
+        unpack(io.BytesIO(gzip.compress(extended(tarfile.XGLTYPE, comment(4097)) + tar(member("a")))), None)
+
+
+def test_headers_of_single_members_say_16_megabytes_at_most() -> None:
+    archive, header = Archive(fileobj=io.BytesIO(), mode="w"), member("././@PaxHeader", tarfile.XHDTYPE)
+
+    header.size = 16 * MIB
+    archive.count(header)
+
+    header.size = 1
+    with pytest.raises(BadArchive, match="few and short headers"):
+        archive.count(header)
+
+
+@pytest.mark.parametrize(
+    ("sound", "refused"),
+    [
+        ("n" * 255, "n" * 256),
+        ("d/" * 31 + "f", "d/" * 32 + "f"),
+        ("a b", "a\x7f"),
+        ("\u00e9", "\x1f"),
+    ],
+    ids=["a name", "directories", "a control character", "letters"],
+)
+def test_names_may_be_as_long_and_deep_as_file_systems_have_them(sound: str, refused: str, tmp_path: Path) -> None:
+    unpack(io.BytesIO(gz(member(sound))), tmp_path / "fresh")
+
+    assert (tmp_path / "fresh" / sound).is_file()
+    with pytest.raises(BadArchive, match="must have plain names: it has a member "):
+        unpack(io.BytesIO(gz(member(refused))), None)
+
+
+def test_a_refusal_shows_the_first_100_characters_of_a_name() -> None:
+    with pytest.raises(BadArchive) as refused:
+        unpack(io.BytesIO(gz(member("../" + "n" * 200))), None)
+
+    assert str(refused.value) == f"must stay in its directory: it has a member ../{'n' * 97}"
+
+
+@pytest.mark.parametrize(
+    ("behind", "level", "most"),
+    [(b"", 6, 64 * MIB), (os.urandom(400_000), 6, None), (bytes(22_000_000), 0, 4096 * MIB)],
+    ids=["a small one", "by its own size", "a large one"],
+)
+def test_an_archive_grows_to_64_megabytes_or_200_times_its_size_or_4_gigabytes(
+    behind: bytes, level: int, most: int | None
+) -> None:
+    header = member("large")
+    header.size = 1 << 40
+    content = gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + behind, level)
+
+    with pytest.raises(BadArchive) as refused:
+        unpack(io.BytesIO(content), None)
+
+    most = len(content) * 200 if most is None else most
+    assert str(refused.value) == f"expected at most {most} bytes unpacked, its members have {1 << 40} or more"
