@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,6 +39,8 @@ def stop(*_):
 
 signal.signal(signal.SIGTERM, stop if "DEAF" not in os.environ else signal.SIG_IGN)
 print("starting", os.environ["NAME"], flush=True)
+for line in range(int(os.environ.get("LINES", "0"))):
+    print(line, flush=True)
 if "FAILS" in os.environ:
     sys.exit("no way to start")
 http.server.HTTPServer(("127.0.0.1", int(os.environ["SAGEMAKER_BIND_TO_PORT"])), Handler).serve_forever(0.02)
@@ -244,3 +247,25 @@ def test_a_ping_that_is_not_answered_says_so() -> None:
 
     assert said[0].startswith(f"no answer on port {other.port} (")
     assert said[1].startswith("no answer on port 9 (")
+
+
+def test_of_the_log_of_a_server_that_failed_the_last_20_lines_are_shown(state: State, plan: Plan) -> None:
+    with pytest.raises(ChainError) as failed:
+        chain.up(state, "e", plan(featurizer={"FAILS": "yes", "LINES": "30"}, router={"PING": "503"}))
+
+    assert str(failed.value).splitlines()[1:] == [*map(str, range(11, 30)), "no way to start"]
+
+
+def test_a_chain_has_60_seconds_to_become_healthy(state: State, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(chain, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    monkeypatch.setattr(chain, "ping", lambda _port: "no")
+
+    with pytest.raises(ChainError, match=r"^featurizer was not healthy within 60 s: no\. The end"):
+        chain.up(state, "e", plan())
+
+    assert 60 <= now[0] < 60.2

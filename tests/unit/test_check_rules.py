@@ -8,14 +8,16 @@ import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from local_test.__main__ import main, parser
 from local_test.check import command, ending_rules, image_rules, request_rules, start_rules
 from local_test.check.asking import Asking
 from local_test.check.calls import NoReply, call
-from local_test.check.case import Case, Seen, Verdict, doubtful, fine, last_line, skipped, wrong
+from local_test.check.case import Case, Rule, Seen, Verdict, doubtful, fine, last_line, skipped, wrong
 from local_test.check.listening import reachable
 from local_test.check.rules import RULES
 from local_test.check.subject import CannotStart, NotHere, Situation
@@ -110,6 +112,7 @@ def config(**given: Any) -> dict[str, Any]:
         ("exec-form", config(Entrypoint=["/bin/sh", "start.sh"]), "ok", "/bin/sh start.sh"),
         ("exec-form", config(Entrypoint=["/sbin/tini"]), "FAILED", "/sbin/tini: takes `serve` for its own argument"),
         ("exec-form", config(Entrypoint=["tini", "--"]), "ok", "tini --"),
+        ("exec-form", config(Entrypoint=["/bin/sh", "-c", "x" * 200]), "FAILED", f"/bin/sh -c {'x' * 109}"),
         ("user", config(User=""), "ok", "root"),
         ("user", config(User="0:0"), "ok", "0:0"),
         ("user", config(User="root:users"), "ok", "root:users"),
@@ -136,6 +139,10 @@ def test_files_in_opt_ml_and_the_manifest_are_judged() -> None:
     assert [one.verdict for one in seen] == ["ok", "FAILED", "ok", "FAILED"]
     assert seen[1].text == "2 files, such as /opt/ml/model/a"
     assert seen[3].text == "application/vnd.oci.image.index.v1+json"
+    long = examine("nothing-in-opt-ml", Scripted(files=["/opt/ml/" + "x" * 200]))
+    assert long.text == f"1 files, such as /opt/ml/{'x' * 112}"
+    shown = examine("exec-form", Scripted(known=config(Entrypoint=["x" * 121])))
+    assert shown.text == "x" * 120
 
 
 def listening_on(*ports: int) -> Callable[[Situation, Server], None]:
@@ -205,6 +212,42 @@ def test_a_rule_starts_it_in_its_own_situation(rule: str, situation: Situation) 
     examine(rule, subject)
 
     assert subject.started[-1] == situation
+
+
+def test_it_is_first_started_as_the_platform_does_it() -> None:
+    subject = Scripted()
+
+    examine("serve", subject)
+
+    (first,) = subject.started
+    assert (first.model, first.writable_model, first.read_only) == (True, False, False)
+    assert (first.port, first.env, first.user, first.beside) == (PORT, {}, "", None)
+
+
+def test_of_a_log_80_characters_are_shown() -> None:
+    seen = examine("logs", Scripted(begin=lambda _situation, server: setattr(server, "words", "x" * 90)))
+
+    assert seen.text == "x" * 80
+
+
+@pytest.mark.parametrize(("started_after", "watched"), [(0.0, 10), (8.0, 12)])
+def test_a_start_without_a_model_is_watched_for_10_seconds_or_half_as_long_again_as_a_good_one(
+    started_after: float, watched: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(start_rules, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    monkeypatch.setattr(start_rules, "_is_healthy", lambda _running: False)
+    with Case(Scripted(), GOOD, PORT, 5) as case:
+        case.hosted()
+        case.started_after = started_after
+        seen = start_rules.ping_means_ready(case)
+
+    assert (seen.verdict, seen.text) == ("ok", f"not 200 within {watched} s without a model")
+    assert watched <= now[0] < watched + 0.2
 
 
 def test_a_neighbour_shares_the_network_of_the_first() -> None:
@@ -383,6 +426,12 @@ def changing(asked: Asked, connection: socket.socket) -> None:
         ("execution-parameters", FAILED, "FAILED", "500: oops"),
         ("execution-parameters", answer(b"{"), "FAILED", "no JSON: 200: {"),
         ("execution-parameters", answer(b"[" * 100_000), "FAILED", "no JSON"),
+        ("execution-parameters", answer(b"", status=404), "ok", "else 1, MultiRecord, 6 MB"),
+        ("empty-body", answer(b"", status=499), "ok", "499"),
+        ("unknown-type", answer(b"", status=400), "ok", "400"),
+        ("unknown-type", answer(b"", status=499), "ok", "499"),
+        ("unknown-type", answer(b"", status=399), "warning", "399"),
+        ("errors", by_type(junk=answer(b"", status=499)), "ok", "499"),
         ("ping-under-load", answer(b"9"), "ok", "beside 8 requests of 1 MiB at once"),
     ],
 )
@@ -423,6 +472,8 @@ def test_without_a_payload_a_rule_asks_with_rows_of_its_own() -> None:
         ({}, ""),
         ({"MaxConcurrentTransforms": 1, "BatchStrategy": "MULTI_RECORD", "MaxPayloadInMB": 100}, ""),
         ({"MaxConcurrentTransforms": 4, "MaxPayloadInMB": 25}, ""),
+        ({"MaxPayloadInMB": 0}, ""),
+        (["x" * 100], f"expected an object, got ['{'x' * 78}"),
         ({"BatchStrategy": "SINGLE_RECORD"}, ""),
         ({"BatchStrategy": "SingleRecord"}, "BatchStrategy"),
         ({"MaxPayloadInMB": -1}, "MaxPayloadInMB: expected a whole number from 0 to 100, got -1"),
@@ -459,6 +510,79 @@ def test_a_ping_that_is_late_under_load_is_examined_once_more(monkeypatch: pytes
     seen = [examine("ping-under-load", Scripted()) for _ in range(2)]
 
     assert [one.text for one in seen] == ["in time", "late again"]
+
+
+def test_a_load_is_16_requests_of_up_to_1_mib_and_few_pings_beside_it_are_said_to_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    texts = []
+    for few in (0, 10**9):
+        monkeypatch.setattr(request_rules, "FEW", few)
+        subject = Scripted()
+        texts.append(examine("ping-under-load", subject).text)
+        bodies = [asked.body for asked in subject.asked]
+
+    told = ["over too soon to tell more" in text for text in texts]
+    assert told == [False, True]
+    assert bodies == [GOOD.body * (2**20 // len(GOOD.body))] * 16
+
+
+def test_a_ping_is_asked_for_10_times_and_once_at_the_start() -> None:
+    pings: list[Asked] = []
+    subject = Scripted(ping=lambda asked, connection: (pings.append(asked), answer(b"")(asked, connection))[1])
+
+    examine("ping", subject)
+
+    assert [(one.method, one.path) for one in pings] == [("GET", "/ping")] * 11
+
+
+def test_the_largest_body_has_6_mib_and_the_good_rows() -> None:
+    subject = Scripted()
+
+    examine("payload-limit", subject)
+
+    assert subject.asked[-1].body == GOOD.body * (6_291_456 // len(GOOD.body))
+
+
+def test_execution_parameters_are_asked_for_as_batch_transform_does() -> None:
+    subject = Scripted()
+
+    examine("execution-parameters", subject)
+
+    assert [(asked.method, asked.path) for asked in subject.asked] == [("GET", "/execution-parameters")]
+
+
+def test_the_headers_of_the_platform_are_sent() -> None:
+    subject = Scripted()
+
+    examine("platform-headers", subject)
+
+    assert {
+        "x-amzn-sagemaker-custom-attributes": "trace=1",
+        "x-amzn-sagemaker-inference-id": "check",
+        "x-amzn-sagemaker-target-variant": "AllTraffic",
+        "x-amzn-sagemaker-session-id": "check",
+    }.items() <= subject.asked[-1].headers.items()
+
+
+def test_an_answer_is_asked_for_as_json_and_csv_only_where_the_first_is_refused() -> None:
+    answered, refused = Scripted(), Scripted(answer(b"", status=406))
+
+    for subject in (answered, refused):
+        examine("answer", subject)
+
+    accepts = [[asked.headers.get("accept") for asked in subject.asked] for subject in (answered, refused)]
+    assert accepts == [[None], [None, "application/json", "text/csv"]]
+
+
+def test_without_a_payload_a_row_of_its_own_is_under_way_for_the_30_seconds_from_sigterm_on() -> None:
+    given: list[float] = []
+    begin = lambda _situation, server: setattr(server, "terminate", lambda seconds: given.append(seconds) or 0)  # noqa: E731
+    subject = Scripted(answer(b"9"), begin=begin)
+
+    assert examine("sigterm", subject, Asking(b"", "")).verdict == "ok"
+    assert [asked.body for asked in subject.asked] == [b"1,2,3\n"] * 2
+    assert given == [30]
 
 
 def test_a_slow_ping_under_load_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -567,3 +691,77 @@ def test_every_rule_has_an_examination_of_its_own() -> None:
     examined = [function for module in modules for function in module.EXAMINED.values()]
 
     assert len(set(examined)) == len(examined) == len(RULES)
+
+
+@pytest.mark.parametrize(("columns", "room"), [(500, 84), (100, 64), (30, 20)])
+def test_a_table_is_as_wide_as_the_terminal_up_to_120(columns: int, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+
+    first, second = command.shown(RULES["serve"], fine("x" * (room + 1)))
+
+    assert first == f"ok{' ' * 7}serve{' ' * 20}{'x' * room}"
+    assert second == f"{' ' * 34}x"
+    assert list(command.shown(RULES["serve"], fine(""))) == [f"ok{' ' * 7}serve{' ' * 20}"]
+
+
+def test_a_broken_rules_lines_are_in_two_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    rule = Rule("r", "t " * 50, "p", "m", "https://" + "s-" * 60)
+
+    assert list(command.shown(rule, wrong("bad"))) == [
+        f"FAILED   r{' ' * 24}bad",
+        f"{' ' * 28}rule  {'t ' * 41}t",
+        f"{' ' * 34}{'t ' * 7}t",
+        f"{' ' * 23}SageMaker  p",
+        f"{' ' * 28}mend  m",
+        f"{' ' * 26}source  {rule.source}",
+    ]
+
+
+def run_check(monkeypatch: pytest.MonkeyPatch, subject: Scripted, *arguments: str) -> int:
+    monkeypatch.setattr(command, "_subject", lambda *_: subject)
+    return main(["check", "image", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--only", "user", "architecture"], 1, "it: 1 warning, 1 failed\n"),
+        (["--only", "user", "architecture", "--skip", "architecture"], 0, "it: 1 warning\n"),
+        (["--only", "user", "--strict"], 1, "it: 1 warning\n"),
+        (["--only", "exec-form", "manifest", "--skip", "manifest", "--strict"], 0, "it: 1 ok\n"),
+    ],
+)
+def test_what_is_broken_decides_the_exit_code_and_all_is_counted(
+    options: list[str], code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subject = Scripted(known={"Os": "a", "Architecture": "b", **config(User="7")})
+
+    assert run_check(monkeypatch, subject, *options) == code
+    assert capsys.readouterr().out.endswith(f"\n\n{said}")
+
+
+def test_json_has_all_of_a_rule_and_what_was_seen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run_check(monkeypatch, Scripted(known=config(User="7")), "--json", "--strict", "--only", "user")
+
+    rule = RULES["user"]
+    assert code == 1
+    assert json.loads(capsys.readouterr().out) == {
+        "subject": "it",
+        "broken": 1,
+        "findings": [
+            {
+                "name": "user", "title": rule.title, "platform": rule.platform, "mend": rule.mend,
+                "source": rule.source, "verdict": "warning", "seen": "USER 7",
+            }
+        ],
+    }  # fmt: skip
+
+
+def test_without_options_every_rule_is_examined_on_ports_from_23456_within_60_seconds() -> None:
+    given = parser().parse_args(["check", "i"])
+
+    assert (given.port, given.start_timeout, given.strict, given.json) == (23456, 60, False, False)
+    assert (given.only, given.skip, given.env) == (list(command.EXAMINED), [], [])

@@ -46,10 +46,13 @@ def test_a_payload_that_is_larger_than_asked_for_is_sent_once() -> None:
 def test_an_array_of_any_type_is_repeated_by_rows(array: np.ndarray, shape: tuple[int, ...]) -> None:
     file = io.BytesIO()
     np.save(file, array)
+    asking = Asking(file.getvalue(), "application/x-npy")
 
-    repeated = Asking(file.getvalue(), "application/x-npy").repeated(256 + 2 * array.nbytes)
+    repeated, once = (asking.repeated(256 + 2 * array.nbytes - less) for less in (0, 1))
 
+    assert asking.repeats
     assert np.load(io.BytesIO(repeated)).shape == shape
+    assert np.load(io.BytesIO(once)).shape == (1, *shape[1:])
 
 
 @pytest.mark.parametrize("body", [b"", b"no array", b"\x93NUMPY\x01\x00"])
@@ -58,6 +61,27 @@ def test_what_is_no_array_is_not_repeated(body: bytes) -> None:
 
     assert not asking.repeats
     assert asking.repeated(3) == b"000"
+
+
+def test_an_array_that_has_no_values_or_needs_pickle_is_not_repeated() -> None:
+    for array in (np.ones((0, 4)), np.array([{}], dtype=object)):
+        file = io.BytesIO()
+        np.save(file, array, allow_pickle=True)
+
+        assert not Asking(file.getvalue(), "application/x-npy").repeats
+
+
+@pytest.mark.parametrize("media", ["application/jsonlines", "Text/CSV ; header=absent"])
+def test_rows_are_repeated_whatever_the_parameters_of_their_type(media: str) -> None:
+    assert Asking(b"[1]", media).repeats
+    assert Asking(b"[1]", media).repeated(9) == b"[1]\n" * 2
+    assert not Asking(b"", media).repeats
+
+
+def test_a_row_with_a_cell_of_any_length_is_repeated() -> None:
+    rows = b"a\n" + b"x" * 140_000 + b",1\n"
+
+    assert Asking(rows, "text/csv").repeated(2 * len(rows)) == rows * 2
 
 
 LABELLED = {

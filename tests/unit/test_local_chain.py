@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from local_test import chain, opt_ml, predict
+from local_test import chain, chain_command, opt_ml, predict
 from local_test.__main__ import main, parser
 from local_test.chain_command import command_env
 from local_test.plan import PORTS, Ports, endpoint_name, plan
@@ -49,7 +49,19 @@ def test_the_chain_is_two_stages_on_loopback_and_a_router_that_knows_them(tmp_pa
     assert "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT" not in predictor.env
     assert featurizer.env["SAGEMAKER_SAFE_PORT_RANGE"] == predictor.env["SAGEMAKER_SAFE_PORT_RANGE"] == "81-82"
     assert router.env["CONTAINERS"] == "featurizer=http://127.0.0.1:82,predictor=http://127.0.0.1:81"
+    assert featurizer.env["MODEL_SERVER_MAX_RESPONSE"] == "5242880"
+    assert "MODEL_SERVER_MAX_RESPONSE" not in predictor.env
+    assert [p.env["SM_MODEL_DIR"] for p in (featurizer, predictor)] == [
+        f"{tmp_path}/featurizer/model",
+        f"{tmp_path}/predictor/model",
+    ]
+    one_server = {"WORKERS": "1", "WORKER_CLASS": "gthread", "THREADS": "64", "NGINX": "off"}
+    assert {f"MODEL_SERVER_{name}": value for name, value in one_server.items()}.items() <= router.env.items()
+    assert (router.env["PAGE_ARTIFACTS"], "PAGE_LOGS" in router.env) == (str(tmp_path), False)
+    _, (*_, with_logs) = plan(tmp_path, Ports(80, 82, 81), given, tmp_path / "logs")
+    assert with_logs.env["PAGE_LOGS"] == f"{tmp_path}/logs"
     for planned in (featurizer, predictor, router):
+        assert planned.env["PATH"] == "/bin"
         assert planned.env["MODEL_SERVER_HOST"] == "127.0.0.1"
         assert planned.env["SAGEMAKER_BIND_TO_PORT"] == str(planned.port)
         assert not planned.env.keys() & {"PORT", "MODEL_SERVER_RUN_DIR"}
@@ -57,7 +69,13 @@ def test_the_chain_is_two_stages_on_loopback_and_a_router_that_knows_them(tmp_pa
 
 @pytest.mark.parametrize(
     ("dataset", "name"),
-    [("abalone", "abalone"), ("my_own data!", "my-own-data"), ("_" * 3, "endpoint"), ("a" * 70, "a" * 63)],
+    [
+        ("abalone", "abalone"),
+        ("my_own data!", "my-own-data"),
+        ("_" * 3, "endpoint"),
+        ("a" * 70, "a" * 63),
+        ("a" * 62 + "_b", "a" * 62),
+    ],
 )
 def test_the_endpoint_has_the_data_sets_name_as_far_as_sagemaker_allows_it(tmp_path, dataset, name):
     assert endpoint_name(write_models(tmp_path, dataset)) == name
@@ -188,7 +206,10 @@ def test_the_tree_of_a_training_job_is_that_of_sagemaker(tmp_path):
         "input/data/train/rows.csv",
     ]
     assert json.loads((tree / "input/config/hyperparameters.json").read_text()) == {"rounds": "5"}
-    assert list(json.loads((tree / "input/config/inputdataconfig.json").read_text())) == ["train", "schema"]
+    channel = {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
+    channels = json.loads((tree / "input/config/inputdataconfig.json").read_text())
+    assert list(channels.items()) == [("train", channel), ("schema", channel)]
+    assert (tree / "output" / "data").is_dir()
 
 
 def test_a_channel_without_its_file_is_refused(tmp_path):
@@ -233,3 +254,83 @@ def test_every_verb_explains_itself(verb, capsys):
 
     assert exit_.value.code == 0
     assert verb in capsys.readouterr().out
+
+
+def test_the_first_and_the_last_port_are_ports():
+    assert Ports.from_env({"ROUTER_PORT": "1", "PREDICTOR_PORT": "65535"}) == Ports(1, 8081, 65535)
+
+
+def test_an_interrupted_command_ends_with_130_as_a_shell_has_it(monkeypatch):
+    def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predict, "run", interrupted)
+
+    assert main(["predict", "rows.csv"]) == 130
+
+
+@pytest.mark.parametrize("arguments", [[], ["chain"]])
+def test_a_command_is_required(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+
+    assert exit_.value.code == 2
+    assert "the following arguments are required" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("options", "shown"), [([], ["50"]), (["--lines", "3", "--follow"], ["3", "-F"])])
+def test_logs_shows_the_last_50_lines_of_each_unless_told_otherwise(tmp_path, monkeypatch, options, shown):
+    ran = []
+    monkeypatch.setattr(chain_command, "run_command", lambda command: ran.append(command) or 0)
+    for name in ("router", "predictor"):
+        (tmp_path / f"{name}.log").touch()
+
+    assert main(["chain", "logs", "--state", str(tmp_path), *options]) == 0
+    assert ran == [["tail", "-n", *shown, str(tmp_path / "predictor.log"), str(tmp_path / "router.log")]]
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize(("ended", "code"), [(0, 0), (7, 7), (-15, 143), (None, 127)])
+def test_run_ends_as_its_command_did_and_stops_only_a_chain_that_it_started(
+    tmp_path, monkeypatch, capsys, fresh, ended, code
+):
+    state, ran, stopped = State(tmp_path), [], []
+    state.save("e", [Process("featurizer", 1, "", 81), Process("router", 2, "", 80)])
+
+    def run_command(command, env):
+        ran.append((command, env["ENDPOINT_NAME"]))
+        if ended is None:
+            raise FileNotFoundError
+        return ended
+
+    monkeypatch.setattr(chain_command, "run_command", run_command)
+    monkeypatch.setattr(chain_command, "_start", lambda *_: 2.0 if fresh else None)
+    monkeypatch.setattr(chain, "down", stopped.append)
+
+    assert main(["chain", "run", "--state", str(tmp_path), "--", "it", "--flag"]) == code
+
+    printed = capsys.readouterr()
+    assert ran == [(["it", "--flag"], "e")]
+    assert stopped == [state] * fresh
+    assert printed.err == ("there is no program it\n" if ended is None else "")
+    assert printed.out == (
+        f"The chain {'is healthy after 2.0 s' if fresh else 'is already running'}: endpoint e on http://127.0.0.1:80 "
+        "(featurizer 81, router 80). Try:\n"
+        "  curl http://127.0.0.1:80/endpoints/e/invocations -H 'Content-Type: text/csv' \\\n"
+        "    --data-binary @FILE.csv\nor open http://127.0.0.1:80/ in a browser.\n"
+    )
+
+
+@pytest.mark.parametrize(("switch", "said"), [("", True), ("off", False)])
+def test_up_says_that_there_is_no_nginx(tmp_path, monkeypatch, capsys, switch, said):
+    models = write_models(tmp_path)
+    monkeypatch.setattr(chain_command, "find_nginx", lambda _path: "")
+    monkeypatch.setattr(chain, "up", lambda *_: False)
+    State(tmp_path).save("abalone", [Process("router", 2, "", 80)])
+    monkeypatch.setenv("MODEL_SERVER_NGINX", switch)
+
+    assert main(["chain", "up", "--state", str(tmp_path), "--artifacts", str(models)]) == 0
+
+    printed = capsys.readouterr()
+    assert (printed.err == "nginx is not on this machine: the stages are served by gunicorn alone\n") is said
+    assert "--data-binary @local_test/payloads/rows.csv\n" in printed.out

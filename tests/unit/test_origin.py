@@ -54,6 +54,10 @@ def test_what_another_sites_page_sends_reaches_no_container(
 
     assert (response.status_code, response.json["code"]) == (403, "forbidden")
     assert response.json["request_id"]
+    assert response.json["message"] in (
+        "expected a Host of this machine: an address, localhost, or a name without dots",
+        "expected no request of another site's page",
+    )
     assert container.asked == []
 
 

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import time
+import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from local_test import images
 from local_test.__main__ import main
 from local_test.container import Container, Unreachable
 from local_test.opt_ml import prepare
@@ -179,3 +186,134 @@ def test_a_container_that_cannot_be_reached_says_why(host: str, said: str) -> No
         Container("c", host, 9).ping(1e9)
 
     assert unreachable.value.status == 503
+
+
+def test_an_answer_is_waited_for_longer_than_the_endpoint_itself_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.csv").write_bytes(b"1\n")
+    seen: list[tuple[str, float]] = []
+
+    def opened(request: urllib.request.Request, timeout: float) -> None:
+        seen.append((request.full_url, timeout))
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(urllib.request, "urlopen", opened)
+    monkeypatch.delenv("ROUTER_PORT", raising=False)
+
+    assert main(["predict", str(tmp_path / "rows.csv")]) == 1
+    assert seen == [("http://127.0.0.1:8080/invocations", 70)]
+    assert "(timed out): start the chain with `make up`" in capsys.readouterr().err
+
+
+DOCKER = """#!/bin/sh
+printf '%s\\n' "$*" >> "$HERE/asked"
+case "$1 $CODE" in
+    "run wait") while [ ! -e "$HERE/go" ]; do sleep 0.01; done; exit 5 ;;
+    stop*) : > "$HERE/go" ;;
+    run*) exit "$CODE" ;;
+esac
+"""
+
+
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A docker that writes down what it is asked; its `run` ends with CODE, or waits until there is a file `go`."""
+    (tmp_path / "docker").write_text(DOCKER)
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("HERE", str(tmp_path))
+    monkeypatch.setenv("CODE", "wait")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("code", "failure", "said"),
+    [
+        (0, "", "Completed: the model is in {}/t/model\n"),
+        (3, "x" * 1025, f"Failed with exit code 3: {'x' * 1024}\n"),
+        (4, "", "Failed with exit code 4: no reason given\n"),
+    ],
+)
+def test_an_image_is_trained_as_sagemaker_does(
+    code: int, failure: str, said: str, docker: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("CODE", str(code))
+    prepared = images.opt_ml.prepare
+
+    def prepare_and_fail(*given: Any) -> None:
+        prepared(*given)
+        if failure:
+            (docker / "t" / "output" / "failure").write_text(failure)
+
+    monkeypatch.setattr(images.opt_ml, "prepare", prepare_and_fail)
+    given = ["--env", "A=b=c", "--hyperparameter", "rounds=5", "--hyperparameter", "label=rings"]
+
+    assert main(["train_local", "i", "--tree", "t", *given]) == code
+
+    printed = capsys.readouterr()
+    assert (printed.err if code else printed.out) == said.format(docker)
+    assert (docker / "asked").read_text() == (
+        f"run --rm --user {os.getuid()}:{os.getgid()} -v {docker}/t:/opt/ml --env TRAINING_JOB_NAME=local "
+        "--env TRAINING_JOB_ARN=arn:aws:sagemaker:us-east-1:123456789012:training-job/local --env A=b=c i train\n"
+    )
+    config = docker / "t/input/config/hyperparameters.json"
+    assert json.loads(config.read_text()) == {"rounds": "5", "label": "rings"}
+
+
+def test_an_image_is_served_as_sagemaker_does_until_it_ends(
+    docker: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(images.chain, "ping", lambda _port: (docker / "go").touch() or "")
+
+    assert main(["serve_local", "i", "--model", "m", "--env", "A=b"]) == 5
+
+    asked = re.sub(r"local-[0-9a-f]{8} ", "local-ID ", (docker / "asked").read_text())
+    assert asked == (
+        f"run --rm --name serve-local-ID -p 127.0.0.1:8080:8080 -v {docker}/m:/opt/ml/model:ro --env A=b i serve\n"
+    )
+    assert capsys.readouterr().err == (
+        "i is ready. Try, and stop it with Ctrl-C:\n"
+        "  curl http://127.0.0.1:8080/invocations -H 'Content-Type: text/csv' --data-binary @FILE\n"
+    )
+
+
+def test_at_ctrl_c_a_served_image_has_30_seconds_to_stop(
+    docker: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_port: int) -> str:
+        while not (docker / "asked").exists():
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(images.chain, "ping", interrupted)
+
+    assert main(["serve_local", "i", "--model", "m", "--port", "81"]) == 1  # as its exit code is not 0
+
+    run, stop = (docker / "asked").read_text().splitlines()
+    assert "-p 127.0.0.1:81:8080 " in run
+    assert stop == f"stop --time 30 {run.split()[3]}"
+    assert capsys.readouterr().err == ""
+
+
+def test_an_image_that_is_not_healthy_after_60_seconds_is_said_to_be(
+    docker: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    def ping(_port: int) -> str:
+        if now[0] >= 60:
+            (docker / "go").touch()
+        return "wait"
+
+    monkeypatch.setattr(images, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    monkeypatch.setattr(images.chain, "ping", ping)
+
+    assert main(["serve_local", "i", "--model", "m"]) == 5
+    assert capsys.readouterr().err == "/ping is not 200 after 60 s: wait\n"

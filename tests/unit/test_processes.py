@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -226,3 +227,14 @@ def test_a_lock_is_held_by_one_command_at_a_time(tmp_path: Path) -> None:
             pass
     with state.locked():
         pass
+
+
+def test_a_process_has_30_seconds_to_end_after_it_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    until: list[float] = []
+    monkeypatch.setattr(Process, "wait", lambda _self, deadline: not until.append(deadline))
+    monkeypatch.setattr(processes, "_start_time", lambda _pid: "")
+    monkeypatch.setattr(processes, "_session", lambda _pid: [])
+    monkeypatch.setattr(processes, "time", SimpleNamespace(monotonic=lambda: 100.0))
+
+    assert stop([Process("p", 2**22 + 1, "1", 1)]) == []
+    assert until == [130.0]

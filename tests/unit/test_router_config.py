@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from local_test.config import RouterConfig
@@ -13,6 +15,7 @@ def test_without_a_setting_the_router_is_abalone_on_the_ports_of_the_chain():
     endpoint = RouterConfig.from_env({}).endpoint()
 
     assert (endpoint.name, endpoint.limits.seconds) == ("abalone", 60)
+    assert (endpoint.variant, endpoint.limits.request, endpoint.limits.between) == ("AllTraffic", 6_291_456, 5_242_880)
     assert [(c.name, c.host, c.port) for c in endpoint.containers] == [
         ("featurizer", "127.0.0.1", 8081),
         ("predictor", "127.0.0.1", 8082),
@@ -43,6 +46,9 @@ def test_containers_are_called_in_the_order_they_are_listed():
         ("INVOCATION_TIMEOUT", "0"),
         ("INVOCATION_TIMEOUT", "-1"),
         ("INVOCATION_TIMEOUT", "nan"),
+        ("INVOCATION_TIMEOUT", "10000"),
+        ("PAGE_REQUESTS", "10000"),
+        ("PAGE_REQUESTS", "-1"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_the_name_of_its_variable(variable, value):
@@ -66,3 +72,35 @@ def test_only_a_4xx_is_the_clients_error(status, code):
     error = ModelError("message", original_status=status, original="", log_stream="")
 
     assert error.fields()["ErrorCode"] == f"{code}_ERROR_FROM_MODEL"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "field", "expected"),
+    [
+        ("ENDPOINT_NAME", "a" * 63, "endpoint_name", "a" * 63),
+        ("INVOCATION_TIMEOUT", "9999.5", "seconds", 9999.5),
+        ("INVOCATION_TIMEOUT", "0.5", "seconds", 0.5),
+        ("PAGE_REQUESTS", "9999", "kept_requests", 9999),
+        ("PAGE_REQUESTS", "0", "kept_requests", 0),
+        ("PAGE_REQUESTS", "", "kept_requests", 100),
+        ("PAGE_ARTIFACTS", "a", "artifacts", Path("a")),
+        ("PAGE_ARTIFACTS", "", "artifacts", None),
+        ("PAGE_LOGS", "b", "logs", Path("b")),
+        ("PAGE_LOGS", "", "logs", None),
+    ],
+)
+def test_the_largest_and_smallest_settings_are_taken(variable, value, field, expected):
+    assert getattr(RouterConfig.from_env({variable: value}), field) == expected
+
+
+def test_an_endpoint_may_have_15_containers_and_its_own_time():
+    fifteen = ",".join(f"c{n}=http://one" for n in range(15))
+
+    endpoint = RouterConfig.from_env({"CONTAINERS": fifteen, "INVOCATION_TIMEOUT": "7"}).endpoint()
+
+    assert (len(endpoint.containers), endpoint.limits.seconds) == (15, 7)
+
+
+def test_a_message_is_cut_at_2048_bytes():
+    assert shorten("x" * 2048) == "x" * 2048
+    assert shorten("x" * 2049) == "x" * 2045 + "..."

@@ -7,11 +7,15 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 from flask.testing import FlaskClient
 
-from local_test.container import Container
+from local_test import container as container_module
+from local_test import endpoint as endpoint_module
+from local_test.connection import Answer, Connection
+from local_test.container import Container, Unreachable
 from local_test.endpoint import Endpoint, Limits
 from local_test.router import create_app
 from tests.scripted_container import Asked, ScriptedContainer, answer, raw
@@ -92,6 +96,7 @@ def test_execution_parameters_of_a_container_that_is_gone_are_not_ready(client, 
     response = client.get("/execution-parameters")
 
     assert (response.status_code, response.json["code"]) == (503, "not_ready")
+    assert response.mimetype == "application/json"
     assert "featurizer" in response.json["message"]
     assert client.post("/execution-parameters").status_code == 405
 
@@ -185,7 +190,11 @@ def test_a_container_that_fails_is_a_model_error_that_names_it(
     assert response.json["ErrorCode"] == f"{code}_ERROR_FROM_MODEL"
     assert response.json["OriginalStatusCode"] == original
     assert reason in response.json["Message"]
-    assert response.json["LogStreamArn"].endswith("AllTraffic/local/featurizer")
+    assert response.json["LogStreamArn"] == (
+        "arn:aws:logs:us-east-1:123456789012:log-group:/aws/sagemaker/Endpoints/abalone:"
+        "log-stream:AllTraffic/local/featurizer"
+    )
+    assert response.headers["x-amzn-RequestId"] == response.headers["X-Request-Id"]
     assert predictor.asked == []
 
 
@@ -197,7 +206,7 @@ def test_a_model_error_repeats_at_most_2048_bytes(client, featurizer, letter, le
 
     assert len(error["Message"].encode()) in lengths
     assert error["Message"].endswith('...". See the log of container featurizer for more information.')
-    assert len(error["OriginalMessage"].encode()) <= 2048
+    assert len(error["OriginalMessage"].encode()) in lengths
 
 
 @pytest.mark.parametrize("headers", ["Content-Length: {size}", "Transfer-Encoding: chunked"])
@@ -353,7 +362,7 @@ def test_ping_is_200_and_empty_when_every_container_answers_it(client):
     assert (response.status_code, response.data) == (200, b"")
 
 
-@pytest.mark.parametrize("path", ["/invocations", "/ping", "/execution-parameters"])
+@pytest.mark.parametrize("path", ["/invocations", "/ping", "/execution-parameters", "/endpoints/abalone/invocations"])
 def test_options_is_no_method_of_the_router(client, path):
     assert client.options(path).status_code == 405
 
@@ -372,6 +381,7 @@ def test_ping_names_each_container_that_is_not_ready(client, featurizer, predict
     ("path", "headers", "reason"),
     [
         ("/endpoints/other/invocations", {}, "Endpoint other of account 123456789012 not found."),
+        (f"/endpoints/{'a' * 63}/invocations", {}, f"Endpoint {'a' * 63} of account 123456789012 not found."),
         ("/endpoints/a_b/invocations", {}, "at 'endpointName' failed to satisfy constraint"),
         ("/endpoints/-a/invocations", {}, "at 'endpointName' failed to satisfy constraint"),
         (f"/endpoints/{'a' * 64}/invocations", {}, "at 'endpointName' failed to satisfy constraint"),
@@ -381,7 +391,12 @@ def test_ping_names_each_container_that_is_not_ready(client, featurizer, predict
         ("/invocations", {"X-Amzn-SageMaker-Custom-Attributes": "x" * 1025}, "Custom-Attributes failed to satisfy"),
         ("/invocations", {"X-Amzn-SageMaker-Target-Container-Hostname": "predictor"}, "Direct mode"),
         ("/invocations", {"X-Amzn-SageMaker-Target-Model": "a.tar.gz"}, "multi-model"),
-        ("/invocations", {"X-Amzn-SageMaker-Target-Variant": "canary"}, "Variant canary"),
+        ("/invocations", {"X-Amzn-SageMaker-Inference-Component": "a"}, "inference components; this one has none."),
+        (
+            "/invocations",
+            {"X-Amzn-SageMaker-Target-Variant": "canary"},
+            "Variant canary of endpoint abalone not found.",
+        ),
     ],
 )
 def test_what_breaks_a_rule_of_invoke_endpoint_reaches_no_container(client, featurizer, path, headers, reason):
@@ -391,3 +406,133 @@ def test_what_breaks_a_rule_of_invoke_endpoint_reaches_no_container(client, feat
     assert list(json.loads(response.data)) == ["Message"]
     assert reason in response.json["Message"]
     assert featurizer.asked == []
+
+
+def test_the_first_container_gets_what_invoke_endpoint_passes_on(client, featurizer, predictor):
+    given = {
+        "X-Amzn-SageMaker-Custom-Attributes": "x" * 1024,
+        "X-Amzn-SageMaker-Target-Variant": "AllTraffic",
+        "X-Amzn-SageMaker-Session-Id": "s",
+        "X-Amzn-SageMaker-Enable-Explanations": "`true`",
+        "Accept": "a" * 1024,
+    }
+
+    response = client.post("/invocations", data=ROW, content_type="t" * 1024, headers=given)
+
+    assert response.status_code == 200
+    first, second = featurizer.asked[0].headers, predictor.asked[0].headers
+    passed = {name.lower(): value for name, value in given.items() if name != "Accept"}
+    assert passed.items() <= first.items()
+    assert first["content-type"] == "t" * 1024
+    assert not passed.keys() & second.keys()
+    assert second["accept"] == "a" * 1024
+
+
+def test_a_header_that_is_too_long_is_named_with_its_length_and_limit(client):
+    response = client.post("/invocations", data=ROW, headers={"Accept": "x" * 1025})
+
+    assert response.json["Message"].endswith("less than or equal to 1024 and be ASCII; got 1025 characters")
+
+
+def test_an_answer_without_a_type_is_passed_on_without_one(client, featurizer, predictor):
+    bare = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+    featurizer.reply = predictor.reply = bare
+
+    answered, parameters = client.post("/invocations", data=ROW), client.get("/execution-parameters")
+
+    assert (answered.data, answered.headers.get("Content-Type")) == (b"{}", None)
+    assert (parameters.data, parameters.headers["Content-Type"]) == (b"{}", "application/json")
+    assert "content-type" not in predictor.asked[0].headers
+
+
+def test_an_answer_over_the_limit_is_refused_with_both_sizes(client_of, featurizer, predictor):
+    client = client_of(featurizer, predictor, limits=Limits(request=9))
+    codes = []
+    for size in (9, 10):
+        predictor.reply = answer(b"x" * size)
+        response = client.post("/invocations", data=ROW)
+        codes.append(response.status_code)
+
+    assert codes == [200, 424]
+    assert response.json["Message"] == (
+        "Received response from predictor with status code 200. However, the response is 10 bytes, which has exceeded "
+        "the maximum limit of 9 bytes."
+    )
+    assert response.json["OriginalStatusCode"] == 200
+
+
+def test_the_time_of_a_container_is_told_in_milliseconds(client, monkeypatch):
+    clock = iter([1.0, 1.5, 2.0, 2.25])
+    monkeypatch.setattr(endpoint_module, "time", SimpleNamespace(monotonic=time.monotonic, perf_counter=clock.__next__))
+
+    response = client.post("/invocations", data=ROW)
+
+    assert response.headers["Server-Timing"].startswith("featurizer;dur=500.0")
+    assert ", predictor;dur=250.0" in response.headers["Server-Timing"]
+
+
+def test_of_a_refusal_64_kib_are_read(featurizer):
+    featurizer.reply = answer(b"x" * 70_000, status=500)
+    container = Container("c", "127.0.0.1", featurizer.port)
+
+    answered = container.post(b"", {}, time.monotonic() + 5, 9)
+
+    assert (answered.status, len(answered.body)) == (500, 65_536)
+    assert featurizer.asked[0].headers["content-length"] == "0"
+
+
+def test_closing_an_endpoint_closes_the_connections_that_wait(featurizer):
+    container = Container("c", "127.0.0.1", featurizer.port)
+    container.post(b"1", {}, time.monotonic() + 5, 99)
+    (waiting,) = container._idle
+
+    Endpoint("e", (container,)).close()
+
+    assert (waiting.sock, list(container._idle)) == (None, [])
+
+
+def test_a_container_has_250_ms_to_take_a_connection(monkeypatch):
+    given: list[float] = []
+
+    def never(connection: Connection) -> None:
+        given.append(connection.timeout)
+        raise TimeoutError
+
+    monkeypatch.setattr(Connection, "connect", never)
+
+    with pytest.raises(Unreachable, match=r"^no connection within 250 ms$"):
+        Container("c", "127.0.0.1", 9).ping(time.monotonic() + 60)
+
+    assert given == [0.25]
+
+
+def test_a_refused_connection_is_tried_once_more(monkeypatch):
+    tried, slept = [], []
+
+    def refuse(connection: Connection) -> None:
+        tried.append(connection.port)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(Connection, "connect", refuse)
+    monkeypatch.setattr(container_module, "time", SimpleNamespace(monotonic=time.monotonic, sleep=slept.append))
+
+    with pytest.raises(Unreachable, match=r"^connection refused$"):
+        Container("c", "127.0.0.1", 9).ping(time.monotonic() + 60)
+
+    assert (tried, slept) == ([9, 9], [0.05])
+
+
+def test_a_container_has_2_seconds_for_a_ping_and_for_its_execution_parameters(monkeypatch):
+    monkeypatch.setattr(endpoint_module, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    until: list[float] = []
+    monkeypatch.setattr(Container, "get", lambda _self, _path, deadline: until.append(deadline) or Answer(200, {}, b""))
+    endpoint = Endpoint("e", (Container("c", "127.0.0.1", 9),))
+
+    assert endpoint.unhealthy() == {}
+    assert endpoint.execution_parameters().status == 200
+    assert until == [102.0, 102.0]
+
+
+def test_only_a_container_among_several_has_its_name_in_its_log_stream():
+    assert endpoint_module.stream_of("AllTraffic/local", "primary") == "AllTraffic/local"
+    assert endpoint_module.stream_of("AllTraffic/local", "b") == "AllTraffic/local/b"
