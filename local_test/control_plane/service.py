@@ -9,7 +9,7 @@ import threading
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from types import FrameType
+from queue import SimpleQueue
 
 from local_test.control_plane import jobs, registry, server
 from local_test.control_plane import logs as logs_of_endpoints
@@ -55,25 +55,24 @@ def choose_host(name: str, directory: Path, env: Mapping[str, str]) -> Host:
 
 def run(plane: Plane) -> None:
     """Serve until SIGTERM or Ctrl-C, then end what was started."""
-
-    def close(_number: int, _frame: FrameType | None) -> None:
-        plane.closing.set()
-
+    # Not `plane.closing`: a signal that comes while this thread holds an event's lock would wait for it for ever.
+    told: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, close)
+        signal.signal(number, lambda got, _frame: told.put(got))
     try:
         path = plane.env.get("PATH", os.defpath)
         if plane.host.name == "docker" and (pushed_to := registry.start(plane.directory / registry.DIRECTORY, path)):
             plane.registry = pushed_to.address
-        _serve(plane)
+        _serve(plane, told)
     finally:
         end_leftovers(plane.directory, plane.host.docker if isinstance(plane.host, DockerHost) else "")
 
 
-def _serve(plane: Plane) -> None:
+def _serve(plane: Plane, told: SimpleQueue[int]) -> None:
     listening = server.make(plane, int(plane.url.rpartition(":")[2]))
     for work in (listening.serve_forever, Monitor(plane).run, partial(logs_of_endpoints.follow_endpoints, plane)):
         threading.Thread(target=work, daemon=True).start()
-    plane.closing.wait()
+    told.get()
+    plane.closing.set()
     listening.shutdown()
     jobs.end_all(plane)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -175,3 +177,20 @@ def test_down_gives_the_server_100_seconds(tmp_path: Path, monkeypatch: pytest.M
     down(tmp_path)
 
     assert waited == [100.0]
+
+
+def test_a_signal_that_comes_while_an_events_lock_is_held_is_no_deadlock(tmp_path: Path) -> None:
+    """As `Event.wait` holds it for a moment, and whoever starts a thread."""
+    script = """
+import os, signal, sys
+from pathlib import Path
+from local_test.control_plane import service
+plane = service.make_plane(0, "processes", Path(sys.argv[1]), os.environ)
+def serve(plane, *_):
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with plane.closing._cond:
+            signal.raise_signal(number)
+service._serve = serve
+service.run(plane)
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, check=True, timeout=60)
