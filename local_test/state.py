@@ -27,11 +27,13 @@ class State:
     def log(self, name: str) -> Path:
         return self.directory / f"{name}.log"
 
-    def tail(self, name: str, lines: int) -> str:
+    def tail(self, name: str, lines: int, without: str | None = None) -> str:
+        """The last `lines` of a log, of those in which `without` does not occur."""
         try:
-            return "\n".join(self.log(name).read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+            found = self.log(name).read_text(encoding="utf-8", errors="replace").splitlines()
         except FileNotFoundError:
             return ""
+        return "\n".join([line for line in found if not (without and without in line)][-lines:])
 
     def load(self) -> tuple[str, list[Process]]:
         """The endpoint's name and the processes, in the order they were started; none when nothing was."""

@@ -195,5 +195,5 @@ def test_a_stage_that_cannot_start_is_shown_with_its_log_and_stops_the_others(ch
 
     assert done.returncode == 1
     assert done.stderr.startswith("predictor ended while starting. The end of its log")
-    assert "manifest.json" in done.stderr
+    assert "manifest.json" in done.stderr, done.stderr
     assert chain.listening() == []

@@ -143,6 +143,25 @@ def test_a_command_finds_the_chain_and_keeps_its_own_region_and_credentials(give
     }
 
 
+def test_the_reason_of_an_end_is_shown_however_often_the_stage_was_pinged(tmp_path):
+    state = State(tmp_path)
+    with started(["true"], start_new_session=True) as ended:
+        ended.wait()
+    state.save("abalone", [Process("predictor", ended.pid, "1", 1)])
+    ping = json.dumps({"message": "request", "method": "GET", "path": "/ping", "status": 503})
+    lines = [*(f"line {number}" for number in range(25)), "the reason", *[ping] * 30, "the end"]
+    state.log("predictor").write_text("\n".join(lines))
+
+    with pytest.raises(ChainError, match="predictor ended while starting") as refused:
+        chain._wait_until_healthy(state, 60)
+
+    assert str(refused.value).splitlines()[1:] == [
+        *(f"line {number}" for number in range(7, 25)),
+        "the reason",
+        "the end",
+    ]
+
+
 def test_a_damaged_state_is_not_taken_for_an_empty_one(tmp_path):
     (tmp_path / "chain.json").write_text("{")
 
