@@ -19,6 +19,7 @@ import pytest
 
 from serving import serve
 from serving.__main__ import main
+from serving.privileges import Refused
 from serving.scoreboard import Scoreboard
 from serving.settings import Settings
 from tests.servers import ROOT, free_ports
@@ -84,6 +85,18 @@ def test_a_server_that_cannot_start_says_why_in_one_line(env: dict[str, str], re
 def test_other_words_are_answered_with_the_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     assert capsys.readouterr().err.startswith("usage: python -m serving serve | train | ping\n")
+
+
+def test_a_server_that_may_not_give_up_root_says_why_and_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(_settings: Settings) -> None:
+        raise Refused("port 80: expected a port that user 10001 may listen on")
+
+    monkeypatch.setattr(serve, "give_up", refuse)
+
+    assert serve.serve({"STAGE": "echo"}) == 1
+    assert json.loads(capfd.readouterr().err)["message"] == "port 80: expected a port that user 10001 may listen on"
 
 
 def test_ping_waits_for_2_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -246,6 +246,16 @@ def test_a_sound_archive_is_unpacked_as_it_is(tmp_path: Path) -> None:
     assert files == {"model.json": b"xxxx", "code/inference.py": b"xxxx"}
 
 
+def test_an_archive_of_a_directory_may_begin_with_that_directory_and_not_with_a_file_in_its_place(
+    tmp_path: Path,
+) -> None:
+    unpack(io.BytesIO(gz(member("./", tarfile.DIRTYPE), member("./a"))), tmp_path / "fresh")
+
+    assert (tmp_path / "fresh/a").read_bytes() == b"xxxx"
+    with pytest.raises(BadArchive, match="must have plain names"):
+        unpack(io.BytesIO(gz(member("."))), None)
+
+
 def test_files_are_readable_by_all_and_run_by_nobody_whatever_the_archive_says(tmp_path: Path) -> None:
     archive = gz(member("a", mode=0o777), member("b", mode=0o000), member("c", mode=0o1666))
 
