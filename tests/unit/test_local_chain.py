@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from local_test import chain, chain_command, opt_ml, predict
+from local_test import chain, chain_command, images, opt_ml, predict
 from local_test.__main__ import main, parser
 from local_test.chain_command import command_env
 from local_test.plan import PORTS, Ports, endpoint_name, plan
 from local_test.ports import free_ports
-from local_test.process import Process
+from local_test.process import CHECKOUT, Process
 from local_test.state import ChainError, State
 from pipeline.cli import main as pipeline
 from serving.contract import Column, ColumnType, Contract, Task
@@ -204,6 +204,14 @@ def test_up_without_artifacts_says_how_to_make_them(tmp_path, capsys):
 def test_two_commands_cannot_change_the_chain_at_once(tmp_path):
     with State(tmp_path).locked(), pytest.raises(ChainError, match="another command"), State(tmp_path).locked():
         pass
+
+
+def test_a_training_job_has_a_tree_of_its_images_name_unless_another_is_given(tmp_path):
+    def tree(given):
+        return images._tree(argparse.Namespace(image="127.0.0.1:5000/team/featurizer:1.0-a", tree=given))
+
+    assert tree(None) == CHECKOUT / ".local_test/opt_ml/127.0.0.1_5000_team_featurizer_1.0-a"
+    assert tree(tmp_path / "mine") == tmp_path / "mine"
 
 
 def test_the_tree_of_a_training_job_is_that_of_sagemaker(tmp_path):

@@ -57,6 +57,13 @@ def test_rows_that_a_model_would_answer_otherwise_are_counted(
     assert note == f"{begins}{told} of them have other features in the model"
 
 
+def test_without_rows_to_count_all_with_such_a_category_are_said_to_be_answered_otherwise() -> None:
+    (note,) = notes(transform(OneHotEncoder()), None)
+
+    begins = "note: column land: serving takes 'NA', 'None' as a missing value: "
+    assert note == f"{begins}rows with it are answered otherwise than by the model"
+
+
 def test_features_that_are_missing_in_both_are_no_difference(tmp_path: Path) -> None:
     rows = LANDS.assign(size=[np.nan, *range(11)])
     columns = ColumnTransformer([("land", DROPPING, ["land"]), ("size", "passthrough", ["size"])]).fit(rows)
