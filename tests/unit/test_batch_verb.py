@@ -90,6 +90,8 @@ def test_of_what_lies_in_s3_only_the_answers_of_this_job_are_named(
     assert run("batch s3://b/rows.csv --output s3://b/out --json", answers, RELEASE)[0] == 0
 
     assert json.loads(capsys.readouterr().out)["outputs"] == ["s3://b/at once", "s3://b/after"]
+    run("batch s3://b/rows.csv --output s3://b/out", answers, RELEASE)
+    assert capsys.readouterr().out.splitlines()[1:] == ["  s3://b/at once", "  s3://b/after"]
 
 
 @pytest.mark.parametrize(
