@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import socket
 import threading
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 
 from local_test.control_plane import jobs, registry, server
 from local_test.control_plane import logs as logs_of_endpoints
@@ -54,25 +54,32 @@ def choose_host(name: str, directory: Path, env: Mapping[str, str]) -> Host:
 
 
 def run(plane: Plane) -> None:
-    """Serve until SIGTERM or Ctrl-C, then end what was started."""
-    # Not `plane.closing`: a signal that comes while this thread holds an event's lock would wait for it for ever.
-    told: SimpleQueue[int] = SimpleQueue()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda got, _frame: told.put(got))
-    try:
-        path = plane.env.get("PATH", os.defpath)
-        if plane.host.name == "docker" and (pushed_to := registry.start(plane.directory / registry.DIRECTORY, path)):
-            plane.registry = pushed_to.address
-        _serve(plane, told)
-    finally:
-        end_leftovers(plane.directory, plane.host.docker if isinstance(plane.host, DockerHost) else "")
+    """Serve until SIGTERM or Ctrl-C, then end what was started. Needs the main thread."""
+    # A signal writes to a socket at once, in whatever thread it comes. A handler in Python would wait for the lock of
+    # an event that this thread holds, and would not run at all while this thread waits and another one got the signal.
+    told, writer = socket.socketpair()
+    with told, writer:
+        writer.setblocking(False)
+        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        try:
+            path = plane.env.get("PATH", os.defpath)
+            if plane.host.name == "docker" and (
+                pushed_to := registry.start(plane.directory / registry.DIRECTORY, path)
+            ):
+                plane.registry = pushed_to.address
+            _serve(plane, told)
+        finally:
+            end_leftovers(plane.directory, plane.host.docker if isinstance(plane.host, DockerHost) else "")
+            signal.set_wakeup_fd(-1)
 
 
-def _serve(plane: Plane, told: SimpleQueue[int]) -> None:
+def _serve(plane: Plane, told: socket.socket) -> None:
     listening = server.make(plane, int(plane.url.rpartition(":")[2]))
     for work in (listening.serve_forever, Monitor(plane).run, partial(logs_of_endpoints.follow_endpoints, plane)):
         threading.Thread(target=work, daemon=True).start()
-    told.get()
+    told.recv(1)
     plane.closing.set()
     listening.shutdown()
     jobs.end_all(plane)

@@ -194,3 +194,17 @@ service._serve = serve
 service.run(plane)
 """
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, check=True, timeout=60)
+
+
+def test_a_signal_that_another_thread_gets_ends_a_control_plane_that_waits(tmp_path: Path) -> None:
+    script = """
+import os, signal, sys, threading, time
+from local_test.control_plane import service
+def send():
+    time.sleep(1)  # the main thread waits by then
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+threading.Thread(target=send, daemon=True).start()
+service.main(sys.argv[1:], os.environ)
+"""
+    given = ["--host", "processes", "--port", str(free_ports(1)[0]), "--directory", str(tmp_path)]
+    subprocess.run([sys.executable, "-c", script, *given], cwd=ROOT, check=True, timeout=60)
