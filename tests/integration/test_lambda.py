@@ -136,4 +136,4 @@ def test_it_needs_no_other_process_and_listens_nowhere(pipeline: Function) -> No
     children = Path(f"/proc/{pipeline.process.pid}/task/{pipeline.process.pid}/children").read_text()
 
     assert children == ""
-    wait_until(lambda: not held() & inodes, "no listening socket", 1)
+    wait_until(lambda: not held() & inodes, "no listening socket")

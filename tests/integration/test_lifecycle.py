@@ -145,12 +145,13 @@ def test_a_container_dies_with_its_child(master, nginx):
     with running(ECHO, {"MODEL_SERVER_NGINX": nginx}) as server:
         os.kill(server.master(master), signal.SIGKILL)
         code = server.process.wait(60)
-        wait_until(lambda: server.processes() == [], "every process to end", 5)
+        wait_until(lambda: server.processes() == [], "every process to end")
         status = server.pings()
         lines = server.lines()
 
     assert code not in (0, None)
     assert status == 0
+    assert f"serving {ECHO} on 127.0.0.1:{server.port}, 2 workers" in [line["message"] for line in lines]
     assert any(line["level"] == "CRITICAL" and master in line["message"] for line in lines)
 
 

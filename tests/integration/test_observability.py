@@ -252,7 +252,7 @@ def piped(env: dict[str, str] | None = None, *, closed: bool = False) -> Iterato
                 yield server, reader
             finally:
                 process.terminate()
-                process.wait(35)
+                process.wait(60)
     finally:
         os.close(reader)
 

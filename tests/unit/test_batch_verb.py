@@ -118,6 +118,18 @@ def test_what_cannot_be_done_starts_no_job(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("split", "code", "said"), [("", WRONG, "record 1 has a line end within quotes"), ("--split None", 0, "")]
+)
+def test_a_line_end_within_quotes_is_refused_where_a_job_would_cut_there(
+    run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], split: str, code: int, said: str
+) -> None:
+    (tmp_path / "rows.csv").write_text('"a\nb",1\n')
+
+    assert run(f"{BATCH} {split} --dry-run", SAGEMAKER, RELEASE)[0] == code
+    assert said in capsys.readouterr().err
+
+
 def test_a_file_that_is_not_there_is_not_found(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("batch nowhere.csv --output OUT", SAGEMAKER, RELEASE)[0] == 3
 

@@ -212,7 +212,7 @@ def test_logs_are_refused_where_there_are_none(tmp_path: Path, capfd: pytest.Cap
     arguments = ["chain", "logs", "--state", str(tmp_path), "router"]
     codes = [main(arguments)]
     (tmp_path / "router.log").write_text("1\n2\n3\n")
-    codes += [main([*arguments, "--lines", "2"]), main([*arguments[:-1], "nobody"])]
+    codes += [main([*arguments, "--lines", "2"]), main([*arguments[:-1], "router", "nobody", "else"])]
 
     printed = capfd.readouterr()
     assert codes == [1, 0, 2]

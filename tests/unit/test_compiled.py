@@ -357,6 +357,7 @@ def text_pipeline(**options: Any) -> Pipeline:
         (one_to_one(np.square), ["b", "a"], "a function of columns that are not in the order of the data"),
         ("passthrough", ["a", "stranger"], r"columns \['stranger'\] that the contract does not have"),
         (text_pipeline(strategy="most_frequent", missing_values="x"), ["kind"], "another missing value than NaN"),
+        (text_pipeline(strategy="constant", fill_value=5), ["kind"], "SimpleImputer of categories with 5"),
         (text_pipeline(strategy="most_frequent", add_indicator=True), ["kind"], "with an indicator"),
         (OneHotEncoder(categories=[["x", "y", "z", "rare", "rarer", None]]), ["kind"], "None among its categories"),
         (OrdinalEncoder(categories=[[*map(str, range(20_001))]]), ["digit"], "more than 20000 categories"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +19,7 @@ from local_test.opt_ml import prepare
 from local_test.state import ChainError
 from local_test.terminal import printable
 from tests.scripted_container import ScriptedContainer, answer
+from tests.servers import wait_until
 
 
 def predict(server: ScriptedContainer, file: Path, *options: str) -> int:
@@ -285,8 +285,7 @@ def test_at_ctrl_c_a_served_image_has_30_seconds_to_stop(
     docker: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(_port: int) -> str:
-        while not (docker / "asked").exists():
-            time.sleep(0.01)
+        wait_until(lambda: (docker / "asked").exists() and (docker / "asked").read_text(), "docker to be asked")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(images.chain, "ping", interrupted)

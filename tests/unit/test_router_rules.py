@@ -45,7 +45,7 @@ def client_of() -> Iterator[ClientOf]:
     def make(*containers: ScriptedContainer, limits: Limits | None = None) -> FlaskClient:
         names = ("featurizer", "predictor")
         row = tuple(Container(name, "127.0.0.1", c.port) for name, c in zip(names, containers, strict=True))
-        endpoints.append(Endpoint("abalone", row, limits or Limits(seconds=5)))
+        endpoints.append(Endpoint("abalone", row, limits or Limits()))
         return create_app(endpoints[-1]).test_client()
 
     yield make
@@ -243,6 +243,14 @@ def test_a_body_over_the_limit_is_refused_before_any_container(client, featurize
     assert client.post("/invocations", data=b"x" * 6_291_456).status_code == 200
 
 
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Put the clock forward by so many seconds."""
+    clock, passed = time.monotonic, [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + sum(passed))
+    return passed.append
+
+
 def drip(head: bytes, piece: bytes):
     """A reply that takes a minute."""
 
@@ -266,15 +274,16 @@ def drip(head: bytes, piece: bytes):
     ],
     ids=["silent", "header by header", "byte by byte", "chunk by chunk", "until it closes"],
 )
-def test_a_dripping_container_ends_with_the_time_of_the_whole_chain(client_of, featurizer, predictor, reply):
-    client = client_of(featurizer, predictor, limits=Limits(seconds=2))
+def test_a_dripping_container_ends_with_the_time_of_the_whole_chain(client_of, featurizer, predictor, reply, later):
+    client = client_of(featurizer, predictor, limits=Limits(seconds=60))
     whole = threading.Event()
-    predictor.reply = lambda asked, connection: (reply(asked, connection), whole.set())
+    featurizer.reply = lambda *given: (later(58), answer(b"1")(*given))
+    predictor.reply = lambda *given: (reply(*given), whole.set())
     begun = time.monotonic()
 
     response = client.post("/invocations", data=ROW)
 
-    assert time.monotonic() - begun >= 2
+    assert time.monotonic() - begun >= 60
     assert not whole.is_set()
     assert (response.status_code, response.json["OriginalStatusCode"]) == (424, 0)
     assert response.json["OriginalMessage"].startswith(
@@ -282,23 +291,20 @@ def test_a_dripping_container_ends_with_the_time_of_the_whole_chain(client_of, f
     )
 
 
-def test_the_time_of_one_container_is_taken_from_the_next_one(client_of, featurizer, predictor, monkeypatch):
-    clock, passed, answered = time.monotonic, 0.0, threading.Event()
-    monkeypatch.setattr(time, "monotonic", lambda: clock() + passed)
+def test_the_time_of_one_container_is_taken_from_the_next_one(client_of, featurizer, predictor, later):
+    answered = threading.Event()
 
     def take_50_seconds(asked: Asked, connection: socket.socket) -> None:
-        nonlocal passed
-        passed += 50
+        later(50)
         answer(b"1")(asked, connection)
 
     def take_30_seconds(_asked: Asked, connection: socket.socket) -> None:
-        nonlocal passed
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\n")
         for _ in range(30):
-            passed += 1
+            later(1)
             connection.sendall(b"1")
             time.sleep(0.01)
-        answered.wait(5)
+        answered.wait(60)
         connection.sendall(b"1")
 
     client = client_of(featurizer, predictor, limits=Limits(seconds=60))
@@ -375,6 +381,10 @@ def test_ping_names_each_container_that_is_not_ready(client, featurizer, predict
 
     assert response.status_code == 503
     assert "featurizer: answered 503; predictor: connection refused" in response.json["message"]
+
+
+def test_a_path_with_a_slash_too_many_is_not_found(client):
+    assert client.post("/endpoints/abalone//invocations", data=ROW).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -475,7 +485,7 @@ def test_of_a_refusal_64_kib_are_read(featurizer):
     featurizer.reply = answer(b"x" * 70_000, status=500)
     container = Container("c", "127.0.0.1", featurizer.port)
 
-    answered = container.post(b"", {}, time.monotonic() + 5, 9)
+    answered = container.post(b"", {}, time.monotonic() + 60, 9)
 
     assert (answered.status, len(answered.body)) == (500, 65_536)
     assert featurizer.asked[0].headers["content-length"] == "0"
