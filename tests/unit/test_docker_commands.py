@@ -159,7 +159,7 @@ def test_containers_of_a_pipeline_share_a_network_and_know_their_ports(docker: D
     )
     assert [(one.name, one.port) for one in hosted.endpoint.containers] == [("featurizer", 9001), ("predictor", 9002)]
     assert hosted.ended() == ["featurizer", "predictor"]
-    assert docker.asked()[-1] == "rm --force --volumes e-featurizer-01234567 e-predictor-01234567"
+    assert docker.asked("logs")[-1] == "rm --force --volumes e-featurizer-01234567 e-predictor-01234567"
 
 
 def test_what_a_container_prints_is_in_its_log(docker: Docker, tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_container_that_does_not_start_takes_the_others_with_it(docker: Docker
         "CannotStartContainerError. Please ensure the model container primary for variant AllTraffic starts correctly "
         "when invoked with 'docker run <image> serve': no space left"
     )
-    assert docker.asked()[-1] == "rm --force --volumes e-primary-01234567"
+    assert docker.asked("logs")[-1] == "rm --force --volumes e-primary-01234567"
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_a_container_that_ends_at_once_shows_the_last_5_lines_of_its_log(
 
     assert str(refused.value) == said
     assert ("logs --tail 5 e-primary-01234567" in docker.asked()) == (code == 0)
-    assert docker.asked()[-1] == "rm --force --volumes e-primary-01234567"
+    assert docker.asked("logs")[-1] == "rm --force --volumes e-primary-01234567"
 
 
 def test_containers_that_are_not_healthy_are_removed(
@@ -234,7 +234,7 @@ def test_containers_that_are_not_healthy_are_removed(
         start(docker, tmp_path, spec("primary"))
 
     assert waited == [5]
-    assert docker.asked()[-2:] == ["stop --time 30 e-primary-01234567", "rm --force --volumes e-primary-01234567"]
+    assert docker.asked("logs")[-2:] == ["stop --time 30 e-primary-01234567", "rm --force --volumes e-primary-01234567"]
 
 
 def test_an_image_that_is_not_here_is_pulled(docker: Docker, tmp_path: Path) -> None:
