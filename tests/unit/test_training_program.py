@@ -15,7 +15,10 @@ from serving.training import BadJob, read_job
 
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A stage whose training does what its hyperparameter `does` says."""
+    """A stage whose training does what its hyperparameter `does` says.
+
+    It is compiled first: once an interrupt has ended a string that was run, Python ends the process by SIGINT, too.
+    """
     (tmp_path / "made_up_stage").mkdir()
     (tmp_path / "made_up_stage" / "__init__.py").touch()
     (tmp_path / "made_up_stage" / "train.py").write_text(
@@ -23,7 +26,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "def train(job):\n"
         "    (job.model_dir / 'weights').touch()\n"
         "    (job.model_dir / 'contract.json').touch()\n"
-        "    exec(job.hyperparameters.get('does', ''))\n"
+        "    exec(compile(job.hyperparameters.get('does', ''), 'does', 'exec'))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     return "made_up_stage"
