@@ -100,6 +100,7 @@ def test_of_what_lies_in_s3_only_the_answers_of_this_job_are_named(
         ("batch s3://b/rows.csv --output OUT --header strip", "--header strip is for a local file"),
         ("batch ROWS --output OUT --max-payload 30 --max-concurrent 4", "is over 100 MB"),
         ("batch ROWS --output OUT --max-payload 101", None),
+        ("batch ROWS", None),
         ("batch rows.txt --output OUT", "cannot tell the type of rows.txt"),
         ("batch s3:///rows.csv --output OUT", "expected s3://BUCKET/PREFIX"),
     ],

@@ -690,6 +690,14 @@ def test_an_alarm_that_rings_rolls_back_and_one_that_is_calm_does_not(plane: Pla
         shift(plane, Traffic(old), new, ALARMED)
 
 
+def test_sound_containers_take_the_place_of_those_that_still_had_one(plane: Plane) -> None:
+    ill, sound = fleets(plane, "c")
+    traffic = Traffic(ill)
+
+    assert [traffic.exchange(ill, sound) for _ in range(2)] == [True, False]
+    assert traffic.fleet is sound
+
+
 def test_a_shift_waits_between_its_steps_and_ends_with_the_control_plane(plane: Plane) -> None:
     old, new = fleets(plane, "c")
     policy = routed("CANARY", CanarySize=percent(10), WaitIntervalInSeconds=600)

@@ -399,13 +399,17 @@ def test_a_job_whose_containers_do_not_start_gives_their_reason(account: Account
     assert (job["TransformJobStatus"], job["FailureReason"]) == ("Failed", "x" * 1024)
 
 
-def test_a_job_that_fails_in_an_unknown_way_is_over_too(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_fails_in_an_unknown_way_is_over_too(
+    account: Account, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     raised: list[type[BaseException]] = []
     monkeypatch.setattr(threading, "excepthook", lambda given: raised.append(given.exc_type))
     account.put("odd/a", b"1\n")
     account.host.failure = ZeroDivisionError()  # type: ignore[assignment]
 
-    job = account.transform("odd", f"s3://{BUCKET}/odd/")
+    with caplog.at_level("INFO", logger=jobs.__name__):
+        job = account.transform("odd", f"s3://{BUCKET}/odd/")
+        wait_until(lambda: f"odd ended: Failed {job['FailureReason']}" in caplog.text, "the line")
 
     assert job["FailureReason"] == "InternalServerError: We encountered an internal error. Please try again."
     wait_until(lambda: raised, "the thread to end")

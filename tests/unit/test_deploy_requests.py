@@ -53,6 +53,7 @@ def requests(untrained: Path) -> Callable[..., list[dict[str, Any]]]:
         with contextlib.redirect_stdout(printed):
             code = main([*command, "--artifacts", str(untrained), *more], ENV)
         assert code == 0
+        assert printed.getvalue().startswith('[\n  {\n    "')
         found: list[dict[str, Any]] = json.loads(printed.getvalue())
         return found
 

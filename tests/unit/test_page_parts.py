@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import time
 from collections.abc import Iterator, Mapping
@@ -24,7 +25,7 @@ from local_test.page.guard import is_from_the_page, is_local
 from local_test.page.history import KEPT_HEADER, KEPT_PAYLOAD, ROUTER, WHOLE, Body, History, Hop, Record
 from local_test.page.latency import Histogram, Latencies
 from local_test.page.npy import NotNpy, read_npy, shortest
-from local_test.page.picture import addresses, overview, parts_of
+from local_test.page.picture import COLOURS, addresses, overview, parts_of
 from local_test.page.probe import Health, Interface, Probe, Seen
 from local_test.page.shown import Failure, Shown, failure_of, marked_line, shown, visible
 from serving.contract import Column, ColumnType, Contract, Task
@@ -139,6 +140,12 @@ def test_a_number_has_as_few_digits_as_read_back_the_same() -> None:
     assert [shortest(3, "<i8"), shortest(-2.0, "<f8"), shortest(float("inf"), "<f4")] == ["3", "-2", "inf"]
 
 
+def test_each_part_of_a_picture_has_a_colour_by_day_and_by_night() -> None:
+    style = Path(page_files.__file__).with_name("static").joinpath("page.css").read_text(encoding="utf-8")
+
+    assert sorted(re.findall(r"--part-(\d+):", style)) == sorted([str(n) for n in range(COLOURS)] * 2)
+
+
 def body(start: bytes, content_type: str = "text/csv", size: int | None = None) -> Body:
     return Body(start, len(start) if size is None else size, content_type)
 
@@ -152,6 +159,8 @@ def body(start: bytes, content_type: str = "text/csv", size: int | None = None) 
         (body("a€".encode()[:-1], size=9), Shown(9, "text/csv", lines=[""], note="cut: the first 0 characters")),
         (body("abcde€".encode()[:-1], size=9), Shown(9, "text/csv", lines=["abc"], note="cut: the first 3 characters")),
         (body(b"a\0b"), Shown(3, "text/csv", dump=f"0000  {'61 00 62':<47}  a·b", note="not text: the first 3 bytes")),
+        (body(bytes(18)), Shown(18, "text/csv", dump=f"0000  {'00 ' * 15}00  {'·' * 16}\n0010  {'00 00':<47}  ··",
+                                note="not text: the first 18 bytes")),
         (body(b"\xff\x7f~"), Shown(3, "text/csv", dump=f"0000  {'ff 7f 7e':<47}  ··~",
                                    note="not UTF-8: the first 3 bytes")),
     ],

@@ -18,6 +18,10 @@ CELLS = [1, -0.5, 1e22, None, True, "M", "", "],[", "}, {", 'a"],["b', "\\", "é
 OF_THE_WHOLE = ("json_syntax", "duplicate_key", "json_shape", "too_many_rows")
 
 
+def test_without_a_limit_there_may_be_any_number_of_rows() -> None:
+    assert [len(found.rows) for found in read_json(b"[[1],[2],[3]]", 1)] == [3]
+
+
 def rows_of(body: bytes, most: int = 0) -> tuple[list[Any], str, str]:
     """The rows, each with its number; and of an error its code and all that it says."""
     rows: list[Any] = []

@@ -337,11 +337,14 @@ def test_a_training_prints_its_report_without_what_it_tried_and_where_all_is(flo
      + ["\rcross-validation: 9 of 9 candidates\n"]),
 ])  # fmt: skip
 def test_progress_is_shown_in_one_line_or_now_and_then(terminal, expected, capsys, monkeypatch):
+    shown = []
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    monkeypatch.setattr(sys.stderr, "flush", lambda: shown.append(1))
 
     for done in range(1, 10):
         _show_progress(done, 9)
 
+    assert len(shown) == len(expected)
     assert capsys.readouterr().err == "".join(expected)
 
 
