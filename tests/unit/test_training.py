@@ -338,17 +338,6 @@ def test_rows_that_nothing_can_be_learned_from_are_refused(tmp_path, rows, reaso
     assert reason in failure(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "expected"), [("max_depth", "deep", "a whole number"), ("learning_rate", "1/2", "a number")]
-)
-def test_a_hyperparameter_that_is_no_number_is_refused(tmp_path, name, value, expected):
-    give(tmp_path, "input/data/train/features.csv", "a,y\n1,2\n2,3\n")
-    configure(tmp_path, {**QUICK, "label": "y", "task": "regression", name: value})
-
-    assert training.main("predictor", tmp_path) == 1
-    assert f"hyperparameter {name}: expected {expected}, got '{value}'" in failure(tmp_path)
-
-
 def test_two_rows_are_enough_to_learn_from(tmp_path):
     give(tmp_path, "input/data/train/features.csv", "a,y\n1,2\n2,3\n")
     configure(tmp_path, {**QUICK, "label": "y", "task": "regression"})
