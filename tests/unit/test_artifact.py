@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from local_test.control_plane.unpacking import unpack
 from serving.artifact import MANIFEST, files_of, pack, verify, write_manifest
 from serving.errors import BadArtifact
 
@@ -120,8 +121,9 @@ def test_an_archive_holds_plain_files_at_its_top(model_dir: Path, tmp_path: Path
 
     with tarfile.open(tmp_path / "model.tar.gz") as tar:
         members = tar.getmembers()
-        unpacked = tmp_path / "unpacked"
-        tar.extractall(unpacked, filter="data")
+    unpacked = tmp_path / "unpacked"
+    with (tmp_path / "model.tar.gz").open("rb") as file:
+        unpack(file, unpacked)
 
     assert [member.name for member in members] == ["contract.json", MANIFEST, "model.bin"]
     assert {(member.isfile(), member.uid, member.mtime, member.mode) for member in members} == {(True, 0, 0, 0o644)}
@@ -197,6 +199,7 @@ def test_a_file_that_may_not_be_read_is_named() -> None:
         directory.chmod(0o755)
         (directory / "model.bin").write_bytes(b"weights")
         write_manifest(directory)
+        (directory / MANIFEST).chmod(0o644)
         (directory / "model.bin").chmod(0)
         os.seteuid(65534)
         try:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,7 @@ from sklearn.preprocessing import (
 
 from featurizer.model import Featurizer
 from featurizer.transform import Transform
+from local_test.control_plane.unpacking import unpack
 from pipeline.adopt.columns import first_steps
 from pipeline.adopt.estimators import read_transformer
 from pipeline.adopt.precision import untold
@@ -244,8 +244,8 @@ def test_a_pipeline_that_ends_in_a_model_becomes_both_artifacts(tmp_path: Path, 
 
     assert package(tmp_path, "--pipeline", dumped(tmp_path, whole), "--single", str(tmp_path / "one.tar.gz")) == 0
 
-    with tarfile.open(tmp_path / "one.tar.gz") as archive:
-        archive.extractall(tmp_path / "one", filter="data")
+    with (tmp_path / "one.tar.gz").open("rb") as file:
+        unpack(file, tmp_path / "one")
     single = Single.load(Settings(model_dir=tmp_path / "one"))
     answered = vector(single(Payload(BODY, CSV, NPY)))
     booster = model.get_booster().predict(xgboost.DMatrix(whole[:-1].transform(ROWS)))

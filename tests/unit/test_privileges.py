@@ -61,6 +61,7 @@ def shared() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="privileges-") as directory:
         Path(directory).chmod(0o755)
         (Path(directory) / "contract.json").write_text("{}")
+        (Path(directory) / "contract.json").chmod(0o644)
         yield Path(directory)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 
 from featurizer.records import ACCEPTED
+from local_test.control_plane.unpacking import unpack
 from pipeline.cli import main
 from pipeline.demo import in_process
 from pipeline.model import Pipeline
@@ -36,8 +36,8 @@ def single(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of the archive that `package --single` wrote, as SageMaker unpacks it."""
     out = tmp_path_factory.mktemp("single")
     assert main(["package", "--single", str(out / "model.tar.gz"), "--artifacts", str(artifacts)]) == 0
-    with tarfile.open(out / "model.tar.gz") as archive:
-        archive.extractall(out / "model", filter="data")
+    with (out / "model.tar.gz").open("rb") as file:
+        unpack(file, out / "model")
     return out / "model"
 
 
