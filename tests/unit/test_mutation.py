@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import signal
 import subprocess
 from collections.abc import Callable
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import wait_until
+from tests.unit.test_children import gone
 from tools.mutation import __main__ as tool
 from tools.mutation.mutants import find_checks, find_mutants, is_another_program, without_check
 
@@ -298,6 +299,7 @@ def test_faults_that_near_tests_notice_all_tests_or_none_are_told_apart(checkout
         9: "tests/integration/test_old_age.py::test_66_is_old",
     }
     assert code == 1
+    assert lines[:2] == ["no more than 3 of these lines can hold a fault", "first all tests without a fault"]
     assert "seed 1: the tests notice 2 of 3: 66.7 %" in lines
     assert lines[-1].startswith("lives: serving/ages.py:6 ")
 
@@ -329,17 +331,32 @@ def test_tests_that_fail_without_a_fault_judge_nothing(checkout: Path, mutation:
         mutation("--paths", "serving/ages.py", "--jobs", "1", "--near-only")
 
 
-def test_an_interrupt_ends_the_tests_that_run(checkout: Path, mutation: Mutation) -> None:
+@pytest.mark.parametrize("deaf", [False, True])
+def test_an_interrupt_ends_the_tests_that_run_and_their_servers(
+    checkout: Path, mutation: Mutation, deaf: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tests stop their servers, or where they do not listen, the tool does."""
+    monkeypatch.setattr(tool, "GRACE", 1 if deaf else 600)
     hanging = """
-import os, pathlib, signal, time
+import os, pathlib, pytest, signal, subprocess, time
 from serving.ages import is_adult
 
-def test_18_is_adult():
+@pytest.fixture
+def server():
+    server = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    yield server.pid
+    server.kill()
+    server.wait()
+
+def test_18_is_adult(server):
     if not is_adult(18) or is_adult(17):
-        pathlib.Path("PID").write_text(str(os.getpid()))
+        signal.signal(signal.SIGINT, HANDLER)
+        pathlib.Path("PIDS").write_text(f"{os.getpid()} {server}")
         os.kill(os.getppid(), signal.SIGUSR1)
         time.sleep(600)
-""".replace("PID", str(checkout / "pid"))
+""".replace("PIDS", str(checkout / "pids")).replace(
+        "HANDLER", "signal.SIG_IGN" if deaf else "signal.default_int_handler"
+    )
     (checkout / "tests" / "unit" / "test_ages.py").write_text(hanging)
     before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
     try:
@@ -348,5 +365,5 @@ def test_18_is_adult():
     finally:
         signal.signal(signal.SIGUSR1, before)
 
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((checkout / "pid").read_text()), 0)
+    for pid in (checkout / "pids").read_text().split():
+        wait_until(lambda pid=pid: gone(int(pid)), "it to end")

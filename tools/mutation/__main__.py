@@ -42,8 +42,10 @@ NEAREST = 12  # unit test files that are asked first
 FAILED = ("FAILED tests/", "ERROR tests/")
 NOBODY = ("-c", "user.name=Nobody", "-c", "user.email=nobody@localhost", "-c", "commit.gpgsign=false")
 QUICK = ("-m", "not docker and not long")
-RUNNING: set[int] = set()  # the process groups of tests
+EVERY = ("-n", "auto", "--dist", "loadfile")  # as `make test`
+RUNNING: set[subprocess.Popen[str]] = set()  # the tests
 PATIENCE = 120  # seconds for a test, which a mutant may keep from ending
+GRACE = 20  # seconds for interrupted tests to stop what they started
 NO_TESTS = 5  # pytest's exit code where all are left out, as slow ones are
 
 
@@ -91,6 +93,8 @@ def main(arguments: list[str]) -> int:
     if options.list or not trials:
         print("\n".join(describe(one.mutant) for one in trials) or "there is nothing to mutate")
         return 0
+    if not options.checks and len(trials) < options.count:
+        print(f"no more than {len(trials)} of these lines can hold a fault")
     verdicts = []
     for verdict in judge(trials, options.jobs, near_only=options.near_only or options.checks):
         verdicts.append(verdict)
@@ -153,7 +157,8 @@ def judge(trials: Sequence[Trial], jobs: int, *, near_only: bool) -> Iterator[Ve
         copies: SimpleQueue[Path] = SimpleQueue()
         for number in range(jobs):
             copies.put(copy_checkout(Path(directory) / str(number)))
-        every = ["-n0", *sorted({test for trial in trials for test in trial.tests})] if near_only else []
+        every = ["-n0", *sorted({test for trial in trials for test in trial.tests})] if near_only else EVERY
+        print(f"first {'these' if near_only else 'all'} tests without a fault", flush=True)
         begun = time.monotonic()
         if failed := first_failure(Path(directory) / "0", every, None):
             sys.exit(f"mutation: without a mutant {failed} fails")
@@ -170,8 +175,8 @@ def judge(trials: Sequence[Trial], jobs: int, *, near_only: bool) -> Iterator[Ve
             yield from pool.map(try_one, trials)
         finally:  # an interrupt would wait for tests that nobody asks for any more
             pool.shutdown(wait=False, cancel_futures=True)
-            for group in tuple(RUNNING):
-                _end(group)
+            for run in tuple(RUNNING):
+                _end(run)
 
 
 def copy_checkout(to: Path) -> Path:
@@ -193,7 +198,7 @@ def _try_in(copy: Path, trial: Trial, patience: float, *, near_only: bool) -> Ve
     try:
         killed_by = first_failure(copy, ["-n0", *trial.tests], patience)
         if not killed_by and not near_only:
-            killed_by = _confirmed(copy, first_failure(copy, [], patience), patience)
+            killed_by = _confirmed(copy, first_failure(copy, EVERY, patience), patience)
     finally:
         (copy / mutant.path).write_bytes(source)
     return Verdict(mutant, killed_by, time.monotonic() - begun)
@@ -210,23 +215,41 @@ def first_failure(copy: Path, arguments: Sequence[str], patience: float | None) 
     with subprocess.Popen(
         command, cwd=copy, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     ) as run:
-        RUNNING.add(run.pid)
+        RUNNING.add(run)
         try:
             printed, _ = run.communicate(timeout=patience)
         except subprocess.TimeoutExpired:
             return "timeout"
         finally:  # with what the tests may have left behind
-            RUNNING.discard(run.pid)
-            _end(run.pid)
+            RUNNING.discard(run)
+            _end(run)
     if run.returncode in (0, NO_TESTS):
         return ""
     named = [line.partition(" ")[2].partition(" - ")[0] for line in printed.splitlines() if line.startswith(FAILED)]
     return named[0] if named else f"pytest ended with {run.returncode}"
 
 
-def _end(group: int) -> None:
+def _end(run: subprocess.Popen[str]) -> None:
+    """Let tests stop the servers that they started, or kill these too: they are in sessions of their own."""
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                run.wait(GRACE)
+        for started in _descendants(run.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(started, signal.SIGKILL)
+        os.killpg(run.pid, signal.SIGKILL)
+
+
+def _descendants(pid: int) -> list[int]:
+    """The processes that a process or its children started, as Linux lists them."""
+    found = []
+    with contextlib.suppress(OSError):  # it has ended
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            for child in map(int, children.read_text().split()):
+                found += [child, *_descendants(child)]
+    return found
 
 
 @cache
