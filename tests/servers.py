@@ -195,7 +195,7 @@ def launched(stage: str, env: Mapping[str, str] | None = None, *, port: int | No
             process = subprocess.Popen(
                 [sys.executable, "-m", "serving", "serve"],
                 cwd=ROOT,
-                env=environment(stage, port, env or {}),
+                env=environment(stage, port, {"TMPDIR": directory, **(env or {})}),  # a killed one leaves files
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
