@@ -315,4 +315,8 @@ def _git(*arguments: str) -> list[str]:
 
 if __name__ == "__main__":
     raise_when_interrupted()
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        print("mutation: interrupted", file=sys.stderr)
+        sys.exit(130)
