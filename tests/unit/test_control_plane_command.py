@@ -198,10 +198,12 @@ service.run(plane)
 
 def test_a_signal_that_another_thread_gets_ends_a_control_plane_that_waits(tmp_path: Path) -> None:
     script = """
-import os, signal, sys, threading, time
+import os, signal, socket, sys, threading, time
 from local_test.control_plane import service
 def send():
-    time.sleep(1)  # the main thread waits by then
+    while socket.socket().connect_ex(("127.0.0.1", int(sys.argv[4]))):
+        time.sleep(0.03)
+    time.sleep(1)  # the main thread waits by then; if it does not yet, the signal is not lost either
     signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 threading.Thread(target=send, daemon=True).start()
 service.main(sys.argv[1:], os.environ)

@@ -56,6 +56,16 @@ def test_a_time_without_descriptors_does_not_end_the_answers(tmp_path: Path) -> 
     assert [answer[:13] for answer in answers] == [b"HTTP/1.0 200 "] * 3
 
 
+def test_who_connects_and_says_nothing_does_not_keep_others_waiting(tmp_path: Path) -> None:
+    start_health_server(tmp_path / "health.sock", lambda: True)
+    with socket.socket(socket.AF_UNIX) as silent, socket.socket(socket.AF_UNIX) as client:
+        silent.connect(str(tmp_path / "health.sock"))
+        ask(client, tmp_path / "health.sock")
+        client.settimeout(60)
+
+        assert client.recv(100)[:13] == b"HTTP/1.0 200 "
+
+
 @contextmanager
 def health(path: Path, *, ready: bool) -> Iterator[Callable[[bytes], tuple[bytes, bytes]]]:
     """Send a request. Returns the head and the body of the response."""

@@ -259,6 +259,7 @@ def test_the_nearest_tests_are_asked_first(checkout: Path) -> None:
         "tests/unit/test_loader.py": "from serving import loader\n",
         "tests/unit/test_all_ages.py": "import serving.loader\nimport serving.names\n",
         "tests/unit/test_other.py": "import other\n",
+        "tests/unit/test_verbs.py": "import tests.unit.test_loader\n",
     }
     for name, text in files.items():
         (checkout / name).write_text(text)
@@ -268,8 +269,8 @@ def test_the_nearest_tests_are_asked_first(checkout: Path) -> None:
     }
 
     assert nearest == {
-        "ages": ["test_ages", "test_all_ages", "test_loader"],
-        "verbs": ["test_all_ages", "test_loader"],
+        "ages": ["test_ages", "test_all_ages", "test_loader", "test_verbs"],
+        "verbs": ["test_verbs", "test_all_ages", "test_loader"],
     }
     assert tool.nearest_tests("serving/absent.py") == ["tests/unit"]
 

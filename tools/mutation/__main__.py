@@ -254,9 +254,9 @@ def _descendants(pid: int) -> list[int]:
 
 @cache
 def nearest_tests(path: str) -> list[str]:
-    """The unit test files whose imports lead to a module in the fewest steps, nearest first.
+    """The unit test files whose imports lead to a module: the one of its name, then by the number of steps.
 
-    Of several with as many steps those come first that have the module's name, then those that import its folder.
+    Of several with as many steps those come first that name the module too, then those that import its folder.
     """
     distance = {path: 0}
     waiting = [path]
@@ -270,7 +270,9 @@ def nearest_tests(path: str) -> list[str]:
     folder = Path(path).parent
     around = {test for module, tests in _importers().items() if Path(module).parent == folder for test in tests}
     name = Path(path).stem.rstrip("s")
-    return sorted(tests, key=lambda one: (distance[one], name not in one, one not in around, one)) or ["tests/unit"]
+    return sorted(
+        tests, key=lambda one: (f"/test_{name}" not in one, distance[one], name not in one, one not in around, one)
+    ) or ["tests/unit"]
 
 
 @cache
