@@ -157,8 +157,10 @@ class Image:
             [self.docker, "port", network, f"{inside}/tcp"], check=False, capture_output=True, text=True
         )
         if done.returncode or not done.stdout.strip():
-            log = subprocess.run([self.docker, "logs", name], check=False, capture_output=True)
-            raise CannotStart(f"it ended at once: {_last((log.stdout + log.stderr).decode('utf-8', 'replace'))}")
+            ended = RunningContainer(self.docker, name, inside, 0, network)
+            code = ended.exit_code()
+            how = "no port of it is published" if code is None else f"it ended with exit code {code}"
+            raise CannotStart(f"{how}: {_last(ended.log())}")
         port = int(done.stdout.splitlines()[0].rpartition(":")[2])
         return RunningContainer(self.docker, name, inside, port, network)
 

@@ -107,12 +107,22 @@ def test_what_docker_cannot_start_is_said_in_its_last_words_and_removed(docker: 
     assert asked(docker)[-1] == "rm --force --volumes ID"
 
 
-@pytest.mark.parametrize(("log", "said"), [("first\nno model\n", "no model"), ("", "nothing was said")])
-def test_an_image_that_ends_at_once_is_said_to_with_the_end_of_its_log(docker: Path, log: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("runs", "log", "said"),
+    [
+        (False, "first\nno model\n", "it ended with exit code 3: no model"),
+        (False, "", "it ended with exit code 3: nothing was said"),
+        (True, "", "no port of it is published: nothing was said"),
+    ],
+)
+def test_an_image_that_has_ended_already_is_said_to_in_the_words_for_one_that_ends_later(
+    docker: Path, runs: bool, log: str, said: str
+) -> None:
     (docker / "port.out").write_text("")
+    (docker / "container.out").write_text(json.dumps({"Running": runs, "ExitCode": 3}))
     (docker / "logs.out").write_text(log)
 
-    with pytest.raises(CannotStart, match=rf"^it ended at once: {said}$"), image(docker).start(Situation(90)):
+    with pytest.raises(CannotStart, match=f"^{said}$"), image(docker).start(Situation(90)):
         pass
 
 
