@@ -120,8 +120,7 @@ class Featurizer:
 
     def _answer_type(self, name: str) -> str:
         """The media type, with the training run that the next stage must be of."""
-        charset = "; charset=utf-8" if name == CSV else ""
-        return f"{name}{charset}; contract={self.contract.hash}"
+        return f"{name}; contract={self.contract.hash}"
 
 
 def _load_engine(files: Artifact, contract: Contract, engine: str) -> Engine:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -15,9 +15,10 @@ from serving.cells import MISSING, categories, check_strings, numbers_from_json
 from serving.contract import Column, ColumnType, Contract
 from serving.errors import BadPayload, cut
 from serving.formats.csv import Lines, read_csv
-from serving.formats.grid import Cells, Grid, chosen
+from serving.formats.grid import Cells, Grid, chosen, reordered
 from serving.formats.header import Positions, named_blocks
 from serving.formats.json import Rows, read_json, read_jsonlines
+from serving.formats.layout import PARAMETERS, Layout, check_label_classes, check_label_numbers
 from serving.media import MediaType
 from serving.payload import CSV, JSON, JSONLINES
 
@@ -55,20 +56,26 @@ class RecordReader:
     def __init__(self, contract: Contract, max_rows: int = 0, *, batch: bool = False) -> None:
         self.max_rows, self.batch = max_rows, batch
         self.names = [column.name for column in contract.inputs]
-        self.every = [column.name for column in contract.columns]
-        self.label = [contract.label.name] if contract.label else []
+        self.contract, self.layout = contract, Layout.of(contract, {})
+        self.label = contract.label or Column("", ColumnType.LABEL)
         self.numeric = tuple(column.name for column in _of_type(contract.inputs, ColumnType.NUMERIC))
         self.texts = _of_type(contract.inputs, ColumnType.CATEGORICAL)
         self.categorical = tuple(column.name for column in self.texts)
 
     def read(self, body: bytes, media: MediaType) -> Records:
         """Read a body of one of the accepted types. Raises `BadPayload` (400) naming row, column and expectation."""
+        asked = not PARAMETERS.isdisjoint(media.parameters)
+        layout = Layout.of(self.contract, media.parameters) if asked else self.layout
         if media.name == CSV:
-            blocks = self._from_csv(read_csv(body, self.max_rows), media.parameters.get("header", ""))
+            blocks = self._from_csv(read_csv(body, self.max_rows), media.parameters.get("header", ""), layout)
         else:
             limits = len(self.names), self.max_rows
-            blocks = self._from_json((read_json if media.name == JSON else read_jsonlines)(body, *limits))
-        first, *others = blocks
+            blocks = self._from_json((read_json if media.name == JSON else read_jsonlines)(body, *limits), layout)
+        try:
+            first, *others = blocks
+        except BadPayload as error:
+            layout.hint(error)
+            raise
         if not others:
             return first
         numbers = np.concatenate([block.numbers for block in (first, *others)])
@@ -83,37 +90,57 @@ class RecordReader:
                 counts[column.name] = sum(count for cell, count in Counter(cells).items() if cell in unseen)
         return counts
 
-    def _from_csv(self, lines: Lines, header: str) -> Iterator[Records]:
+    def _from_csv(self, lines: Lines, header: str, layout: Layout) -> Iterator[Records]:
         def read(cells: Cells | Grid, positions: Positions) -> Records:
             texts = tuple(cells.column(positions[name]) for name in self.categorical)
-            if not self.numeric:
-                return self._records(np.empty((len(cells), 0)), texts)
-            return self._records(cells.numbers([positions[name] for name in self.numeric], self.numeric), texts)
+            wanted = self._numbers_of(positions)
+            places = [positions[name] for name in wanted]
+            numbers = cells.numbers(places, wanted) if wanted else np.empty((len(cells), 0))
+            label = cells.column(positions[self.label.name]) if self.label.name in positions else None
+            return self._records(numbers, texts, label, cells.first_row)
 
-        return named_blocks(lines, header, self.names, self.every, read, in_order=self.batch)
+        return named_blocks(lines, header, layout, read, in_order=self.batch)
 
-    def _from_json(self, blocks: Iterable[Rows]) -> Iterator[Records]:
-        widths: Sequence[int] = sorted({len(self.names), len(self.every)})
+    def _from_json(self, blocks: Iterable[Rows], layout: Layout) -> Iterator[Records]:
+        widths: Collection[int] = layout.widths
         for rows in blocks:
             if rows.named:
-                found = dict(zip(self.names, rows.by_name(self.names, self.label), strict=True))
+                found = dict(zip(self.names, rows.by_name(self.names, [self.label.name]), strict=True))
+                columns: Sequence[str] = self.names
                 texts = tuple(found[name] for name in self.categorical)
                 flat = list(chain.from_iterable(zip(*(found[name] for name in self.numeric), strict=True)))
+                wanted: Sequence[str] = self.numeric
+                order = list(range(len(self.numeric)))
             else:
                 cells, width = rows.flat(widths)
                 widths = (width,)
-                columns = self.names if width == len(self.names) else self.every
+                columns = [column.name for column in layout.cells(width)]
                 texts = tuple(cells[columns.index(name) :: width] for name in self.categorical)
-                flat, _ = chosen(cells, width, [columns.index(name) for name in self.numeric])
+                wanted = self._numbers_of(columns)
+                flat, order = chosen(cells, width, [columns.index(name) for name in wanted])
             for name, text in zip(self.categorical, texts, strict=True):
                 check_strings(text, name, rows.first_row)
-            if self.numeric:
-                yield self._records(numbers_from_json(flat, self.numeric, rows.first_row), texts)
-            else:
-                yield self._records(np.empty((len(rows), 0)), texts)
+            numbers = np.empty((len(rows), 0))
+            if wanted:
+                numbers = reordered(numbers_from_json(flat, [wanted[at] for at in order], rows.first_row), order)
+            classes = cells[columns.index(self.label.name) :: width] if self.label.name in columns else None
+            yield self._records(numbers, texts, classes, rows.first_row)
 
-    def _records(self, numbers: NDArray[np.float64], texts: tuple[list[Any], ...]) -> Records:
+    def _records(
+        self, numbers: NDArray[np.float64], texts: tuple[list[Any], ...], label: Sequence[Any] | None, first_row: int
+    ) -> Records:
+        """`label`: its cells, where the rows have it; one that is a number is in the last column of `numbers`."""
+        if label is not None and self.label.categories:
+            check_label_classes(label, self.label, first_row)
+        elif label is not None:
+            check_label_numbers(numbers[:, -1], self.label, first_row)
+            numbers = numbers[:, :-1]
         return Records(self.numeric, self.categorical, numbers, texts)
+
+    def _numbers_of(self, columns: Collection[str]) -> Sequence[str]:
+        """The numbers among the columns: the numeric ones, and the label last where it is there and no class."""
+        labelled = self.label.name in columns and not self.label.categories
+        return (*self.numeric, self.label.name) if labelled else self.numeric
 
 
 def read_records(body: bytes, media: MediaType, contract: Contract) -> Records:

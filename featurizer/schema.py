@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from serving.cells import MISSING, categories, number_column
-from serving.contract import Column, ColumnType, Task
+from serving.contract import Column, ColumnType, LabelPlace, Task
 from serving.errors import BadPayload
 from serving.tables import read_table
 from serving.training import BadJob
@@ -26,6 +26,7 @@ class BadDataset(BadJob):
 class Schema:
     """`columns` in the order of the raw rows, exactly one of them the label.
 
+    `labelled_rows`: where rows without names may have their label when the model is served.
     `seed`: of the split and the booster, where the user gives none. `search` and `references` are for those who train
     the booster: what they try, and what they show beside it.
     """
@@ -38,6 +39,7 @@ class Schema:
     seed: int = 42
     search: Mapping[str, Any] = field(default_factory=dict)
     references: Sequence[Mapping[str, Any]] = ()
+    labelled_rows: LabelPlace = LabelPlace.NONE
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -81,6 +83,7 @@ def read_schema(text: str) -> Schema:
             seed=raw.get("split", {}).get("seed", 42),
             search=raw.get("search", {}),
             references=tuple(raw.get("references", ())),
+            labelled_rows=_labelled_rows(raw.get("labelled_rows", LabelPlace.NONE)),
         )
     except KeyError as error:
         raise BadDataset(
@@ -137,6 +140,12 @@ def read_task(text: str) -> Task:
     if text not in list(Task):
         raise BadDataset(f"task: expected one of {', '.join(Task)}, got {text!r}")
     return Task(text)
+
+
+def _labelled_rows(text: object) -> LabelPlace:
+    if text not in list(LabelPlace):
+        raise BadDataset(f"labelled_rows: expected one of {', '.join(LabelPlace)}, got {text!r}")
+    return LabelPlace(str(text))
 
 
 def _tables(columns: object) -> Sequence[Mapping[str, Any]]:

@@ -87,8 +87,10 @@ def fit(schema: Schema, raw: pd.DataFrame, run: Mapping[str, Any], classes: tupl
         "transform_sha256": hashlib.sha256(preprocess).hexdigest(),
         "versions": {package: version(package) for package in PACKAGES},
     }
-    columns = tuple(_seen(column, frame, classes) for column in schema.columns)
-    contract = Contract(schema.name, schema.task, columns, _feature_names(transformer), training)
+    columns = tuple(_seen(column, frame, target, classes) for column in schema.columns)
+    contract = Contract(
+        schema.name, schema.task, columns, _feature_names(transformer), training, labelled_rows=schema.labelled_rows
+    )
     compiled, told = compiled_text(transformer, contract, frame)
     contract = replace(contract, report={"transform": told})
     return Fitted(transformer, preprocess, compiled, contract, features, target)
@@ -163,10 +165,14 @@ def _job_schema(job: TrainingJob, names: list[str]) -> Schema:
     return Schema(given.get("name", "data"), read_task(given["task"]), columns)
 
 
-def _seen(column: Column, frame: pd.DataFrame, classes: tuple[str, ...]) -> Column:
+def _seen(column: Column, frame: pd.DataFrame, target: NDArray[np.float64], classes: tuple[str, ...]) -> Column:
     if column.type is ColumnType.CATEGORICAL:
         return replace(column, categories=tuple(sorted(set(frame[column.name].dropna()))))
-    return replace(column, categories=classes) if column.type is ColumnType.LABEL else column
+    if column.type is not ColumnType.LABEL:
+        return column
+    if classes:
+        return replace(column, categories=classes)
+    return replace(column, range=(target.min().item(), target.max().item()), whole=bool((target % 1 == 0).all()))
 
 
 def fingerprint(frame: pd.DataFrame, target: NDArray[np.float64]) -> str:

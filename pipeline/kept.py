@@ -31,6 +31,8 @@ def other(contract: Contract, schema: Schema | None, raw: pd.DataFrame | None, s
     """
     if schema and contract.dataset != schema.name:
         return f"of {schema.name}"
+    if schema and contract.labelled_rows != schema.labelled_rows:
+        return f"with labelled_rows {schema.labelled_rows}"
     trained_with = contract.training.get("seed")
     if seed is not None and seed != trained_with:
         return f"with seed {seed}"

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from serving.cells import first_not_finite, not_finite, numbers_from_json
 from serving.contract import Contract
 from serving.errors import ContractMismatch
-from serving.formats.csv import column_count, read_csv
+from serving.formats.csv import WrongWidth, read_csv
 from serving.formats.grid import Cells, Grid
 from serving.formats.header import Positions, named_blocks
 from serving.formats.json import Rows, read_json, read_jsonlines
+from serving.formats.layout import Layout
 from serving.formats.npy import read_npy
 from serving.media import MediaType
 from serving.payload import CSV, JSON, JSONLINES, NPY
@@ -34,21 +35,22 @@ def read_features(
     if claimed != contract.hash:
         message = f"expected features of training run {contract.hash[:12]}, got those of {claimed[:12]}"
         raise ContractMismatch(message)
-    first, *others = _blocks(body, media, contract.features, max_rows, batch=batch)
+    first, *others = _blocks(body, media, contract, max_rows, batch=batch)
     return np.concatenate([first, *others]) if others else first
 
 
 def _blocks(
-    body: bytes, media: MediaType, names: Sequence[str], most: int, *, batch: bool
+    body: bytes, media: MediaType, contract: Contract, most: int, *, batch: bool
 ) -> Iterator[NDArray[np.float32]]:
+    names, layout = contract.features, Layout.of_features(contract.features, media.parameters)
     if media.name == NPY:
         array = read_npy(body, most)
         if array.shape[1] != len(names):
-            raise column_count([len(names)], array.shape[1], 1)
+            raise WrongWidth([len(names)], array.shape[1], 1)
         yield _float32(array, names)
     elif media.name == CSV:
         header = media.parameters.get("header", "")
-        yield from named_blocks(read_csv(body, most), header, names, names, _from_cells, in_order=batch)
+        yield from named_blocks(read_csv(body, most), header, layout, _from_cells, in_order=batch)
     else:
         limits = len(names), most
         for rows in (read_json if media.name == JSON else read_jsonlines)(body, *limits):

@@ -80,8 +80,7 @@ class Predictor:
         if not np.isfinite(scores).all():
             # as JSON it would be null, and neither that nor infinity is a prediction
             raise ServingError("expected finite predictions, the model computed one that is none")
-        charset = "; charset=utf-8" if answer.name == CSV else ""
-        return Payload(write(select(scores, output, self.contract), answer.name), answer.name + charset)
+        return Payload(write(select(scores, output, self.contract), answer.name), answer.name)
 
     def answer_for(self, accept: str) -> tuple[MediaType, Output]:
         """What a caller gets who accepts this. Raises `NotAcceptable` (406)."""

@@ -130,7 +130,7 @@ def numbers_from_json(cells: Sequence[Any], names: Sequence[str], first_row: int
     """JSON values as `numbers_from_text` has text; null is missing. A boolean or a number in quotes is refused."""
     if not set(map(type, cells)) <= _JSON_NUMBERS:
         index, cell = next((i, cell) for i, cell in enumerate(cells) if type(cell) not in _JSON_NUMBERS)
-        raise _wrong(f"expected a number or null, got {_shown(cell)}", "json_type", _place(index, names, first_row))
+        raise _wrong(f"expected a number or null, got {shown(cell)}", "json_type", _place(index, names, first_row))
     return _finite(np.array(cells, dtype=np.float64), cells, names, first_row)
 
 
@@ -145,12 +145,17 @@ def check_strings(cells: Sequence[Any], name: str, first_row: int = 1) -> None:
     """Raises `BadPayload` (400) unless every JSON value of a categorical column is a string or null."""
     for row, cell in enumerate(cells, first_row):
         if cell is not None and not isinstance(cell, str):
-            raise _wrong(f"expected a string or null, got {_shown(cell)}", "json_type", (row, name))
+            raise _wrong(f"expected a string or null, got {shown(cell)}", "json_type", (row, name))
         if cell and "\0" in cell:
             raise _wrong("expected text, got a NUL", "nul_byte", (row, name))
         if cell and len(cell) > LONGEST_FIELD:
             message = f"expected at most {LONGEST_FIELD} characters, got {len(cell)}"
             raise _wrong(message, "field_too_long", (row, name))
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell of text is a number, as `numbers_from_text` reads it."""
+    return len(cell) <= LONGEST_NUMBER and bool(_NUMBER.fullmatch(cell))
 
 
 def first_not_finite(matrix: NDArray[np.floating[Any]]) -> tuple[int, int] | None:
@@ -161,7 +166,7 @@ def first_not_finite(matrix: NDArray[np.floating[Any]]) -> tuple[int, int] | Non
 
 def not_finite(value: object, place: tuple[int, str], kind: str = "float64", largest: str = "1.8e308") -> BadPayload:
     """The error for a number that is infinite, or so in the `kind` of float that it has to be."""
-    message = f"expected a finite number ({kind}: up to {largest}), got {_shown(value)}"
+    message = f"expected a finite number ({kind}: up to {largest}), got {shown(value)}"
     if isinstance(value, Beyond) and value.written == "NaN":
         message = "expected a number or null, got NaN, which is no JSON"
     return _wrong(message, "non_finite", place)
@@ -176,7 +181,7 @@ def _number(cell: str, place: _Place) -> float:
     if not _NUMBER.fullmatch(cell):
         if cell.strip().lstrip("+-").lower() in ("inf", "infinity"):
             raise not_finite(cell, place)
-        raise _wrong(f"expected a number, got {_shown(cell)}", "not_a_number", place)
+        raise _wrong(f"expected a number, got {shown(cell)}", "not_a_number", place)
     return float(cell)
 
 
@@ -195,8 +200,8 @@ def _finite(
     return matrix
 
 
-def _shown(value: object) -> str:
-    """A list within lists could be too deep to write down."""
+def shown(value: object) -> str:
+    """A value of a payload, short enough to repeat. A list within lists could be too deep to write down."""
     return "a list or an object" if isinstance(value, list | dict) else cut(repr(value))
 
 

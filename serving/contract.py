@@ -29,13 +29,26 @@ class ColumnType(StrEnum):
     LABEL = "label"
 
 
+class LabelPlace(StrEnum):
+    """Where the label stands in rows that have it and no names."""
+
+    NONE = "none"
+    FIRST = "first"
+    LAST = "last"
+
+
 @dataclass(frozen=True)
 class Column:
-    """A raw column. `categories`: those seen in training, sorted; of a label, its classes."""
+    """A raw column. `categories`: those seen in training, sorted; of a label, its classes.
+
+    `range`: of a label that is a number, the least and the most of the training rows; `whole`: all of them were whole.
+    """
 
     name: str
     type: ColumnType
     categories: tuple[str, ...] = ()
+    range: tuple[float, ...] = ()
+    whole: bool = False
 
     @cached_property
     def known(self) -> frozenset[str]:
@@ -46,6 +59,7 @@ class Column:
 class Contract:
     """Raw columns in their order (the label among them), engineered features in theirs, and the training run.
 
+    `labelled_rows`: where rows without names may have their label, besides rows without it.
     `training` holds what identifies the run (data fingerprint, rows, seed, library versions); `report` what was
     measured of it (metrics, parameters tried) and is no part of the hash: it is known only after the featurizer
     is written.
@@ -57,6 +71,7 @@ class Contract:
     features: tuple[str, ...]
     training: Mapping[str, Any]
     report: Mapping[str, Any] = field(default_factory=dict)
+    labelled_rows: LabelPlace = LabelPlace.NONE
 
     @cached_property
     def inputs(self) -> tuple[Column, ...]:
@@ -72,11 +87,13 @@ class Contract:
         return hashlib.sha256(_canonical(self._identity())).hexdigest()
 
     def _identity(self) -> dict[str, Any]:
+        labelled = {} if self.labelled_rows is LabelPlace.NONE else {"labelled_rows": self.labelled_rows.value}
         return {
             "schema_version": SCHEMA_VERSION,
             "dataset": self.dataset,
             "task": self.task.value,
             "columns": [_column_as_dict(column) for column in self.columns],
+            **labelled,
             "features": list(self.features),
             "training": dict(self.training),
         }
@@ -95,13 +112,11 @@ class Contract:
             contract = cls(
                 dataset=raw["dataset"],
                 task=Task(raw["task"]),
-                columns=tuple(
-                    Column(c["name"], ColumnType(c["type"]), _items(c.get("categories", [])))
-                    for c in _items(raw["columns"])
-                ),
+                columns=tuple(map(_column, _items(raw["columns"]))),
                 features=_items(raw["features"]),
                 training=raw["training"],
                 report=raw["report"],
+                labelled_rows=LabelPlace(raw.get("labelled_rows", LabelPlace.NONE)),
             )
             claimed, found = raw["hash"], contract.hash
             _check_types(contract)
@@ -141,8 +156,17 @@ def _check_types(contract: Contract) -> None:
     _canonical(contract.report)  # JSON has no infinity, but Python reads 1e999 as one
 
 
+def _column(raw: Mapping[str, Any]) -> Column:
+    limits, whole = _items(raw.get("range", [])), raw.get("whole", False)
+    if not all(type(limit) in (int, float) for limit in limits) or len(limits) not in (0, 2) or type(whole) is not bool:
+        raise TypeError(f"expected a range of two numbers, and whole as true or false; got {limits!r}, {whole!r}")
+    return Column(raw["name"], ColumnType(raw["type"]), _items(raw.get("categories", [])), limits, whole)
+
+
 def _column_as_dict(column: Column) -> dict[str, Any]:
-    known = {"categories": list(column.categories)} if column.categories else {}
+    known: dict[str, Any] = {"categories": list(column.categories)} if column.categories else {}
+    if column.range:
+        known |= {"range": list(column.range), "whole": column.whole}
     return {"name": column.name, "type": column.type.value} | known
 
 

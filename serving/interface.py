@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from serving.contract import Column, ColumnType, Contract
+from serving.contract import Column, ColumnType, Contract, LabelPlace
 from serving.payload import CSV, JSON, JSONLINES, NPY
 from serving.settings import Settings
 
@@ -39,6 +39,7 @@ class Interface:
             "accepts": list(self.accepted),
             "answers": list(self.offered),
             "max_body_bytes": settings.max_body,
+            "labelled_rows": self._place.value,
             "contract": json.loads(self.contract.to_json()),
         }
 
@@ -70,29 +71,59 @@ class Interface:
             "components": {"schemas": {"Error": _ERROR}},
         }
 
+    @property
+    def _label(self) -> Column | None:
+        """The label, which may be among a row's columns: not among features."""
+        return self.contract.label if list(self.reads) == list(self.contract.inputs) else None
+
+    @property
+    def _place(self) -> LabelPlace:
+        return self.contract.labelled_rows if self._label else LabelPlace.NONE
+
     def _rows(self, media: str) -> dict[str, Any]:
         cells = [_cell(column) for column in self.reads]
-        values = {"type": "array", "prefixItems": cells, "minItems": len(cells), "maxItems": len(cells)}
+        label = {self._label.name: {"description": "the label, which is not read"}} if self._label else {}
+        lists = [_list(cells)]
+        if self._label and self._place is not LabelPlace.NONE:
+            at = 0 if self._place is LabelPlace.FIRST else len(cells)
+            lists.append(_list([*cells[:at], _label_cell(self._label), *cells[at:]]))
         record = {
             "type": "object",
-            "properties": dict(zip((column.name for column in self.reads), cells, strict=True)),
+            "properties": dict(zip((column.name for column in self.reads), cells, strict=True)) | label,
             "required": [column.name for column in self.reads],
             "additionalProperties": False,
         }
-        rows = {"type": "array", "minItems": 1, "items": values}
-        records = {"type": "array", "minItems": 1, "items": record}
+        rows = [{"type": "array", "minItems": 1, "items": row} for row in (*lists, record)]
         several = {
             "type": "object",
-            "properties": {"instances": {"oneOf": [rows, records]}},
+            "properties": {"instances": {"oneOf": rows}},
             "required": ["instances"],
             "additionalProperties": False,
         }
-        texts = {CSV: "rows of " + ",".join(column.name for column in self.reads), JSONLINES: "a row, in JSON, a line"}
         if media == JSON:
-            return {"oneOf": [several, rows, records, values, record]}
+            return {"oneOf": [several, *rows, *lists, record]}
         if media == NPY:
             return {"type": "string", "format": "binary"}
-        return {"type": "string", "description": texts[media]}
+        return {"type": "string", "description": self._lines(media)}
+
+    def _lines(self, media: str) -> str:
+        if media == JSONLINES:
+            return "a row, in JSON, a line"
+        labelled = (
+            f", and {self._place} of them {self._label.name} or not" if self._label and self._place != "none" else ""
+        )
+        return "rows of " + ",".join(column.name for column in self.reads) + labelled
+
+
+def _list(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {"type": "array", "prefixItems": list(cells), "minItems": len(cells), "maxItems": len(cells)}
+
+
+def _label_cell(label: Column) -> dict[str, Any]:
+    if label.categories:
+        return {"enum": list(label.categories), "description": label.name}
+    limits = dict(zip(("minimum", "maximum"), label.range, strict=False))
+    return {"type": "integer" if label.whole else "number", "description": label.name} | limits
 
 
 def _cell(column: Column) -> dict[str, Any]:

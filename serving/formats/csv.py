@@ -9,7 +9,7 @@ import codecs
 import csv
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import methodcaller
 
 from serving.cells import LONGEST_FIELD
@@ -36,6 +36,7 @@ class Lines:
     start: int
     unwanted: bool  # a control character or a byte order mark stands in the text
     most: int = 0  # rows; 0: any number
+    blank_end: bool = False  # a blank line stands behind the last record
 
     @property
     def first_line(self) -> str:
@@ -56,7 +57,7 @@ class Lines:
         end = line_end(self.text, self.start)
         if end >= len(self.text):
             raise BadPayload("expected at least one row after the header, got none", code="empty_body")
-        return Lines(self.text, end + 1, self.unwanted, self.most)
+        return replace(self, start=end + 1)
 
     def blocks(self, widths: Collection[int]) -> Iterator[Cells | Grid]:
         """The rows, which all have the same one of the `widths`.
@@ -78,7 +79,7 @@ class Lines:
 def read_csv(body: bytes, most: int = 0) -> Lines:
     """The records of a body. Raises `BadPayload` (400) when it is no text. `most`: rows that it may have, 0: any."""
     unwanted = len(body.translate(None, _CONTROLS)) < len(body) or body.rfind(codecs.BOM_UTF8) > 0
-    return Lines(decode_lines(body), 0, unwanted, most)
+    return Lines(decode_lines(body), 0, unwanted, most, body.endswith((b"\n\n", b"\n\r\n")))
 
 
 def write_csv(rows: bytes) -> bytes:
@@ -92,13 +93,16 @@ def quote(field: str) -> str:
     return f'"{field.replace(chr(34), chr(34) * 2)}"' if _SPECIAL.search(field) else field
 
 
-def column_count(expected: Collection[int], got: int, row: int) -> BadPayload:
-    """The error for a row of the wrong width."""
-    return BadPayload(f"expected {_widths(expected)} columns, got {got}", code="column_count", row=row)
+class WrongWidth(BadPayload):
+    """A row of `got` cells, which is not as many as it should have."""
+
+    def __init__(self, expected: Collection[int], got: int, row: int) -> None:
+        super().__init__(f"expected {_widths(expected)} columns, got {got}", code="column_count", row=row)
+        self.got = got
 
 
 def _widths(expected: Collection[int]) -> str:
-    return " or ".join(str(width) for width in sorted(expected))
+    return " or ".join(map(str, sorted(expected)))
 
 
 def _unquoted(block: str) -> str | None:
@@ -148,7 +152,7 @@ def _wrong_width(lines: Sequence[str], widths: Collection[int], first_row: int) 
     position = next(position for position, count in enumerate(counts) if count not in expected)
     if counts[position] < max(widths):
         _check_lengths(lines[position : position + 1], first_row + position)
-    return column_count(expected, counts[position], first_row + position)
+    return WrongWidth(expected, counts[position], first_row + position)
 
 
 def _check_lengths(lines: Sequence[str], first_row: int) -> None:
@@ -167,7 +171,7 @@ def _read_quoted(lines: Sequence[str], widths: Collection[int], first_row: int) 
     cells: list[str] = []
     for row, fields in enumerate(_split_quoted(lines, first_row), first_row):
         if len(fields) not in widths:
-            raise column_count(widths, len(fields), row)
+            raise WrongWidth(widths, len(fields), row)
         if len(lines[row - first_row]) > LONGEST_FIELD and (longest := max(map(len, fields))) > LONGEST_FIELD:
             raise _field_too_long(longest, row)
         widths = (len(fields),)

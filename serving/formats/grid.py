@@ -37,11 +37,6 @@ class Cells:
         numbers = numbers_from_text(flat, [names[index] for index in order], self.first_row)
         return reordered(numbers, order)
 
-    def first_empty(self, index: int) -> int | None:
-        """The first row, counted from 0, with nothing in this column."""
-        column = self.column(index)
-        return column.index("") if "" in column else None
-
 
 @dataclass(frozen=True)
 class Grid:
@@ -93,10 +88,6 @@ class Grid:
         if numbers is not None and np.isfinite(numbers[~np.isnan(numbers)]).all():
             return numbers
         return Cells(self.text.replace("\n", ",").split(","), self.width, self.first_row).numbers(positions, names)
-
-    def first_empty(self, index: int) -> int | None:
-        empty = self.starts[:, index] == self.ends[:, index]
-        return int(empty.argmax()) if empty.any() else None
 
     def _at_once(self, positions: Sequence[int]) -> NDArray[np.float64] | None:
         """All numbers by way of a JSON parser, where every cell is one as most are written, or empty; else None."""

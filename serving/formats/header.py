@@ -10,6 +10,7 @@ from serving.cells import MISSING
 from serving.errors import BadPayload, cut
 from serving.formats.csv import Lines
 from serving.formats.grid import Cells, Grid
+from serving.formats.layout import Layout
 
 Positions = Mapping[str, int]
 T = TypeVar("T")
@@ -17,40 +18,36 @@ _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
 
 
 def named_blocks(
-    lines: Lines,
-    header: str,
-    names: Sequence[str],
-    every: Sequence[str],
-    read: Callable[[Cells | Grid, Positions], T],
-    *,
-    in_order: bool = False,
+    lines: Lines, header: str, layout: Layout, read: Callable[[Cells | Grid, Positions], T], *, in_order: bool = False
 ) -> Iterator[T]:
     """What `read` makes of the rows, block by block; it is given the position of each column in them.
 
-    With a header, columns stand in any order; without one, in the order of `names`, or of `every` (the names and
-    others, which may be there). `header` is the content type's parameter: `present`, `absent` or nothing, and then a
-    first row with all the names is a header. `in_order`: it must have the order of a body without one. Raises
-    `BadPayload` (400), rows counted from the first below the header.
+    With a header, columns stand in any order, and the label is passed over; without one they stand as `layout` says,
+    and the label, where rows have it, is among the positions. `header` is the content type's parameter: `present`,
+    `absent` or nothing, and then a first row with all the names is a header, unless it could be data too. `in_order`:
+    it must have the order of a body without one. Raises `BadPayload` (400), rows counted from the first below the
+    header.
     """
     if (header := header.lower()) not in ("", "present", "absent"):
         raise BadPayload(f"expected header=present or header=absent, got header={cut(header)}", code="bad_header")
+    names, every = layout.names, layout.every
     if header == "present" or (header == "" and _may_be_header(lines, names)):
-        first = _first(lines, names, every)
-        if header or set(first) >= set(names):
+        first = _first(lines, layout)
+        if header or _is_header(first, layout):
             _check(first, names, every)
-            if in_order and list(first) not in (list(names), list(every)):
+            if in_order and list(first) not in (names, list(every)):
                 message = f"expected a header in the order {_listed(names)}: the batch's later pieces have none"
                 raise BadPayload(message, code="bad_header")
-            positions = _positions(first, every)
-            for cells in lines.after_first().blocks([len(first)]):
+            lines, positions = lines.after_first(), _positions(first, names)
+            _refuse_blank_end(lines, layout)
+            for cells in lines.blocks([len(first)]):
                 yield read(cells, positions)
             return
+    _refuse_blank_end(lines, layout)
     positions = {}
     try:
-        for cells in lines.blocks({len(every), len(names)}):
-            positions = positions or _positions(names if cells.width == len(names) else every, every)
-            if cells.width > len(names):
-                _refuse_empty(cells, [positions[name] for name in every if name not in names])
+        for cells in lines.blocks(layout.widths):
+            positions = positions or _positions([column.name for column in layout.cells(cells.width)])
             found = read(cells, positions)
             if cells.first_row == 1 and header == "":
                 _refuse_names(lines, names)
@@ -59,15 +56,37 @@ def named_blocks(
         if error.row == 1 and header == "" and _looks_like_names(lines, 2 * len(every)):
             error.message += f"; if this row is a header, its names must be {_listed(names)}"
         if error.row == 1 and error.code in ("column_count", "not_a_number", "csv_syntax"):
-            error.message += _separated(lines.first_line, {len(names), len(every)})
+            error.message += _separated(lines.first_line, layout.widths)
         raise
 
 
-def _first(lines: Lines, names: Sequence[str], every: Sequence[str]) -> list[str]:
+def _refuse_blank_end(lines: Lines, layout: Layout) -> None:
+    """Of one column, a blank line at the end is a missing value as likely as none."""
+    if lines.blank_end and len(layout.inputs) == 1:
+        message = 'expected a record, got a blank line; of one column a missing value is written ""'
+        raise BadPayload(message, code="blank_row", row=lines.text.count("\n", lines.start) + 2)
+
+
+def _is_header(first: Sequence[str], layout: Layout) -> bool:
+    """Whether a first row has names: all, or most of them. Raises `BadPayload` where it could as well be data."""
+    found = len(set(first) & set(layout.names))
+    if found == len(layout.inputs) or 2 * found > len(first):
+        if not layout.could_be_data(first):
+            return True
+        if found == len(layout.inputs):
+            message = (
+                "expected header=present or header=absent in the Content-Type: the first row has the columns' names, "
+                "and each of its cells could be a value of its column too"
+            )
+            raise BadPayload(message, code="bad_header", row=1)
+    return False
+
+
+def _first(lines: Lines, layout: Layout) -> list[str]:
     try:
-        return lines.first(2 * len(every))
+        return lines.first(2 * len(layout.every))
     except BadPayload as error:
-        error.message += _separated(lines.first_line, {len(names), len(every)})
+        error.message += _separated(lines.first_line, layout.widths)
         raise
 
 
@@ -82,15 +101,6 @@ def _separated(line: str, widths: Collection[int]) -> str:
     return ""
 
 
-def _refuse_empty(cells: Cells | Grid, positions: Sequence[int]) -> None:
-    """A trailing comma looks like an empty label: better to ask than to guess."""
-    for position in positions:
-        if (empty := cells.first_empty(position)) is not None:
-            row = cells.first_row + empty
-            message = f"expected {cells.width - 1} columns, or {cells.width} with a label; the label is empty"
-            raise BadPayload(message, code="empty_label", row=row)
-
-
 def _refuse_names(lines: Lines, names: Sequence[str]) -> None:
     """A first row that passes for data, in columns without numbers, and has a column's name: asking beats guessing."""
     spoken = lines.first_line.lower()
@@ -102,10 +112,10 @@ def _refuse_names(lines: Lines, names: Sequence[str]) -> None:
         raise BadPayload(message, code="bad_header", row=1)
 
 
-def _positions(columns: Sequence[str], every: Sequence[str]) -> Positions:
-    """Where each of the columns stands, in the order of `every`."""
+def _positions(columns: Sequence[str], wanted: Sequence[str] = ()) -> Positions:
+    """Where each of the wanted columns stands, in their order; without any, all of them."""
     found = {name: position for position, name in enumerate(columns)}
-    return {name: found[name] for name in every if name in found}
+    return {name: found[name] for name in wanted or columns}
 
 
 def _check(header: Sequence[str], names: Sequence[str], every: Sequence[str]) -> None:
@@ -125,8 +135,9 @@ def _check(header: Sequence[str], names: Sequence[str], every: Sequence[str]) ->
 
 
 def _may_be_header(lines: Lines, names: Sequence[str]) -> bool:
-    """Whether the first line holds the first name, as every header with all of them does. A quote is written twice."""
-    return '"' in names[0] or names[0] in lines.first_line
+    """Whether the first line holds one of the first names, as a header does. A quote is written twice."""
+    line = lines.first_line
+    return any('"' in name or name in line for name in names[:3])
 
 
 def _looks_like_names(lines: Lines, most: int) -> bool:

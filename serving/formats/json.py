@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import Any
 
 from serving.errors import BadPayload, cut
-from serving.formats.csv import column_count
+from serving.formats.csv import WrongWidth
 from serving.formats.document import Constant, check_depth, parse, parse_plain
 from serving.formats.pieces import lists_of_rows
 from serving.formats.text import BLOCK, check_rows, decode, decode_lines, text_blocks
@@ -46,7 +46,7 @@ class Rows:
         if set(map(len, self.rows)) != {width} or width not in widths:
             expected = (width,) if width in widths else widths
             row, got = next((r, len(v)) for r, v in enumerate(self.rows, self.first_row) if len(v) not in expected)
-            raise column_count(expected, got, row)
+            raise WrongWidth(expected, got, row)
         return list(chain.from_iterable(self.rows)), width
 
     def by_name(self, names: Sequence[str], ignored: Collection[str] = ()) -> list[list[Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serving.contract import Column, ColumnType, Contract, Task
+from serving.contract import Column, ColumnType, Contract, LabelPlace, Task
 
 MEASURES = ("length", "diameter", "height", "whole_weight", "shucked_weight", "viscera_weight", "shell_weight")
 CONTRACT = Contract(
@@ -11,10 +11,11 @@ CONTRACT = Contract(
     columns=(
         Column("sex", ColumnType.CATEGORICAL, ("F", "I", "M")),
         *(Column(name, ColumnType.NUMERIC) for name in MEASURES),
-        Column("rings", ColumnType.LABEL),
+        Column("rings", ColumnType.LABEL, range=(1.0, 29.0), whole=True),
     ),
     features=(*MEASURES, "sex_F", "sex_I", "sex_M"),
     training={"seed": 42, "rows": 3759},
+    labelled_rows=LabelPlace.LAST,
 )
 
 ROW = "M,0.455,0.365,0.095,0.514,0.2245,0.101,0.15"

@@ -42,7 +42,7 @@ def test_a_container_tells_what_it_expects(client: FlaskClient) -> None:
 def test_the_openapi_document_describes_a_row_column_by_column(client: FlaskClient) -> None:
     document = client.get("/openapi.json").json
     content = document["paths"]["/invocations"]["post"]["requestBody"]["content"]
-    row = content[JSON]["schema"]["oneOf"][3]
+    row = content[JSON]["schema"]["oneOf"][4]
 
     assert document["openapi"] == "3.1.0"
     assert list(content) == list(RAW)
@@ -99,7 +99,7 @@ def test_the_openapi_document_describes_every_path_and_format() -> None:
     document = Interface(CONTRACT, CONTRACT.inputs, (*RAW, NPY), (JSON, NPY)).openapi(Settings(stage="featurizer"))
     post = document["paths"]["/invocations"]["post"]
     schemas = {media: described["schema"] for media, described in post["requestBody"]["content"].items()}
-    cells = schemas[JSON]["oneOf"][3]["prefixItems"]
+    cells = schemas[JSON]["oneOf"][4]["prefixItems"]
 
     assert document["info"] == {"title": "featurizer of abalone", "version": CONTRACT.hash[:12]}
     assert document["paths"].keys() == {"/invocations", "/ping", "/contract", "/openapi.json", "/execution-parameters"}
@@ -108,7 +108,7 @@ def test_the_openapi_document_describes_every_path_and_format() -> None:
         2,
     ]
     assert post["requestBody"]["required"] is True
-    assert schemas[CSV] == {"type": "string", "description": f"rows of {HEADER}"}
+    assert schemas[CSV] == {"type": "string", "description": f"rows of {HEADER}, and last of them rings or not"}
     assert schemas[JSONLINES] == {"type": "string", "description": "a row, in JSON, a line"}
     assert schemas[NPY] == {"type": "string", "format": "binary"}
     assert [cell.get("examples") for cell in cells] == [["F", "I", "M"], *[None] * 7]

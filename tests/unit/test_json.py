@@ -220,8 +220,9 @@ def test_a_control_character_does_not_become_a_zero() -> None:
         parse("[" + "-0," * 100_000 + "\x010]")
 
 
-def test_a_label_may_be_infinite_as_it_may_be_anything() -> None:
-    assert len(read(json.dumps([[*VALUES, 15]]).replace("15]]", "1e999]]"))["sex"]) == 1
+def test_a_label_that_an_object_names_may_be_anything_and_one_of_a_list_may_not() -> None:
+    assert len(read(json.dumps([{**OBJECT, "rings": 15}]).replace("15}]", "1e999}]"))["sex"]) == 1
+    assert refusal(json.dumps([[*VALUES, 15]]).replace("15]]", "1e999]]")).column == "rings"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from pipeline.cli import main, parser
 from pipeline.data import load_rows, load_schema
 from pipeline.train import _show_progress
 from predictor.model import Predictor
-from serving.contract import Contract
+from serving.contract import Contract, LabelPlace
 from serving.payload import Payload, run_serially
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -213,11 +213,17 @@ def test_artifacts_of_something_else_are_not_kept_and_that_is_said(flowers, tmp_
 
 
 @pytest.mark.parametrize(
-    ("dataset", "seed", "found"), [("flowers", "42", ""), ("flowers", "7", "with seed 7"), ("trees", "42", "of trees")]
+    ("dataset", "seed", "place", "found"),
+    [
+        ("flowers", "42", "last", ""),
+        ("flowers", "7", "last", "with seed 7"),
+        ("trees", "42", "last", "of trees"),
+        ("flowers", "42", "none", "with labelled_rows last"),
+    ],
 )
-def test_what_was_asked_for_is_told_from_what_is_there(dataset, seed, found):
+def test_what_was_asked_for_is_told_from_what_is_there(dataset, seed, place, found):
     columns = load_schema("abalone")
-    contract = Contract("flowers", columns.task, (), (), {"seed": 42})
+    contract = Contract("flowers", columns.task, (), (), {"seed": 42}, labelled_rows=LabelPlace(place))
 
     assert kept.other(contract, replace(columns, name=dataset), None, int(seed)) == found
     assert kept.other(contract, None, None, None) == ""

@@ -96,7 +96,7 @@ def test_a_featurizer_job_reads_all_files_of_the_channel_in_the_order_of_their_n
 
 def test_a_featurizer_job_puts_out_the_features_that_it_will_serve(opt_ml):
     training.main("featurizer", opt_ml)
-    served = Featurizer.load(opt_ml / "model")(Payload(raw_rows(0, 40).encode(), "text/csv", "text/csv"))
+    served = Featurizer.load(opt_ml / "model")(Payload(raw_rows(0, 40).encode(), "text/csv; label=last", "text/csv"))
 
     lines = (opt_ml / "output/data/features.csv").read_text().splitlines()[1:]
 
