@@ -104,7 +104,7 @@ def _split_csv(text: str, stage: str, header: str) -> tuple[str, str, str] | Non
         cells = next(csv.reader([first.rstrip("\r")]), [])
     except csv.Error:
         cells = []
-    if header == "present" or (not header and set(cells) >= good.keys()):
+    if header == "present" or (not header and 2 * len(set(cells) & good.keys()) > len(cells)):
         row = ",".join(str(known.get(name, 1)) for name in cells)
         return (first + newline, row + "\n", rest) if rest else None
     values = known if len(cells) == len(known) else good

@@ -143,11 +143,11 @@ def _implausible(value: object, label: Column | None, row: int) -> BadPayload:
     if value is None:
         message = "expected a label in each row, or in none; this one's is empty"
         return BadPayload(message, code="empty_label", row=row, column=name)
-    expected = "one"
+    expected = "no missing word"
     if label and label.categories:
         expected = f"one of {cut(', '.join(label.categories), 256)}"
     elif label and label.range:
         whole = "a whole number " if label.whole else ""
-        expected = f"{whole}from {label.range[0]:g} to {label.range[1]:g}, as in training,"
-    message = f"expected this row's label to be {expected}; got {shown(value)}: is a cell too many in the row?"
+        expected = f"{whole}from {label.range[0]:g} to {label.range[1]:g}, as in training"
+    message = f"expected a label that is {expected}; got {shown(value)}: is a cell too many in this row?"
     return BadPayload(message, code="bad_label", row=row, column=name)
