@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.endpoint import answers, batch_files, comparison, made, release, session, storage, transform
-from pipeline.endpoint.batch_files import KEEP, REFUSE, STRIP, Location, Rows
+from pipeline.endpoint.batch_files import ABSENT, KEEP, REFUSE, STRIP, Location, Rows
 from pipeline.endpoint.errors import FAILED, WRONG, PipelineError
 from pipeline.endpoint.hosting import INSTANCE_TYPE, between
 from pipeline.endpoint.payloads import BY_SUFFIX, by_suffix
@@ -24,8 +24,8 @@ HELP = "answer all rows of a file, or of many in S3, with Batch Transform"
 EXAMPLES = """\
 A local file goes to the bucket for as long as the job runs; answers lie beside the name of each input as NAME.out, in
 the order of the rows. Batch Transform does not remove a header: one that is found is refused, stripped or kept as
---header says (in s3:// nobody looks). --compare N sends N rows to the endpoint too and exits with 1, naming the rows,
-when an answer is not the same to the bit.
+--header says, and with `absent` none is looked for (nor in s3://). --compare N sends N rows to the endpoint too and
+exits with 1, naming the rows, when an answer is not the same to the bit.
 
 examples:
   python -m pipeline batch rows.csv --header strip --output answers/ --compare 100
@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", help="another model than the endpoint's")
     parser.add_argument("--content-type", help=f"of the input (default by its suffix, {', '.join(BY_SUFFIX)})")
     parser.add_argument("--accept", help="type of the answers (default the content type)")
-    parser.add_argument("--header", choices=(REFUSE, STRIP, KEEP), default=REFUSE, help="of CSV (default %(default)s)")
+    parser.add_argument(
+        "--header", choices=(REFUSE, STRIP, KEEP, ABSENT), default=REFUSE, help="of CSV (default %(default)s)"
+    )
     group = parser.add_argument_group("how it is cut and put together")
     group.add_argument("--split", choices=("Line", "None"), help="SplitType (default Line; None for .json, .npy)")
     group.add_argument("--strategy", choices=("MultiRecord", "SingleRecord"), help="BatchStrategy (as the model says)")
@@ -89,6 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
     clients = Clients.of(arguments)
     content_type = arguments.content_type or by_suffix(arguments.input)
     rows = _look_at(arguments, answers.media_type(content_type))
+    if rows and rows.bare and "header=" not in content_type.lower():
+        content_type += "; header=absent"
     model, endpoint, tags = find_model(clients, arguments)
     name = release.new_release(endpoint, "", {}).name
     places = _places(clients, arguments, release.scratch_prefix(endpoint) + name)
@@ -115,8 +119,7 @@ def _look_at(arguments: argparse.Namespace, media: str) -> Rows | None:
     rows = Rows.of(Path(arguments.input), media, lines=_split(arguments, media) == "Line")
     if next(rows.records(), None) is None:
         raise PipelineError(f"there are no rows in {rows.file}", "give a file with at least one row", WRONG)
-    batch_files.check_header(rows, arguments.header, arguments.artifacts)
-    return rows
+    return batch_files.judge_header(rows, arguments.header, arguments.artifacts)
 
 
 def find_model(clients: Clients, arguments: argparse.Namespace) -> tuple[str, str, dict[str, str]]:
@@ -148,7 +151,7 @@ def job_of(
         source=str(places.source),
         target=str(places.target),
         content_type=content_type,
-        accept=arguments.accept or content_type,
+        accept=arguments.accept or answers.media_type(content_type),
         split=split,
         strategy=arguments.strategy or "",
         # Our batch answers end each line: Line, which ends each payload once more, is for what it takes apart itself.

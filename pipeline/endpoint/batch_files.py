@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -21,7 +21,7 @@ from serving.contract import Contract
 from serving.errors import BadArtifact
 from serving.payload import CSV
 
-REFUSE, STRIP, KEEP = "refuse", "strip", "keep"
+REFUSE, STRIP, KEEP, ABSENT = "refuse", "strip", "keep", "absent"
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,16 @@ class Location:
 
 @dataclass(frozen=True)
 class Rows:
-    """A local file of rows. `header`: its first record with its line end, when it names columns."""
+    """A local file of rows. `first`: its first record with its line end; `header`: the same, when it names columns.
+
+    `bare`: it is known to have no header, from its numbers, or from the contract and the user.
+    """
 
     file: Path
     media: str
     header: bytes = b""
+    first: bytes = b""
+    bare: bool = False
 
     @classmethod
     def of(cls, file: Path, media: str, lines: bool) -> Rows:
@@ -71,7 +76,8 @@ class Rows:
             raise PipelineError(f"there is no file {file}", "check its name", NOT_FOUND) from error
         except OSError as error:
             raise PipelineError(f"{file}: {error.strerror}", "check its name and permissions", WRONG) from error
-        return cls(file, media, first[0] if len(first) == 2 and is_header(*first) else b"")
+        judged = is_header(*first) if len(first) == 2 else None
+        return cls(file, media, first[0] if judged else b"", b"".join(first[:1]), judged is False)
 
     def records(self) -> Iterator[bytes]:
         """The rows, as they are written, without the header and blank lines."""
@@ -104,22 +110,37 @@ def _refuse_quoted_line_ends(records: Iterator[bytes], file: Path) -> None:
             )
 
 
-def check_header(rows: Rows, choice: str, artifacts: Path) -> None:
-    """Batch Transform takes a header for a record, and only the first payload has it. Raises `PipelineError`."""
-    if not rows.header:
-        return
-    if choice == REFUSE:
-        raise PipelineError(
-            f"{rows.file} begins with a header, which Batch Transform takes for a record",
-            "give --header strip to send the rows without it, or --header keep to send it as it is",
-            WRONG,
-        )
-    named = cells(rows.header.rstrip(b"\r\n"))
+def judge_header(rows: Rows, choice: str, artifacts: Path) -> Rows:
+    """The rows, once it is settled whether they begin with a header; the contract knows what a header looks like.
+
+    Batch Transform takes a header for a record, and only the first payload has it. Raises `PipelineError`.
+    """
+    if rows.media != CSV or choice == ABSENT:
+        return replace(rows, header=b"", bare=rows.media == CSV)
+    named = cells(rows.first.rstrip(b"\r\n"))
     try:
         contract = Contract.load(artifacts / "featurizer" / "model")
     except (BadArtifact, OSError):
+        contract = None
+    if not rows.header:
+        names = {column.name for column in contract.inputs} if contract else set()
+        if not contract or not names <= set(named):  # with some of them it is for the model to say
+            return replace(rows, bare=rows.bare and bool(contract) and names.isdisjoint(named))
+        rows = replace(rows, header=rows.first)
+    if rows.header and choice == REFUSE:
+        raise PipelineError(
+            f"{rows.file} begins with a header, which Batch Transform takes for a record",
+            "give --header strip to send the rows without it, keep to send it as it is, or absent if it is data",
+            WRONG,
+        )
+    if rows.header and contract:
+        _check_order(rows, named, contract)
+    elif rows.header:
         say(f"without a header the columns are taken in training's order; here they are {','.join(named)}")
-        return
+    return replace(rows, bare=bool(rows.header) and choice == STRIP)
+
+
+def _check_order(rows: Rows, named: list[str], contract: Contract) -> None:
     orders = [[column.name for column in columns] for columns in (contract.inputs, contract.columns)]
     if named not in orders:
         raise PipelineError(

@@ -147,32 +147,41 @@ def _csv_batches(records: Iterator[bytes], limits: Limits, header: bool | None) 
 
 
 def _cut(records: Iterable[bytes], limits: Limits, begin: bytes = b"") -> Iterator[Batch]:
-    """As many records in each body as may be. Blank lines stay with the row below them; at the end they are no rows."""
+    """As many records in each body as may be. Blank lines stay with the row below them, and at the end above them."""
     parts: list[bytes] = []
-    size, first_row = len(begin), 1
-    for unit in _with_blanks_before(records):
+    size, first_row, rows = len(begin), 1, 0
+    for unit, count in _with_blanks(records):
         length = sum(map(len, unit))
-        if parts and (len(parts) + len(unit) > limits.rows or size + length > limits.size):
-            yield Batch(begin + b"".join(parts), first_row, len(parts), bool(begin))
-            first_row += len(parts)
-            parts, size = [], len(begin)
+        if parts and (rows + count > limits.rows or size + length > limits.size):
+            yield Batch(begin + b"".join(parts), first_row, rows, bool(begin))
+            first_row += rows
+            parts, size, rows = [], len(begin), 0
         if size + length > limits.size:
-            raise _too_long(f"row {first_row + len(parts) + len(unit) - 1}", size + length, limits)
+            raise _too_long(f"row {first_row + rows + count - 1}", size + length, limits)
         parts += unit
         size += length
+        rows += count
     if not parts:
         raise PipelineError("there are no rows to send", "give a file with at least one row", WRONG)
-    yield Batch(begin + b"".join(parts), first_row, len(parts), bool(begin))
+    yield Batch(begin + b"".join(parts), first_row, rows, bool(begin))
 
 
-def _with_blanks_before(records: Iterable[bytes]) -> Iterator[list[bytes]]:
-    blank: list[bytes] = []
+def _with_blanks(records: Iterable[bytes]) -> Iterator[tuple[list[bytes], int]]:
+    """Each record with the blank lines before it, and how many lines that are; the last with those behind it too.
+
+    Behind the last record they are no rows: whether they mean something is for the endpoint to say.
+    """
+    whole: list[bytes] = []
+    unit: list[bytes] = []
     for record in records:
+        unit.append(record)
         if record in (b"\n", b"\r\n"):
-            blank.append(record)
             continue
-        yield [*blank, record]
-        blank = []
+        if whole:
+            yield whole, len(whole)
+        whole, unit = unit, []
+    if whole:
+        yield whole + unit, len(whole)
 
 
 def _json_batches(body: bytes, limits: Limits) -> Iterator[Batch]:

@@ -136,6 +136,8 @@ def _said(original: str) -> dict[str, Any]:
 
 
 def _next_step(status: int, said: Mapping[str, Any], container: str, batch: Batch) -> str:
+    if said.get("code") == "bad_header":
+        return "say --header present or --header absent"
     if said.get("code") in TOO_MUCH and batch.rows and batch.rows > 1:
         return f"send fewer rows in a request: --rows-per-request {batch.rows // 2}"
     if 400 <= status < 500:

@@ -50,7 +50,14 @@ class Sending:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _ask(self, batch: Batch) -> runtime.Answer:
-        return runtime.ask(self.client, {**self.request, "Body": batch.body}, self.stopped, self.retries)
+        return runtime.ask(self.client, {**self.request, **self._body(batch)}, self.stopped, self.retries)
+
+    def _body(self, batch: Batch) -> dict[str, Any]:
+        """The body, and whether it begins with a header, where that is known: only its beginning may be one."""
+        said = "present" if batch.header else "absent" if batch.header is False and batch.first_row > 1 else ""
+        if not said or not self.judged_header:
+            return {"Body": batch.body}
+        return {"Body": batch.body, "ContentType": f"{self.request['ContentType']}; header={said}"}
 
     def _answered(self, batch: Batch, future: Future[runtime.Answer], last: bool = False) -> bytes:
         from botocore.exceptions import BotoCoreError, ClientError

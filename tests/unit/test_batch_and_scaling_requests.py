@@ -19,6 +19,7 @@ from pipeline.endpoint.batch_files import Location, Rows
 from pipeline.endpoint.capacity import Capacity, Step, measure
 from pipeline.endpoint.errors import WRONG, PipelineError
 from pipeline.endpoint.transform import Job
+from serving.contract import Column, ColumnType, Contract, Task
 from tests.unit.abalone import HEADER, ROW
 
 MODELS = botocore.session.get_session()
@@ -202,11 +203,11 @@ def test_a_file_without_rows_starts_no_job(content, tmp_path, capsys):
 
 def test_a_header_is_refused_unless_something_is_said(headed, tmp_path):
     with pytest.raises(PipelineError, match="begins with a header"):
-        batch_files.check_header(headed, batch_files.REFUSE, tmp_path)
+        batch_files.judge_header(headed, batch_files.REFUSE, tmp_path)
 
 
 def test_the_order_of_columns_is_told_where_no_contract_knows_it(headed, tmp_path, capsys):
-    batch_files.check_header(headed, batch_files.STRIP, tmp_path)
+    batch_files.judge_header(headed, batch_files.STRIP, tmp_path)
 
     assert capsys.readouterr().err == (
         "without a header the columns are taken in training's order; here they are sex,length\n"
@@ -227,9 +228,46 @@ def test_columns_in_another_order_than_the_models_are_refused(untrained, tmp_pat
     right.write_text("\n".join(lines))
     turned.write_text("\n".join(",".join(reversed(line.split(","))) for line in lines))
 
-    batch_files.check_header(Rows.of(right, "text/csv", lines=True), batch_files.STRIP, untrained)
+    batch_files.judge_header(Rows.of(right, "text/csv", lines=True), batch_files.STRIP, untrained)
     with pytest.raises(PipelineError, match="another order than the model"):
-        batch_files.check_header(Rows.of(turned, "text/csv", lines=True), batch_files.STRIP, untrained)
+        batch_files.judge_header(Rows.of(turned, "text/csv", lines=True), batch_files.STRIP, untrained)
+
+
+@pytest.mark.parametrize(
+    ("text", "choice", "header", "bare"),
+    [
+        pytest.param(f"{ROW}\n{ROW}\n", batch_files.REFUSE, "", True, id="data"),
+        pytest.param(f"{HEADER}\n{ROW}\n", batch_files.STRIP, f"{HEADER}\n", True, id="stripped"),
+        pytest.param(f"{HEADER}\n{ROW}\n", batch_files.KEEP, f"{HEADER}\n", False, id="kept"),
+        pytest.param(f"{HEADER}\n{ROW}\n", batch_files.ABSENT, "", True, id="said to be data"),
+        pytest.param(f"{HEADER}\n", batch_files.STRIP, f"{HEADER}\n", True, id="names alone"),
+        pytest.param(f"sex,{ROW[2:]}\n{ROW}\n", batch_files.REFUSE, "", False, id="one name"),
+        pytest.param(f"{ROW}\n", batch_files.REFUSE, "", False, id="one row"),
+    ],
+)
+def test_a_job_says_that_there_is_no_header_where_that_is_sure(text, choice, header, bare, untrained, tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text(text)
+
+    rows = batch_files.judge_header(Rows.of(file, "text/csv", lines=True), choice, untrained)
+
+    assert (rows.header.decode(), rows.bare) == (header, bare)
+    assert not batch_files.judge_header(Rows.of(file, "application/jsonlines", lines=True), choice, untrained).bare
+
+
+def test_names_that_are_numbers_are_a_header_to_who_knows_the_contract(tmp_path):
+    artifacts = tmp_path / "artifacts"
+    (artifacts / "featurizer" / "model").mkdir(parents=True)
+    columns = tuple(Column(name, ColumnType.NUMERIC) for name in "01")
+    digits = Contract("digits", Task.REGRESSION, columns, ("0", "1"), {})
+    (artifacts / "featurizer/model/contract.json").write_text(digits.to_json())
+    file = tmp_path / "rows.csv"
+    file.write_bytes(b"0,1\n1,1\n")
+
+    with pytest.raises(PipelineError, match="begins with a header") as caught:
+        batch_files.judge_header(Rows.of(file, "text/csv", lines=True), batch_files.REFUSE, artifacts)
+    assert "absent if it is data" in caught.value.next_step
+    assert not batch_files.judge_header(Rows.of(file, "text/csv", lines=True), batch_files.REFUSE, tmp_path).bare
 
 
 def test_line_ends_within_quotes_are_refused_where_lines_are_cut(tmp_path):

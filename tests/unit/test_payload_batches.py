@@ -131,7 +131,7 @@ def test_json_lines_are_cut_at_their_ends():
 
     assert [(batch.body, batch.first_row, batch.rows) for batch in batches] == [
         (b'{"a": "x\\ny"}\n[2]\n', 1, 2),
-        (b"[3]\n", 3, 1),
+        (b"[3]\n\n", 3, 1),
     ]
 
 
@@ -142,7 +142,12 @@ def test_npy_goes_whole():
 def test_blank_lines_between_rows_stay_with_the_row_below_them():
     batches = cut(b"1,2\n3,4\n\n5,6\n\n\n", rows=2)
 
-    assert [batch.body for batch in batches] == [b"1,2\n3,4\n", b"\n5,6\n"]
+    assert [(batch.body, batch.rows) for batch in batches] == [(b"1,2\n3,4\n", 2), (b"\n5,6\n\n\n", 2)]
+
+
+def test_blank_lines_at_the_end_are_sent_for_the_endpoint_to_judge():
+    """Of one column they may be missing values."""
+    assert [(batch.body, batch.rows) for batch in cut(b"20\n70\n\n", rows=9)] == [(b"20\n70\n\n", 2)]
 
 
 @pytest.mark.parametrize(

@@ -65,8 +65,10 @@ class Client:
     def __init__(self, *answers: Exception | bytes) -> None:
         self.answers = iter(answers)
         self.bodies: list[bytes] = []
+        self.types: list[str] = []
 
     def invoke_endpoint(self, **request: Any) -> dict[str, Any]:
+        self.types.append(request.get("ContentType", ""))
         self.bodies.append(request["Body"])
         answer = next(self.answers)
         if isinstance(answer, Exception):
@@ -124,6 +126,7 @@ def test_a_refusal_is_final_and_so_is_a_run_that_stopped(error: Exception, stops
         (model_error(500, "[1]"), FAILED, "answered 500 to rows 101 to 120 of a.csv: [1]", "python -m pipeline logs"),
         (model_error(499, ""), FAILED, "answered 499 to rows 101 to 120 of a.csv: why", "correct the row"),
         (model_error(0, ""), TIMEOUT, "answered 0 to rows 101 to 120 of a.csv: why", "python -m pipeline logs"),
+        (model_error(400, {"code": "bad_header", "row": 1}), FAILED, "to row 101 of", "say --header present or --header"),
         (model_error(413, {"code": "too_many_rows"}), FAILED, "answered 413", "--rows-per-request 10"),
         (model_error(413, {"code": "payload_too_large"}), FAILED, "answered 413", "--rows-per-request 10"),
         (model_error(502, {"code": "response_too_large"}), FAILED, "answered 502", "--rows-per-request 10"),
@@ -155,7 +158,7 @@ def test_one_row_that_is_too_large_is_not_to_be_sent_with_fewer() -> None:
 
 
 def sending(client: Any, **more: Any) -> Sending:
-    return Sending(client, "a.csv", {"EndpointName": "houses"}, **more)
+    return Sending(client, "a.csv", {"EndpointName": "houses", "ContentType": "text/csv"}, **more)
 
 
 def test_answers_come_in_the_order_of_the_batches_and_few_of_them_wait() -> None:
@@ -234,6 +237,19 @@ def test_a_header_is_looked_for_only_where_one_request_has_the_whole_file() -> N
 
         with pytest.raises(PipelineError, match="the endpoint gave 1 answers"):
             list(run.bodies(iter(batches)))
+
+
+@pytest.mark.parametrize(
+    ("judged", "said"),
+    [(True, ["text/csv", "text/csv; header=absent", "text/csv; header=present"]), (False, ["text/csv"] * 3)],
+)
+def test_a_request_says_whether_it_begins_with_a_header_where_that_is_known(judged: bool, said: list[str]) -> None:
+    client = Client(b"1\n", b"1\n", b"1\n")
+    run = sending(client, judged_header=judged, concurrency=1)
+
+    list(run.bodies(iter([Batch(b"x", 1, 1, False), Batch(b"x", 2, 1, False), Batch(b"x", 3, 1, True)])))
+
+    assert client.types == said
 
 
 def test_rows_that_nobody_counts_are_taken_as_they_are() -> None:
