@@ -126,7 +126,7 @@ def test_a_refusal_is_final_and_so_is_a_run_that_stopped(error: Exception, stops
         (model_error(500, "[1]"), FAILED, "answered 500 to rows 101 to 120 of a.csv: [1]", "python -m pipeline logs"),
         (model_error(499, ""), FAILED, "answered 499 to rows 101 to 120 of a.csv: why", "correct the row"),
         (model_error(0, ""), TIMEOUT, "answered 0 to rows 101 to 120 of a.csv: why", "python -m pipeline logs"),
-        (model_error(400, {"code": "bad_header", "row": 1}), FAILED, "to row 101 of", "say --header present or --header"),
+        (model_error(400, {"code": "bad_header", "row": 1}), FAILED, "to row 101 of", "say --header present or"),
         (model_error(413, {"code": "too_many_rows"}), FAILED, "answered 413", "--rows-per-request 10"),
         (model_error(413, {"code": "payload_too_large"}), FAILED, "answered 413", "--rows-per-request 10"),
         (model_error(502, {"code": "response_too_large"}), FAILED, "answered 502", "--rows-per-request 10"),
