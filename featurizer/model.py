@@ -18,6 +18,7 @@ from featurizer.records import ACCEPTED, RecordReader, Records, check_finite, re
 from featurizer.transform import Transform
 from serving import artifact, logs
 from serving.artifact import Artifact
+from serving.cells import LONGEST_FIELD
 from serving.contract import FILE, ColumnType, Contract
 from serving.errors import BadArtifact, BadPayload
 from serving.formats.csv import write_csv
@@ -53,6 +54,7 @@ class Featurizer:
     batch: bool = False  # under Batch Transform, where a body is a piece of a file
     max_response: int = 0  # bytes; 0: no limit
     fingerprint: str = ""  # of the artifact
+    max_field: int = LONGEST_FIELD  # characters of a category
 
     @classmethod
     def load(
@@ -63,6 +65,7 @@ class Featurizer:
         max_rows: int = 0,
         batch: bool = False,
         max_response: int = 0,
+        max_field: int = LONGEST_FIELD,
     ) -> Featurizer:
         """Load the transform once the manifest vouches for it. Raises `BadArtifact`.
 
@@ -72,7 +75,7 @@ class Featurizer:
         contract = Contract.from_json(files.text(FILE))
         offered = preferred(OFFERED, default_accept)
         loaded = _load_engine(files, contract, engine)
-        return cls(loaded, contract, offered, max_rows, batch, max_response, files.fingerprint)
+        return cls(loaded, contract, offered, max_rows, batch, max_response, files.fingerprint, max_field)
 
     def __call__(self, payload: Payload) -> Payload:
         media = content_type(payload.content_type, ACCEPTED)
@@ -91,7 +94,7 @@ class Featurizer:
 
     @cached_property
     def reader(self) -> RecordReader:
-        return RecordReader(self.contract, self.max_rows, batch=self.batch)
+        return RecordReader(self.contract, self.max_rows, batch=self.batch, max_field=self.max_field)
 
     def transform(self, records: Records, dtype: type[np.floating[Any]] = np.float64) -> NDArray[np.floating[Any]]:
         """Features, rows x features; in float32 they are what XGBoost works in.

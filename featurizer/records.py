@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.cells import MISSING, categories, check_strings, numbers_from_json
+from serving.cells import LONGEST_FIELD, MISSING, categories, check_strings, numbers_from_json
 from serving.contract import Column, ColumnType, Contract
 from serving.errors import BadPayload, cut
 from serving.formats.csv import Lines, read_csv
@@ -53,8 +53,10 @@ class Records:
 class RecordReader:
     """Reads rows as a contract says."""
 
-    def __init__(self, contract: Contract, max_rows: int = 0, *, batch: bool = False) -> None:
-        self.max_rows, self.batch = max_rows, batch
+    def __init__(
+        self, contract: Contract, max_rows: int = 0, *, batch: bool = False, max_field: int = LONGEST_FIELD
+    ) -> None:
+        self.max_rows, self.batch, self.max_field = max_rows, batch, max_field
         self.names = [column.name for column in contract.inputs]
         self.contract, self.layout = contract, Layout.of(contract, {})
         self.label = contract.label or Column("", ColumnType.LABEL)
@@ -67,7 +69,8 @@ class RecordReader:
         asked = not PARAMETERS.isdisjoint(media.parameters)
         layout = Layout.of(self.contract, media.parameters) if asked else self.layout
         if media.name == CSV:
-            blocks = self._from_csv(read_csv(body, self.max_rows), media.parameters.get("header", ""), layout)
+            lines = read_csv(body, self.max_rows, self.max_field)
+            blocks = self._from_csv(lines, media.parameters.get("header", ""), layout)
         else:
             limits = len(self.names), self.max_rows
             blocks = self._from_json((read_json if media.name == JSON else read_jsonlines)(body, *limits), layout)
@@ -119,7 +122,7 @@ class RecordReader:
                 wanted = self._numbers_of(columns)
                 flat, order = chosen(cells, width, [columns.index(name) for name in wanted])
             for name, text in zip(self.categorical, texts, strict=True):
-                check_strings(text, name, rows.first_row)
+                check_strings(text, name, rows.first_row, self.max_field)
             numbers = np.empty((len(rows), 0))
             if wanted:
                 numbers = reordered(numbers_from_json(flat, [wanted[at] for at in order], rows.first_row), order)

@@ -15,6 +15,7 @@ def load(settings: Settings) -> Featurizer:
         settings.max_rows,
         settings.batch,
         settings.max_response,
+        settings.max_field,
     )
 
 

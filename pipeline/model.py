@@ -36,7 +36,12 @@ class Pipeline:
             raise BadArtifact(f"there is no model directory {model_dir}")
         # What the rows and the answer may be is for the first and for the last to say.
         featurizer = Featurizer.load(
-            _artifact(model_dir, "featurizer"), NPY, settings.engine, settings.max_rows, settings.batch
+            _artifact(model_dir, "featurizer"),
+            NPY,
+            settings.engine,
+            settings.max_rows,
+            settings.batch,
+            max_field=settings.max_field,
         )
         predictor = Predictor.load(
             _artifact(model_dir, "predictor"),

@@ -141,15 +141,15 @@ def categories(cells: Sequence[str | None]) -> NDArray[np.object_]:
     return array
 
 
-def check_strings(cells: Sequence[Any], name: str, first_row: int = 1) -> None:
+def check_strings(cells: Sequence[Any], name: str, first_row: int = 1, longest: int = LONGEST_FIELD) -> None:
     """Raises `BadPayload` (400) unless every JSON value of a categorical column is a string or null."""
     for row, cell in enumerate(cells, first_row):
         if cell is not None and not isinstance(cell, str):
             raise _wrong(f"expected a string or null, got {shown(cell)}", "json_type", (row, name))
         if cell and "\0" in cell:
             raise _wrong("expected text, got a NUL", "nul_byte", (row, name))
-        if cell and len(cell) > LONGEST_FIELD:
-            message = f"expected at most {LONGEST_FIELD} characters, got {len(cell)}"
+        if cell and len(cell) > longest:
+            message = f"expected at most {longest} characters, got {len(cell)}"
             raise _wrong(message, "field_too_long", (row, name))
 
 

@@ -16,6 +16,7 @@ LAMBDA_LIMIT = 6 * MIB  # of an event, and of its answer: a body with what is ar
 # The workers share the cores already. xgboost and numpy read these when they are imported.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 BATCH_ROWS = 4_000_000  # what the slowest stage answers within its time; 100 MiB of rows of 26 bytes
+MOST_FIELD = 131_072  # characters, which is what Python's csv module takes
 OUTPUTS = ("score", "label", "probabilities")
 ENGINES = ("auto", "compiled", "sklearn")
 METRICS = ("off", "emf")
@@ -52,6 +53,7 @@ class Settings:
     max_body: int = 25 * MIB  # bytes
     max_rows: int = 200_000  # of a request; 0: no limit
     max_response: int = 0  # bytes; 0: no limit
+    max_field: int = 1024  # characters of a category
     log_level: str = "INFO"
     metrics: str = "off"
     metrics_port: int = 0  # of the loopback; 0: none
@@ -94,6 +96,7 @@ class Settings:
                 env, "MODEL_SERVER_MAX_ROWS", default=BATCH_ROWS if batch else cls.max_rows, least=0, most=10**9
             ),
             max_response=_number(env, "MODEL_SERVER_MAX_RESPONSE", default=limit, least=0, most=1024 * MIB),
+            max_field=_number(env, "MODEL_SERVER_MAX_FIELD", default=cls.max_field, most=MOST_FIELD),
             log_level=_log_level(env),
             metrics=_choice(env, "MODEL_SERVER_METRICS", METRICS, cls.metrics),
             metrics_port=_metrics_port(env),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from serving.errors import BadPayload
 from serving.formats.csv import read_csv
+from serving.settings import MOST_FIELD
 from serving.training import BadJob
 
 
@@ -34,7 +35,7 @@ def read_table(paths: Sequence[Path]) -> Table:
 def _read_file(path: Path) -> Table:
     header = 0  # lines of it
     try:
-        lines = read_csv(path.read_bytes())
+        lines = read_csv(path.read_bytes(), longest=MOST_FIELD)
         names = tuple(lines.first())
         header = 1
         blocks = list(lines.after_first().blocks([len(names)]))

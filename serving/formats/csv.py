@@ -37,6 +37,7 @@ class Lines:
     unwanted: bool  # a control character or a byte order mark stands in the text
     most: int = 0  # rows; 0: any number
     blank_end: bool = False  # a blank line stands behind the last record
+    longest: int = LONGEST_FIELD  # characters of a field
 
     @property
     def first_line(self) -> str:
@@ -50,7 +51,7 @@ class Lines:
         line = self.first_line
         if most is not None and line.count(",") >= most:
             return []
-        return _cells([line], range(line.count(",") + 2), 1, unwanted=self.unwanted).cells
+        return self._cells([line], range(line.count(",") + 2), 1).cells
 
     def after_first(self) -> Lines:
         """The records below a header. Raises `BadPayload` when there are none."""
@@ -63,23 +64,33 @@ class Lines:
         """The rows, which all have the same one of the `widths`.
 
         Raises `BadPayload` (400) naming the row, counted from 1, for blank rows, ragged rows, a stray quote, carriage
-        return, control character or byte order mark, and fields of more than 1,024 characters; `PayloadTooLarge` (413)
+        return, control character or byte order mark, and fields that are too long; `PayloadTooLarge` (413)
         for more rows than may be.
         """
         for row, block in text_blocks(self.text, self.start, self.most):
             # one line without end is refused before anything is made of it
-            plain = len(block) > SMALL and "\n" in block[: _longest(widths)] and not (self.unwanted or "\r" in block)
+            plain = (
+                len(block) > SMALL
+                and "\n" in block[: _longest(widths, self.longest)]
+                and not (self.unwanted or "\r" in block)
+            )
             bare = _unquoted(block) if plain else None
-            grid = Grid.of(bare, widths, row) if bare else None
-            cells = grid or _cells(block.split("\n"), widths, row, unwanted=self.unwanted)
+            grid = Grid.of(bare, widths, row, self.longest) if bare else None
+            cells = grid or self._cells(block.split("\n"), widths, row)
             yield cells
             widths = (cells.width,)
 
+    def _cells(self, lines: list[str], widths: Collection[int], first_row: int) -> Cells:
+        return _cells(lines, widths, first_row, unwanted=self.unwanted, longest=self.longest)
 
-def read_csv(body: bytes, most: int = 0) -> Lines:
-    """The records of a body. Raises `BadPayload` (400) when it is no text. `most`: rows that it may have, 0: any."""
+
+def read_csv(body: bytes, most: int = 0, longest: int = LONGEST_FIELD) -> Lines:
+    """The records of a body. Raises `BadPayload` (400) when it is no text.
+
+    `most`: rows that it may have, 0: any. `longest`: characters of a field.
+    """
     unwanted = len(body.translate(None, _CONTROLS)) < len(body) or body.rfind(codecs.BOM_UTF8) > 0
-    return Lines(decode_lines(body), 0, unwanted, most, body.endswith((b"\n\n", b"\n\r\n")))
+    return Lines(decode_lines(body), 0, unwanted, most, body.endswith((b"\n\n", b"\n\r\n")), longest)
 
 
 def write_csv(rows: bytes) -> bytes:
@@ -117,7 +128,7 @@ def _unquoted(block: str) -> str | None:
     return None if b'"' in cells.translate(None, _BESIDE_CSV).replace(b'""', b"") else block.replace('"', "")
 
 
-def _cells(lines: list[str], widths: Collection[int], first_row: int, *, unwanted: bool) -> Cells:
+def _cells(lines: list[str], widths: Collection[int], first_row: int, *, unwanted: bool, longest: int) -> Cells:
     if "" in lines or any(map(str.isspace, lines)):
         row = next(row for row, line in enumerate(lines, first_row) if not line.strip())
         raise BadPayload("expected a record, got a blank line", code="blank_row", row=row)
@@ -128,12 +139,12 @@ def _cells(lines: list[str], widths: Collection[int], first_row: int, *, unwante
         row = first_row + next(row for row, line in enumerate(lines) if "\r" in line)
         raise BadPayload("expected rows to end with LF or CRLF, got a lone CR", code="csv_syntax", row=row)
     if '"' in joined:
-        return _read_quoted(lines, widths, first_row)
+        return _read_quoted(lines, widths, first_row, longest)
     counts = set(map(_commas, lines))
     if len(counts) > 1 or max(counts) + 1 not in widths:
-        raise _wrong_width(lines, widths, first_row)
-    if max(map(len, lines)) > LONGEST_FIELD:
-        _check_lengths(lines, first_row)
+        raise _wrong_width(lines, widths, first_row, longest)
+    if max(map(len, lines)) > longest:
+        _check_lengths(lines, first_row, longest)
     return Cells(joined.split(","), max(counts) + 1, first_row)
 
 
@@ -146,50 +157,50 @@ def _refuse_unprintable(lines: Sequence[str], first_row: int) -> None:
             raise BadPayload("expected text, got a control character", code="csv_syntax", row=row)
 
 
-def _wrong_width(lines: Sequence[str], widths: Collection[int], first_row: int) -> BadPayload:
+def _wrong_width(lines: Sequence[str], widths: Collection[int], first_row: int, longest: int) -> BadPayload:
     counts = [line.count(",") + 1 for line in lines]
     expected = {counts[0]} & set(widths) or set(widths)
     position = next(position for position, count in enumerate(counts) if count not in expected)
     if counts[position] < max(widths):
-        _check_lengths(lines[position : position + 1], first_row + position)
+        _check_lengths(lines[position : position + 1], first_row + position, longest)
     return WrongWidth(expected, counts[position], first_row + position)
 
 
-def _check_lengths(lines: Sequence[str], first_row: int) -> None:
+def _check_lengths(lines: Sequence[str], first_row: int, longest: int) -> None:
     for row, line in enumerate(lines, first_row):
-        if len(line) > LONGEST_FIELD and (longest := max(map(len, line.split(",")))) > LONGEST_FIELD:
-            raise _field_too_long(longest, row)
+        if len(line) > longest and (length := max(map(len, line.split(",")))) > longest:
+            raise _field_too_long(length, row, longest)
 
 
-def _field_too_long(length: int, row: int) -> BadPayload:
-    message = f"expected fields of at most {LONGEST_FIELD} characters, got one of {length}"
+def _field_too_long(length: int, row: int, longest: int) -> BadPayload:
+    message = f"expected fields of at most {longest} characters, got one of {length}"
     return BadPayload(message, code="field_too_long", row=row)
 
 
-def _read_quoted(lines: Sequence[str], widths: Collection[int], first_row: int) -> Cells:
-    _check_quotes(lines, widths, first_row)
+def _read_quoted(lines: Sequence[str], widths: Collection[int], first_row: int, longest: int) -> Cells:
+    _check_quotes(lines, widths, first_row, longest)
     cells: list[str] = []
-    for row, fields in enumerate(_split_quoted(lines, first_row), first_row):
+    for row, fields in enumerate(_split_quoted(lines, first_row, longest), first_row):
         if len(fields) not in widths:
             raise WrongWidth(widths, len(fields), row)
-        if len(lines[row - first_row]) > LONGEST_FIELD and (longest := max(map(len, fields))) > LONGEST_FIELD:
-            raise _field_too_long(longest, row)
+        if len(lines[row - first_row]) > longest and (length := max(map(len, fields))) > longest:
+            raise _field_too_long(length, row, longest)
         widths = (len(fields),)
         cells += fields
     return Cells(cells, len(fields), first_row)
 
 
-def _split_quoted(lines: Sequence[str], first_row: int) -> Iterator[list[str]]:
+def _split_quoted(lines: Sequence[str], first_row: int, longest: int) -> Iterator[list[str]]:
     reader = csv.reader(lines, strict=True)
     try:
         yield from reader
     except csv.Error as error:  # a field beyond the limit of its own that it has
-        raise _field_too_long(csv.field_size_limit(), first_row + reader.line_num - 1) from error
+        raise _field_too_long(csv.field_size_limit(), first_row + reader.line_num - 1, longest) from error
 
 
-def _check_quotes(lines: Sequence[str], widths: Collection[int], first_row: int) -> None:
+def _check_quotes(lines: Sequence[str], widths: Collection[int], first_row: int, longest: int) -> None:
     """The standard library's reader forgives a quote inside a field."""
-    longest = _longest(widths)
+    longest = _longest(widths, longest)
     for row, line in enumerate(lines, first_row):
         if len(line) > longest:
             code = "field_too_long" if line.count(",") < max(widths) else "column_count"
@@ -201,9 +212,9 @@ def _check_quotes(lines: Sequence[str], widths: Collection[int], first_row: int)
             raise BadPayload(message, code="csv_syntax", row=row)
 
 
-def _longest(widths: Collection[int]) -> int:
-    """Characters that a record may have at most."""
-    return (max(widths) + 1) * 2 * (LONGEST_FIELD + 2)
+def _longest(widths: Collection[int], longest: int) -> int:
+    """Characters that a record may have at most, of fields of at most `longest`."""
+    return (max(widths) + 1) * 2 * (longest + 2)
 
 
 def _matched(line: str) -> int:

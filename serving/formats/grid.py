@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.cells import LONGEST_FIELD, LONGEST_NUMBER, numbers_from_text, plain_numbers, without_missing
+from serving.cells import LONGEST_NUMBER, numbers_from_text, plain_numbers, without_missing
 
 _COMMA, _NEWLINE, _ZERO, _SPACE = b",\n0 "
 _LONGEST_COVERED = 32
@@ -49,7 +49,7 @@ class Grid:
     first_row: int
 
     @classmethod
-    def of(cls, text: str, widths: Collection[int], first_row: int) -> Grid | None:
+    def of(cls, text: str, widths: Collection[int], first_row: int, longest: int) -> Grid | None:
         """None where some row is not as the first, or the first not as expected: others find out what is wrong."""
         raw = np.frombuffer(text.encode() + b"\n", np.uint8)
         marks = np.flatnonzero((raw == _COMMA) | (raw == _NEWLINE))
@@ -66,7 +66,7 @@ class Grid:
         ):
             return None
         starts = np.concatenate([[0], marks[:-1] + 1])
-        if (marks - starts).max() > LONGEST_FIELD:
+        if (marks - starts).max() > longest:
             return None
         return cls(text, raw, starts.reshape(rows, width), marks.reshape(rows, width), first_row)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from featurizer.model import write_features
-from featurizer.records import read_records
+from featurizer.records import RecordReader, read_records
 from predictor.features import read_features
 from serving.contract import Column, ColumnType
 from serving.errors import BadPayload
 from serving.media import MediaType
-from serving.payload import CSV
+from serving.payload import CSV, JSON
 from tests.unit.abalone import CONTRACT, HEADER, LENGTH, MEASURES, REST, ROW, SEX, with_length, with_sex
 
 Columns = dict[str, NDArray[Any]]
@@ -330,6 +331,22 @@ def test_a_field_and_a_number_are_as_long_as_they_may_be(before: int) -> None:
     assert read(f"{ROW}\n" * before + f"{text}\n{number}")["sex"][before] == "x" * 1024
     assert refusal(with_sex("x" * 1025)).message == "expected fields of at most 1024 characters, got one of 1025"
     assert refusal(with_length("0.".ljust(65, "1"))).message == "expected a number of at most 64 characters, got 65"
+
+
+@pytest.mark.parametrize("before", [0, 1000])
+def test_a_container_may_take_longer_text(before: int) -> None:
+    reader = RecordReader(CONTRACT, max_field=5000)
+
+    def ask(sex: str, media: str) -> list[str | None]:
+        objects = [dict(zip(HEADER.split(","), [one, *[1] * 7], strict=True)) for one in ["M"] * before + [sex]]
+        bodies = {CSV: f"{ROW}\n" * before + with_sex(sex), JSON: json.dumps(objects)}
+        return reader.read(bodies[media].encode(), MediaType(media)).texts[0]
+
+    for media in (CSV, JSON):
+        assert ask("x" * 5000, media)[before] == "x" * 5000
+        with pytest.raises(BadPayload, match=r"at most 5000 characters, got .*5001"):
+            ask("x" * 5001, media)
+    assert ask('"' + "x," * 2500 + '"', CSV)[before] == "x," * 2500
 
 
 COMMAS = "this row has as many {} as it should have commas"
