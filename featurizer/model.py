@@ -106,7 +106,7 @@ class Featurizer:
                 features = self.engine(records).astype(dtype, copy=False)
             except ValueError:
                 raise self._refusal(records) from None
-        check_finite(features, self.contract.features)
+        check_finite(features, records, self.contract)
         return features
 
     def _refusal(self, records: Records) -> BadPayload:

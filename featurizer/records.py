@@ -151,27 +151,48 @@ def read_records(body: bytes, media: MediaType, contract: Contract) -> Records:
     return RecordReader(contract).read(body, media)
 
 
-def check_finite(features: NDArray[np.floating[Any]], names: Sequence[str]) -> None:
-    """Refuse what the transform made infinite or undefined."""
-    fine = np.isfinite(features)
-    if not fine.all():
-        row, position = divmod(int(fine.argmin()), features.shape[1])
-        message = f"expected finite features, got {features[row, position]} after the transform"
-        raise BadPayload(message, code="non_finite_after_transform", row=row + 1, column=names[position])
+def check_finite(features: NDArray[np.floating[Any]], records: Records, contract: Contract) -> None:
+    """Refuse what the transform made infinite or undefined, and what it made missing where that may not be."""
+    wrong = ~np.isfinite(features)
+    if not wrong.any():
+        return
+    lacking = _lacking(records, contract)
+    if contract.missing_features:
+        wrong &= ~(np.isnan(features) & np.any(list(lacking.values()), axis=0)[:, None])
+    if wrong.any():
+        row, position = divmod(int(wrong.argmax()), features.shape[1])
+        name, value = contract.features[position], features[row, position]
+        sources = [column for column in lacking if column in name] or list(lacking)
+        if value != value and any(lacking[column][row] for column in sources):
+            only = records[row : row + 1]
+            raise refusal(only, contract, row + 1, [column for column in sources if lacking[column][row]])
+        message = f"expected finite features, got {value} after the transform"
+        raise BadPayload(message, code="non_finite_after_transform", row=row + 1, column=name)
 
 
-def refusal(row: Records, contract: Contract, number: int) -> BadPayload:
-    """Why the transform refuses the only row of `row`, which is `number` in its payload."""
-    for column in _of_type(contract.inputs, ColumnType.CATEGORICAL):
+def _lacking(records: Records, contract: Contract) -> dict[str, NDArray[np.bool_]]:
+    """For each input the rows in which its cell is missing, or a category that training has not seen."""
+    lacking = {name: np.isnan(records.numbers[:, at]) for at, name in enumerate(records.numeric)}
+    for column, cells in zip(_of_type(contract.inputs, ColumnType.CATEGORICAL), records.texts, strict=True):
+        known = column.known or frozenset(cell for cell in cells if cell)
+        lacking[column.name] = np.array([cell not in known or cell in MISSING for cell in cells], dtype=bool)
+    return lacking
+
+
+def refusal(row: Records, contract: Contract, number: int, columns: Collection[str] = ()) -> BadPayload:
+    """Why the transform refuses the only row of `row`, which is `number` in its payload: for one of these columns."""
+    suspects = [column for column in contract.inputs if not columns or column.name in columns]
+    for column in _of_type(suspects, ColumnType.CATEGORICAL):
         cell = row.texts[row.categorical.index(column.name)][0]
         if column.categories and cell not in column.known and cell is not None and cell not in MISSING:
             shown = cut(", ".join(column.categories), 256)
             message = f"expected one of {shown}; got {cut(repr(cell))}"
             return BadPayload(message, code="unknown_category", row=number, column=column.name)
-    for name, values in row.columns().items():
-        if values[0] != values[0]:
+    cells = row.columns()
+    for column in suspects:
+        if cells[column.name][0] != cells[column.name][0]:
             message = "expected a value: the transform has none for a missing one"
-            return BadPayload(message, code="missing_value", row=number, column=name)
+            return BadPayload(message, code="missing_value", row=number, column=column.name)
     message = "expected values that the transform can take, got one out of a step's range"
     return BadPayload(message, code="transform_refused", row=number)
 

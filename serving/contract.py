@@ -59,7 +59,8 @@ class Column:
 class Contract:
     """Raw columns in their order (the label among them), engineered features in theirs, and the training run.
 
-    `labelled_rows`: where rows without names may have their label, besides rows without it.
+    `labelled_rows`: where rows without names may have their label, besides rows without it. `missing_features`: what is
+    missing or unknown in a row may be missing in its features, which both models are known to take.
     `training` holds what identifies the run (data fingerprint, rows, seed, library versions); `report` what was
     measured of it (metrics, parameters tried) and is no part of the hash: it is known only after the featurizer
     is written.
@@ -72,6 +73,7 @@ class Contract:
     training: Mapping[str, Any]
     report: Mapping[str, Any] = field(default_factory=dict)
     labelled_rows: LabelPlace = LabelPlace.NONE
+    missing_features: bool = False
 
     @cached_property
     def inputs(self) -> tuple[Column, ...]:
@@ -87,13 +89,17 @@ class Contract:
         return hashlib.sha256(_canonical(self._identity())).hexdigest()
 
     def _identity(self) -> dict[str, Any]:
-        labelled = {} if self.labelled_rows is LabelPlace.NONE else {"labelled_rows": self.labelled_rows.value}
+        optional: dict[str, Any] = {}  # what contracts of before have not keeps their hashes
+        if self.labelled_rows is not LabelPlace.NONE:
+            optional["labelled_rows"] = self.labelled_rows.value
+        if self.missing_features:
+            optional["missing_features"] = True
         return {
             "schema_version": SCHEMA_VERSION,
             "dataset": self.dataset,
             "task": self.task.value,
             "columns": [_column_as_dict(column) for column in self.columns],
-            **labelled,
+            **optional,
             "features": list(self.features),
             "training": dict(self.training),
         }
@@ -117,6 +123,7 @@ class Contract:
                 training=raw["training"],
                 report=raw["report"],
                 labelled_rows=LabelPlace(raw.get("labelled_rows", LabelPlace.NONE)),
+                missing_features=raw.get("missing_features", False),
             )
             claimed, found = raw["hash"], contract.hash
             _check_types(contract)
@@ -149,6 +156,8 @@ def _check_types(contract: Contract) -> None:
     for names in (contract.features, [column.name for column in contract.columns]):
         if len(set(names)) < len(names):
             raise ValueError("expected different names of columns, and of features")
+    if not isinstance(contract.missing_features, bool):
+        raise TypeError(f"expected missing_features as true or false, got {contract.missing_features!r}")
     versions = dict(contract.training).get("versions", {})
     for part in (contract.training, contract.report, versions):
         if not isinstance(part, dict):

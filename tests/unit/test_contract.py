@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from serving.contract import FILE, Column, ColumnType, Contract, Task
+from serving.contract import FILE, Column, ColumnType, Contract, LabelPlace, Task
 from serving.errors import BadArtifact
 from tests.fuzz.loading import with_right_hash
 from tests.unit.abalone import CONTRACT
@@ -26,7 +26,7 @@ def test_a_contract_reads_back_as_it_was_written(tmp_path: Path) -> None:
 
 def test_inputs_are_the_columns_without_the_label() -> None:
     assert [column.name for column in CONTRACT.inputs] == [column.name for column in CONTRACT.columns[:-1]]
-    assert CONTRACT.label == Column("rings", ColumnType.LABEL)
+    assert CONTRACT.label == Column("rings", ColumnType.LABEL, range=(1.0, 29.0), whole=True)
     assert replace(CONTRACT, columns=CONTRACT.inputs).label is None
 
 
@@ -40,6 +40,8 @@ def test_inputs_are_the_columns_without_the_label() -> None:
         {"columns": (replace(CONTRACT.columns[0], type=ColumnType.NUMERIC), *CONTRACT.columns[1:])},
         {"features": CONTRACT.features[::-1]},
         {"training": {"seed": 43, "rows": 3759}},
+        {"labelled_rows": LabelPlace.FIRST},
+        {"missing_features": True},
     ],
 )
 def test_another_run_has_another_hash(change: dict[str, Any]) -> None:
@@ -73,7 +75,10 @@ def without(field: str) -> str:
         (changed(features=["length"]), "its hash is"),
         (changed(training={"seed": 1}), "its hash is"),
         (changed(hash="0" * 64), "its hash is"),
-        *((without(field), field) for field in json.loads(CONTRACT.to_json())),
+        *((without(field), field) for field in json.loads(CONTRACT.to_json()) if field != "labelled_rows"),
+        (without("labelled_rows"), "its hash is"),
+        (changed(labelled_rows="middle"), "middle"),
+        (changed(missing_features="yes"), "missing_features as true or false"),
     ],
 )
 def test_a_damaged_contract_is_refused(text: str, reason: str) -> None:

@@ -27,10 +27,12 @@ from featurizer.records import Records, refusal
 from featurizer.schema import Schema
 from featurizer.train import fit, write
 from featurizer.transform import Transform
+from predictor.features import read_features
 from serving import logs
 from serving.artifact import write_manifest
 from serving.contract import FILE, Column, ColumnType, Contract, Task
 from serving.errors import BadArtifact, BadPayload
+from serving.media import content_type
 from serving.payload import CSV, JSON, NPY, Payload
 
 ROWS = {"rain": ["1", "2", "", "4"], "soil": ["clay", "sand", "", "clay"], "age": ["1", "2", "3", "4"]}
@@ -181,6 +183,8 @@ def test_a_file_that_is_no_transformer_is_refused(plants: Path, content: bytes, 
 
 BINS = KBinsDiscretizer(2, encode="ordinal", quantile_method="averaged_inverted_cdf")
 STRICT = OneHotEncoder(handle_unknown="error")
+LENIENT = OneHotEncoder(handle_unknown="ignore")
+NAN = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan)
 LOG = FunctionTransformer(np.log, feature_names_out="one-to-one")
 
 
@@ -196,6 +200,10 @@ LOG = FunctionTransformer(np.log, feature_names_out="one-to-one")
         (OrdinalEncoder(), STRICT, "7,clay", "transform_refused", None, "out of a step's range"),
         (LOG, STRICT, "-1,clay", "non_finite_after_transform", "rain", "expected finite features, got nan"),
         (LOG, STRICT, "0,sand", "non_finite_after_transform", "rain", "expected finite features, got -inf"),
+        ("passthrough", STRICT, ",clay", "missing_value", "rain", "expected a value"),
+        ("passthrough", NAN, "1,loam", "unknown_category", "soil", "expected one of clay, sand; got 'loam'"),
+        ("passthrough", NAN, "1,", "missing_value", "soil", "expected a value"),
+        (LOG, LENIENT, "-1,", "non_finite_after_transform", "rain", "expected finite features, got nan"),
     ],
 )
 def test_a_row_that_a_step_refuses_is_named_wherever_it_stands(
@@ -260,3 +268,25 @@ def test_of_many_known_categories_256_characters_are_named() -> None:
 
     assert refused.message == f"expected one of {', '.join(known)[:255]}…; got 'loam'"
     assert (refused.code, refused.row, refused.column) == ("unknown_category", 3, "soil")
+
+
+@pytest.mark.parametrize("engine", ["compiled", "sklearn"])
+@pytest.mark.parametrize("accept", [CSV, JSON, NPY])
+def test_what_is_missing_in_a_row_may_be_missing_in_its_features_where_the_contract_says_so(
+    engine: str, accept: str
+) -> None:
+    frame = pd.DataFrame({"rain": [1.0, 2.0, 4.0, 5.0], "soil": ["clay", "sand", "clay", "sand"]})
+    parts = [("numbers", LOG, ["rain"]), ("texts", NAN, ["soil"])]
+    transformer = ColumnTransformer(parts, verbose_feature_names_out=False).fit(frame)
+    contract = Contract("plants", Task.REGRESSION, COLUMNS, ("rain", "soil"), {}, missing_features=True)
+    compiled = Transform.from_json(compile_transformer(transformer, contract))
+    featurizer = Featurizer(compiled if engine == "compiled" else FittedTransform(transformer), contract)
+
+    answer = featurizer(Payload(b"1,clay\n,sand\n1,loam\n1,\n", CSV, accept))
+
+    features = read_features(answer.body, content_type(answer.content_type, (CSV, JSON, NPY)), contract)
+    assert np.array_equal(features, [[0, 0], [np.nan, 1], [0, np.nan], [0, np.nan]], equal_nan=True)
+    for row, value in (("-1,clay", "nan"), ("0,", "-inf")):
+        with pytest.raises(BadPayload, match=f"expected finite features, got {value}"):
+            featurizer(Payload(f"1,clay\n{row}\n".encode(), CSV, accept))
+    assert Contract.from_json(contract.to_json()).missing_features

@@ -32,6 +32,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         "max_body": 25 * MIB,
         "max_rows": 200_000,
         "max_response": 0,
+        "max_field": 1024,
         "log_level": "INFO",
         "metrics": "off",
         "metrics_port": 0,
