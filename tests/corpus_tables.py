@@ -1,0 +1,365 @@
+"""The cases of the corpus about abalone, written for tables of other shapes.
+
+The tables have abalone's rows with some columns changed, so a case is translated byte by byte: its good cells, its names
+and its label become the table's, and what is odd in it stays. Each translation owes what the case owes, or what a rule
+below says that this table owes instead. Nothing here asks the product. What cannot be translated has a reason.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from featurizer.schema import Schema
+from pipeline.data import load_rows, load_schema
+from pipeline.train import train
+from serving.contract import Column, ColumnType, LabelPlace, Task
+from tests.corpus_cases import Case, Request
+from tests.corpus_format import load_corpus
+
+GROUPS = ("csv", "json", "lines", "features")
+LONGEST = 1 << 14  # bytes of a body: longer ones are about abalone's own sizes
+MEASURES = ("length", "diameter", "height", "whole_weight", "shucked_weight", "viscera_weight", "shell_weight")
+NAMES = ("sex", *MEASURES)
+LABEL = "rings"
+GOOD = ("M", "0.455", "0.365", "0.095", "0.514", "0.2245", "0.101", "0.15")
+ABALONES = ",0,0,1"  # how a row of its features ends: a male one
+CODES = {"M": "0.5", "F": "1.5", "I": "2.5"}  # of the sexes, where the table has numbers alone
+QUICK = {"repeats": 1, "folds": 2, "rounds": 12, "grid": {"max_depth": [3], "eta": [0.3]}}
+NUMBERS = ("not_a_number", "non_finite", "json_type", "field_too_long")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table made of abalone's. `sex` and `measures`: what its first column and the others are.
+
+    `features`: how a row of features ends.
+    """
+
+    name: str
+    about: str
+    sex: ColumnType = ColumnType.CATEGORICAL
+    measures: ColumnType = ColumnType.NUMERIC
+    names: tuple[str, ...] = NAMES
+    task: Task = Task.REGRESSION
+    labelled_rows: LabelPlace = LabelPlace.NONE
+    first: bool = False  # the label is the first column
+    features: str = ABALONES
+    change: Callable[[pd.DataFrame], pd.DataFrame] = field(default=lambda frame: frame)
+
+    @property
+    def one(self) -> bool:
+        return len(self.names) == 1
+
+    @property
+    def schema(self) -> Schema:
+        inputs = tuple(
+            Column(name, self.sex if at == 0 and not self.one else self.measures) for at, name in enumerate(self.names)
+        )
+        label = (Column(LABEL, ColumnType.LABEL),)
+        columns = label + inputs if self.first else inputs + label
+        return Schema(self.name, self.task, columns, 0.2, search=QUICK, labelled_rows=self.labelled_rows)
+
+    def train(self, out: Path) -> Path:
+        frame = load_rows(load_schema("abalone"), None).head(400).astype({"rings": int})
+        frame = self.change(frame.assign(rings=frame["rings"].clip(1, 20)))
+        frame.columns = [dict(zip(NAMES, self.names, strict=False)).get(name, name) for name in frame.columns]
+        train(self.schema, frame, out, 7)
+        return out
+
+
+def _coded(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(sex=[float(CODES[sex]) for sex in frame["sex"]])
+
+
+def _coarse(frame: pd.DataFrame) -> pd.DataFrame:
+    """Measures as few texts, the good row's among them."""
+    rounded = {name: [good if value < float(good) else "0.9" for value in frame[name]] for name, good in
+               zip(MEASURES, GOOD[1:], strict=True)}  # fmt: skip
+    return frame.assign(**rounded)
+
+
+def _classes(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(rings=["15" if ring > 11 else "10" if ring > 9 else "2" if ring > 7 else "0"
+                               for ring in frame["rings"]])  # fmt: skip
+
+
+def _holes(frame: pd.DataFrame) -> pd.DataFrame:
+    holed = frame.copy()
+    for at, name in enumerate(NAMES):
+        holed.loc[frame.index % 17 == at, name] = None
+    return holed
+
+
+TABLES = {
+    table.name: table
+    for table in (
+        Table("numbers", "numbers alone", ColumnType.NUMERIC, names=("width", *MEASURES), features=",0.5", change=_coded),
+        Table("column", "one column", names=("length",), features=""),
+        Table("digits", "columns called 0, 1, ...", ColumnType.NUMERIC, names=tuple("01234567"), features=",0.5",
+              change=_coded),
+        Table("words", "categories alone", measures=ColumnType.CATEGORICAL, features="", change=_coarse),
+        Table("first", "the label first", labelled_rows=LabelPlace.FIRST, first=True),
+        Table("classes", "classes that are numbers", task=Task.MULTICLASS, labelled_rows=LabelPlace.LAST,
+              change=_classes),
+        Table("holes", "cells that may be missing", features=",0,0,1,0", change=_holes),
+    )
+}  # fmt: skip
+
+
+class Untranslated(Exception):
+    """Why a case says nothing about a table."""
+
+
+def cases() -> list[Case]:
+    """Abalone's cases about rows."""
+    return [
+        case
+        for case in load_corpus()
+        if case.group in GROUPS and case.contract == "abalone" and not case.env and not case.request.raw
+        if case.request.size <= LONGEST and "application" in case.levels
+    ]
+
+
+def translated(case: Case, table: Table, stage: str) -> Case:
+    """The case as the table has it, at a stage. Raises `Untranslated`."""
+    media = case.request.headers.get("Content-Type", "").lower()
+    if stage == "predictor":
+        write = _features_writer(table)
+    elif "json" in media:
+        write = _json_writer(table)
+    else:
+        write = _csv_writer(table)
+    text = case.request.body.decode("latin-1")
+    body = write(text)
+    answer = {key: value for key, value in case.answer.items() if key not in ("says", "cpu_seconds", "memory_mb")}
+    if "column" in answer:
+        answer["column"] = _column(answer["column"], table, stage)
+    if "same_as" in answer:
+        same = _features_writer(table) if stage == "predictor" else _csv_writer(table)
+        answer["same_as"] = same(str(answer["same_as"]))
+    request = replace(case.request, parts=((body.encode("latin-1"), 1),))
+    owed = answer if stage == "predictor" else _owed(text, body, media, answer, table)
+    return replace(case, contract=table.name, stages=(stage,), request=request, answer=owed)
+
+
+# --- what a table owes instead
+
+
+def _owed(text: str, body: str, media: str, answer: dict[str, Any], table: Table) -> dict[str, Any]:
+    """`text` is abalone's body, `body` the table's."""
+    first = _first_row(text, media)
+    named = set(first) >= set(NAMES) if "csv" in media else False
+    stated = "header=" in media
+    labelled = len(first) == len(NAMES) + 1 and not named and "label" not in media
+    if labelled and table.labelled_rows is LabelPlace.NONE and not _refused_before_its_width(answer):
+        return _refusal("column_count", 1)  # nothing says that these rows have a label
+    if table.name == "digits" and "csv" in media and not stated:
+        if named and answer.get("code") not in ("bad_encoding", "nul_byte", "empty_body"):
+            return _refusal("bad_header", 1)  # its names are numbers, as its values are
+        if answer.get("code") in ("unknown_column", "duplicate_column", "missing_column"):
+            raise Untranslated("a header some of whose cells are no names could be data")
+    if table.one and "csv" in media and re.search(r"\n\r?\n$", body) and answer["status"] == 200:
+        rows = len(body.strip().splitlines()) - (1 if named else 0)
+        return _refusal("blank_row", rows + 1)  # a blank line may be a missing value
+    if table.measures is ColumnType.CATEGORICAL and answer.get("code") in NUMBERS:
+        raise Untranslated("about numbers, which the table has not")
+    return answer
+
+
+def _refused_before_its_width(answer: Mapping[str, Any]) -> bool:
+    """What is wrong with the text itself is found before its columns are counted."""
+    found = ("bad_encoding", "nul_byte", "json_syntax", "csv_syntax", "blank_row", "duplicate_key", "json_shape",
+             "field_too_long", "bad_header")  # fmt: skip
+    return answer.get("code") in found or answer["status"] not in (200, 400)
+
+
+def _refusal(code: str, row: int) -> dict[str, Any]:
+    return {"status": 400, "code": code, "row": row}
+
+
+def _column(name: str, table: Table, stage: str) -> str:
+    if stage == "predictor" or name not in NAMES:
+        return _feature(name, table) if stage == "predictor" else name
+    if table.one and name != "length":
+        raise Untranslated("about a column that the table has not")
+    return "length" if table.one else table.names[NAMES.index(name)]
+
+
+def _feature(name: str, table: Table) -> str:
+    if name in MEASURES and table.one and name != "length":
+        raise Untranslated("about a feature that the table has not")
+    if name.startswith("sex_") and table.sex is ColumnType.NUMERIC:
+        raise Untranslated("about a feature that the table has not")
+    return table.names[NAMES.index(name)] if name in MEASURES and not table.one else name
+
+
+# --- how a body is written
+
+
+def _csv_writer(table: Table) -> Callable[[str], str]:
+    if table.one:
+        return _one_cell
+    return lambda text: "\n".join(_csv_line(line, table) for line in _renamed(text, table).split("\n"))
+
+
+def _csv_line(line: str, table: Table) -> str:
+    if table.sex is ColumnType.NUMERIC:
+        _refuse_other_sexes(re.split(r"[,;|\t]", line.lstrip("\ufeff\xef\xbb\xbf"))[0], line)
+        line = re.sub(
+            r'^(\xef\xbb\xbf)?("?)([MFI])\2(?=[,;|\t ]|\r?$)', lambda m: f"{m[1] or ''}{m[2]}{CODES[m[3]]}{m[2]}", line
+        )
+    if table.labelled_rows is LabelPlace.FIRST and line.count(",") == len(NAMES) and '"' not in line:
+        rest, _, label = line.rstrip("\r").rpartition(",")
+        if label != LABEL and "label" not in line:
+            return f"{label},{rest}" + line[len(line.rstrip("\r")) :]
+    return line
+
+
+def _refuse_other_sexes(cell: str, line: str) -> None:
+    """A first cell that is neither one of abalone's categories nor a name says something about categories."""
+    bare = cell.strip('"\r ')
+    if bare in CODES or bare in ("", "0", "NA", "width", "#") or not line.strip() or "," not in line:
+        return
+    if re.fullmatch(r"[A-Za-z_ #]*", bare) and not set(line.split(",")[1:3]) & set(GOOD):
+        return  # a header, whatever its names
+    raise Untranslated("about a category where the table has a number")
+
+
+def _json_writer(table: Table) -> Callable[[str], str]:
+    def write(text: str) -> str:
+        if table.one:
+            return _one_value(text)
+        written = _renamed(text, table)
+        if table.sex is ColumnType.NUMERIC:
+            if (
+                re.search(r'\[\s*(?!["\[{])[^\]]', text)
+                and '"features"' not in text
+                and not re.search(r'"[MFI]"', text)
+            ):
+                raise Untranslated("about a category where the table has a number")
+            written = re.sub(r'"([MFI])"', lambda found: CODES[found[1]], written)
+            if any(_texts_of(row) for row in _rows(written)):
+                raise Untranslated("about a category where the table has a number")
+        if table.measures is ColumnType.CATEGORICAL:
+            written = _as_texts(written)
+        if table.labelled_rows is LabelPlace.FIRST:
+            written = _label_first(written)
+        return written
+
+    return write
+
+
+def _texts_of(row: object) -> bool:
+    first = list(row.values())[:1] if isinstance(row, dict) else row[:1] if isinstance(row, list) else []
+    return any(isinstance(cell, str) for cell in first)
+
+
+def _rows(text: str) -> list[Any]:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        lines = text.split("\n")
+        try:
+            document = [json.loads(line) for line in lines if line.strip()]
+        except (ValueError, RecursionError):
+            return []
+    if isinstance(document, dict):
+        document = document.get("instances", [document])
+    rows = document if isinstance(document, list) else []
+    rows = [row.get("features", row) if isinstance(row, dict) else row for row in rows]
+    return [document] if rows and not any(isinstance(row, list | dict) for row in rows) else rows
+
+
+def _as_texts(text: str) -> str:
+    """Numbers as texts, where JSON has them as values."""
+    return re.sub(r'(?<![\w".+-])(-?[0-9][0-9.eE+-]*)(?=\s*[,\]}\n]|\s*$)', r'"\1"', text)
+
+
+def _label_first(text: str) -> str:
+    """Move the ninth value of lists to the front."""
+
+    def move(found: re.Match[str]) -> str:
+        cells = found[1].split(",")
+        return f"[{','.join([cells[-1], *cells[:-1]])}]" if len(cells) == len(NAMES) + 1 else found[0]
+
+    return re.sub(r"\[([^\[\]{}]*)\]", move, text)
+
+
+def _features_writer(table: Table) -> Callable[[str], str]:
+    if table.measures is ColumnType.CATEGORICAL:
+        return _refuse_features
+    if table.one:
+        return _one_feature
+
+    def write(text: str) -> str:
+        if table.features == ABALONES:
+            return _renamed(text, table)
+        if "\x93NUMPY" in text:
+            raise Untranslated("NPY, whose header says how many features there are")
+        if "sex_" in text:
+            raise Untranslated("about features by name that the table has not")
+        if ABALONES not in text:
+            raise Untranslated("its rows are not abalone's good ones")
+        return _renamed(text.replace(ABALONES, table.features), table)
+
+    return write
+
+
+def _refuse_features(_text: str) -> str:
+    raise Untranslated("features are numbers whatever the columns are")
+
+
+def _renamed(text: str, table: Table) -> str:
+    if table.names == NAMES:
+        return text
+    pairs = dict(zip(NAMES, table.names, strict=True))
+    return re.sub(rf"\b({'|'.join(NAMES)})\b", lambda found: pairs[found[1]], text)
+
+
+_OTHERS = r",0\.365,0\.095,0\.514,0\.2245,0\.101,0\.15"
+_OTHER_FEATURES = r",-0\.4,-1\.1,-0\.6,-0\.6,-0\.7,-0\.6,0,0,1"
+
+
+def _one_cell(text: str) -> str:
+    if '"' in text:
+        raise Untranslated("quotes around cells that the table has not")
+    written = re.sub(r"(?m)^(\xef\xbb\xbf)?[MFI],([^,\r\n]*)" + _OTHERS, r"\1\2", text)
+    written = written.replace(",".join(NAMES), "length")
+    return _nothing_left(written)
+
+
+def _one_feature(text: str) -> str:
+    written = re.sub(r"(?<=[\[\n])([^,\[\]\n]*)" + _OTHER_FEATURES, r"\1", "\n" + text)[1:]
+    return _nothing_left(written)
+
+
+def _one_value(text: str) -> str:
+    written = re.sub(r'"[MFI]",([^,\[\]]*)' + _OTHERS, r"\1", text)
+    return _nothing_left(written)
+
+
+def _nothing_left(written: str) -> str:
+    if re.search(r"0\.365|0\.095|0\.514|-1\.1|diameter|\b[MFI]\b|sex", written):
+        raise Untranslated("about cells that the table has not")
+    return written
+
+
+def _first_row(text: str, media: str) -> Sequence[Any]:
+    """The cells of the first record, where it is one."""
+    if "json" in media:
+        rows = _rows(text)
+        return rows[0] if rows and isinstance(rows[0], list) else []
+    line = text.removeprefix("\xef\xbb\xbf").split("\n")[0].rstrip("\r")
+    try:
+        return next(csv.reader(io.StringIO(line)), [])
+    except csv.Error:
+        return []
