@@ -22,7 +22,7 @@ from featurizer.schema import Schema
 from pipeline.data import load_rows, load_schema
 from pipeline.train import train
 from serving.contract import Column, ColumnType, LabelPlace, Task
-from tests.corpus_cases import Case, Request
+from tests.corpus_cases import Case
 from tests.corpus_format import load_corpus
 
 GROUPS = ("csv", "json", "lines", "features")
@@ -71,7 +71,8 @@ class Table:
     def train(self, out: Path) -> Path:
         frame = load_rows(load_schema("abalone"), None).head(400).astype({"rings": int})
         frame = self.change(frame.assign(rings=frame["rings"].clip(1, 20)))
-        frame.columns = [dict(zip(NAMES, self.names, strict=False)).get(name, name) for name in frame.columns]
+        if not self.one:
+            frame = frame.rename(columns=dict(zip(NAMES, self.names, strict=True)))
         train(self.schema, frame, out, 7)
         return out
 
