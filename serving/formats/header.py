@@ -35,7 +35,7 @@ def named_blocks(
         first = _first(lines, layout)
         if header or _is_header(first, layout):
             _check(first, names, every)
-            if in_order and list(first) not in (names, list(every)):
+            if in_order and not layout.reads_alike(first):
                 message = f"expected a header in the order {_listed(names)}: the batch's later pieces have none"
                 raise BadPayload(message, code="bad_header")
             lines, positions = lines.after_first(), _positions(first, names)

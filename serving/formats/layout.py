@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.cells import MISSING, is_number, shown
+from serving.cells import MISSING, Beyond, is_number, not_finite, shown
 from serving.contract import Column, ColumnType, Contract, LabelPlace
 from serving.errors import BadPayload, cut
 from serving.formats.csv import WrongWidth
@@ -75,6 +75,11 @@ class Layout:
         """Whether each cell is a value of its column: a number, or a category that training saw."""
         return len(row) in self.widths and all(map(_is_value, row, self.cells(len(row))))
 
+    def reads_alike(self, header: Sequence[str]) -> bool:
+        """Whether rows without a header mean what they mean below this one, or are refused."""
+        as_rows = [column.name for column in self.cells(len(header))] if len(header) in self.widths else list(header)
+        return list(header) == as_rows and [name for name in header if name in self.names] == self.names
+
     def hint(self, error: BadPayload) -> None:
         """Say how to ask, where a row has a cell too many and that could be its label."""
         unlabelled = self.optional and self.label and self.place is LabelPlace.NONE
@@ -133,6 +138,8 @@ def check_label_numbers(numbers: NDArray[np.float64], label: Column | None, firs
 def check_label_classes(cells: Sequence[Any], label: Column | None, first_row: int) -> None:
     """Refuse a label that is no class of training's. Raises `BadPayload` (400) naming the row."""
     for row, cell in enumerate(cells, first_row):
+        if isinstance(cell, Beyond):
+            raise not_finite(cell, (row, label.name if label else ""))
         text = cell if isinstance(cell, str) else "" if cell is None else shown(cell)
         if not (text in label.known if label and label.categories else text not in MISSING):
             raise _implausible(None if text in MISSING else cell, label, row)

@@ -243,3 +243,21 @@ def test_a_contract_keeps_the_place_and_the_range_of_its_label() -> None:
         assert wrong in contract.to_json()
         with pytest.raises(BadArtifact, match="is not a contract"):
             Contract.from_json(contract.to_json().replace(wrong, right))
+
+
+def test_under_batch_transform_a_header_has_the_order_of_rows_without_one() -> None:
+    """A later piece of the file has no header, and its rows must mean the same."""
+
+    def ask(contract: Contract, header: str) -> Records:
+        body = f"{header}\n{','.join('15000' if name == 'price' else '1' for name in header.split(','))}\n"
+        return RecordReader(contract, batch=True).read(body.encode(), content_type("text/csv", ACCEPTED))
+
+    for contract, right, wrong in (
+        (HOUSES, "income,age,rooms", "age,income,rooms"),
+        (HOUSES, "price,income,age,rooms", "price,age,income,rooms"),  # later rows with a label are refused
+        (labelled(HOUSES, "first"), "price,income,age,rooms", "income,age,rooms,price"),
+        (labelled(HOUSES, "last"), "income,age,rooms,price", "price,income,age,rooms"),
+    ):
+        assert len(ask(contract, right)) == 1
+        with pytest.raises(BadPayload, match="expected a header in the order income,age,rooms"):
+            ask(contract, wrong)
