@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.compose import ColumnTransformer
+from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import (
@@ -86,7 +87,9 @@ def _columns(selected: Any, names: Sequence[str]) -> list[str]:  # noqa: ANN401
 
 
 def _flattened(fitted: Any) -> Iterator[Any]:  # noqa: ANN401
-    """The steps of nested Pipelines one after the other."""
+    """The steps of nested Pipelines one after the other, and what is frozen."""
+    while isinstance(fitted, FrozenEstimator):
+        fitted = fitted.estimator
     if isinstance(fitted, Pipeline):
         for _, step in fitted.steps:
             yield from _flattened(step)

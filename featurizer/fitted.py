@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
 
 from featurizer.model import PREPROCESS
-from featurizer.records import Records
+from featurizer.records import EXACT, Records
 from serving.artifact import Artifact
 from serving.contract import Contract
 from serving.errors import BadArtifact
@@ -34,6 +34,7 @@ class FittedTransform:
     """Records to features, rows x features, float64."""
 
     transformer: ColumnTransformer
+    whole: tuple[str, ...] = ()  # columns that are int64 in the frame
 
     @classmethod
     def load(cls, files: Artifact, contract: Contract) -> FittedTransform:
@@ -49,7 +50,7 @@ class FittedTransform:
             raise BadArtifact(f"{PREPROCESS} is no pickle of joblib's: {error!r}") from error
         if not isinstance(transformer, ColumnTransformer):
             raise BadArtifact(f"{PREPROCESS}: expected a ColumnTransformer, got a {type(transformer).__name__}")
-        return cls(transformer)
+        return cls(transformer, contract.whole)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -59,11 +60,20 @@ class FittedTransform:
         """Raises `ValueError` for rows that a step refuses."""
         with warnings.catch_warnings(action="ignore", category=UserWarning):
             try:
-                made = self.transformer.transform(pd.DataFrame(records.columns()))
+                columns = records.columns()
+                columns |= {name: whole_numbers(columns[name]) for name in self.whole}
+                made = self.transformer.transform(pd.DataFrame(columns))
             except REFUSALS as error:
                 raise ValueError(str(error)) from error
         # sparse where few of the features are not zero
         return np.asarray(made.toarray() if hasattr(made, "toarray") else made, dtype=np.float64)
+
+
+def whole_numbers(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Numbers as int64. Raises `ValueError` where one is missing, not whole, or so large that float64 rounds it."""
+    if not np.all((values == np.rint(values)) & (np.abs(values) < EXACT)):
+        raise ValueError("expected whole numbers")
+    return values.astype(np.int64)
 
 
 def _check_version(contract: Contract) -> None:

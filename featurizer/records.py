@@ -23,6 +23,7 @@ from serving.media import MediaType
 from serving.payload import CSV, JSON, JSONLINES
 
 ACCEPTED = (CSV, JSON, JSONLINES)
+EXACT = 2**53  # from it on a float64 does not hold every whole number
 
 
 @dataclass(frozen=True)
@@ -188,9 +189,13 @@ def refusal(row: Records, contract: Contract, number: int, columns: Collection[s
             shown = cut(", ".join(column.categories), 256)
             message = f"expected one of {shown}; got {cut(repr(cell))}"
             return BadPayload(message, code="unknown_category", row=number, column=column.name)
-    cells = row.columns()
-    for column in suspects:
-        if cells[column.name][0] != cells[column.name][0]:
+    cells = {name: values[0] for name, values in row.columns().items()}
+    for name in (column.name for column in suspects if column.whole):
+        if cells[name] == cells[name] and not (cells[name].is_integer() and abs(cells[name]) < EXACT):
+            message = f"expected a whole number below 2**53, got {cells[name]}"
+            return BadPayload(message, code="transform_refused", row=number, column=name)
+    for column in sorted(suspects, key=lambda column: not column.whole):  # which takes no missing value for sure
+        if cells[column.name] != cells[column.name]:
             message = "expected a value: the transform has none for a missing one"
             return BadPayload(message, code="missing_value", row=number, column=column.name)
     message = "expected values that the transform can take, got one out of a step's range"

@@ -100,7 +100,8 @@ def compiled_text(transformer: ColumnTransformer, contract: Contract, frame: pd.
     """`transform.json`, once it has proved itself on the rows of `frame`, or nothing; and what to say of it."""
     try:
         text = compile_transformer(transformer, contract)
-        compared = prove(Transform.from_json(text), FittedTransform(transformer), _records(frame, contract))
+        fitted = FittedTransform(transformer, contract.whole)
+        compared = prove(Transform.from_json(text), fitted, _records(frame, contract))
     except NotCovered as reason:
         return "", f"not compiled: {reason}"
     return text, f"compiled; equal to scikit-learn's to the bit in {compared} rows"

@@ -28,7 +28,7 @@ SHOWN = 12  # columns and features that are printed
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 FILES = ("predictor", "featurizer", "pipeline")
 OF_A_BOOSTER = ("classes", "trees", "allow_pickle", "positional", "dense")
-OF_A_TRANSFORMER = ("missing_categories",)
+OF_A_TRANSFORMER = ("missing_categories", "columns")
 OF_FILES = ("contract", "sample", "name", "out", *OF_A_BOOSTER, *OF_A_TRANSFORMER)
 
 
@@ -40,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pipeline", type=Path, metavar="FILE.joblib", help="a fitted scikit-learn Pipeline that ends in an XGBModel"
     )
     models.add_argument("--contract", type=Path, metavar="FILE", help="columns: a schema in TOML, or a contract.json")
+    models.add_argument(
+        "--columns", metavar="NAME=TYPE,...", help="what your own steps take: integer, numeric or categorical"
+    )
     models.add_argument("--sample", type=Path, metavar="FILE.csv", help="rows with a header, to compare on")
     models.add_argument("--name", help="of the models (default own-model)")
     models.add_argument("--classes", metavar="A,B,...", help="names of the classes, in the order of their numbers")
@@ -90,6 +93,7 @@ def _adopt(arguments: argparse.Namespace) -> Path:
     flags = ("allow_pickle", "positional", "dense", "missing_categories")
     request = Request(
         **{name: getattr(arguments, name) for name in (*FILES, "contract", "sample", *flags)},
+        columns=_kinds(arguments.columns or ""),
         name=arguments.name or "",
         classes=tuple(arguments.classes.split(",")) if arguments.classes else (),
         trees=arguments.trees or "",
@@ -101,6 +105,17 @@ def _adopt(arguments: argparse.Namespace) -> Path:
         raise BadJob(f"--out {out}: expected a directory that can be written; {error}") from error
     _show(made, out)
     return out
+
+
+def _kinds(text: str) -> dict[str, str]:
+    """`--columns`: the type of each column that it names."""
+    from pipeline.adopt.told import KINDS
+
+    pairs = [part.rpartition("=") for part in text.split(",")] if text else []
+    for name, _, kind in pairs:
+        if not name or kind not in KINDS:
+            raise BadJob(f"--columns: expected NAME=TYPE,..., each type one of {', '.join(KINDS)}; got {text}")
+    return {name: kind for name, _, kind in pairs}
 
 
 def _refuse_alone(arguments: argparse.Namespace, names: tuple[str, ...], file: str) -> None:

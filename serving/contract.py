@@ -42,6 +42,7 @@ class Column:
     """A raw column. `categories`: those seen in training, sorted; of a label, its classes.
 
     `range`: of a label that is a number, the least and the most of the training rows; `whole`: all of them were whole.
+    Of another numeric column, `whole`: steps of the user's own get it as int64, as they did in training.
     """
 
     name: str
@@ -82,6 +83,11 @@ class Contract:
     @cached_property
     def label(self) -> Column | None:
         return next((column for column in self.columns if column.type is ColumnType.LABEL), None)
+
+    @cached_property
+    def whole(self) -> tuple[str, ...]:
+        """The columns that are of whole numbers."""
+        return tuple(column.name for column in self.inputs if column.whole)
 
     @cached_property
     def hash(self) -> str:
@@ -151,6 +157,8 @@ def _check_types(contract: Contract) -> None:
     texts = [contract.dataset, *contract.features]
     for column in contract.columns:
         texts += [column.name, *column.categories]
+        if column.whole and column.type is ColumnType.CATEGORICAL:
+            raise TypeError(f"expected whole numbers in a numeric column, got {column.name}")
     if wrong := [text for text in texts if not isinstance(text, str)]:
         raise TypeError(f"expected text, got {wrong[0]!r}")
     for names in (contract.features, [column.name for column in contract.columns]):
@@ -176,6 +184,8 @@ def _column_as_dict(column: Column) -> dict[str, Any]:
     known: dict[str, Any] = {"categories": list(column.categories)} if column.categories else {}
     if column.range:
         known |= {"range": list(column.range), "whole": column.whole}
+    elif column.whole:
+        known["whole"] = True
     return {"name": column.name, "type": column.type.value} | known
 
 

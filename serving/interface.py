@@ -129,7 +129,7 @@ def _label_cell(label: Column) -> dict[str, Any]:
 def _cell(column: Column) -> dict[str, Any]:
     kind = "string" if column.type is ColumnType.CATEGORICAL else "number"
     examples = {"examples": list(column.categories)} if column.categories else {}
-    return {"type": [kind, "null"], "description": column.name} | examples
+    return {"type": "integer" if column.whole else [kind, "null"], "description": column.name} | examples
 
 
 def _refusal(text: str) -> dict[str, Any]:

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 from sklearn.compose import ColumnTransformer
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+from featurizer.fitted import REFUSALS
+from featurizer.records import EXACT
 from serving.contract import Column, ColumnType
 from serving.training import BadJob
 
-EXACT = 2**53  # above it a float64 does not hold every whole number
 Sight = tuple[int, Any]  # a column's place among those that a step was fitted on, and the step
 # Fitted attributes that hold a number for each column.
 NUMBERS = ("mean_", "center_", "data_min_", "data_max_", "statistics_")
@@ -25,14 +27,16 @@ NUMBERS = ("mean_", "center_", "data_min_", "data_max_", "statistics_")
 class Derived:
     """A column, and numbers around which its values lie.
 
-    `certain`: some step tells its type; `guessed`: none does, and one might take text. `filled`: texts that an imputer
-    puts in, and no raw row need have.
+    `certain`: some step tells its type. `own`: the first step of the user's own that takes it, and to which it matters
+    what pandas made of the column; empty once that is decided. `told`: its type stands in `--contract`.
+    `filled`: texts that an imputer puts in, and no raw row need have.
     """
 
     column: Column
     around: tuple[float, ...] = ()
     certain: bool = False
-    guessed: bool = False
+    own: str = ""
+    told: bool = False
     filled: tuple[str, ...] = ()
 
 
@@ -41,15 +45,41 @@ class _Seen:
     texts: set[str] = field(default_factory=set)
     is_text: bool = False
     is_number: bool = False
+    own: str = ""
     filled: set[str] = field(default_factory=set)  # what an imputer puts in, and no raw row need have
     around: set[float] = field(default_factory=set)
 
 
 def input_names(transformer: Any) -> tuple[str, ...]:  # noqa: ANN401
-    """The columns it was fitted on; x0, x1, ... where it saw no names, as scikit-learn calls them then."""
+    """The columns it was fitted on; x0, x1, ... where it saw no names, as scikit-learn calls them then.
+
+    None where it does not tell how many there were.
+    """
     if (names := getattr(transformer, "feature_names_in_", None)) is not None:
         return tuple(map(str, names))
-    return tuple(f"x{index}" for index in range(transformer.n_features_in_))
+    return tuple(f"x{index}" for index in range(getattr(transformer, "n_features_in_", 0)))
+
+
+def is_own(step: Any) -> bool:  # noqa: ANN401
+    """Whether a step is a function or a class of somebody's own, which may do anything to columns.
+
+    A function of one number that takes whole numbers as it takes others is none.
+    """
+    if step is None or isinstance(step, str):
+        return False
+    if type(step) is FunctionTransformer and step.func is not None:
+        return not (isinstance(step.func, np.ufunc) and "d->d" in step.func.types) or step.func is np.reciprocal
+    if not type(step).__module__.startswith("sklearn."):
+        return True
+    return type(step).__module__.startswith("sklearn.feature_extraction.") and not hasattr(step, "vocabulary_")
+
+
+def takes_frames(transformer: Any) -> bool:  # noqa: ANN401
+    """Whether it was fitted on a frame. A class of somebody's own need not remember, and gets one."""
+    first = transformer
+    while isinstance(first, Pipeline):
+        first = first.steps[0][1]
+    return hasattr(transformer, "feature_names_in_") or not type(first).__module__.startswith("sklearn.")
 
 
 def derive(transformer: Any, names: Sequence[str]) -> tuple[Derived, ...]:  # noqa: ANN401
@@ -62,9 +92,19 @@ def derive(transformer: Any, names: Sequence[str]) -> tuple[Derived, ...]:  # no
     )
 
 
-def first_steps(transformer: Any, columns: Sequence[int]) -> Iterator[tuple[int, Sight]]:  # noqa: ANN401
-    """Each column with every step that sees it as it came, or imputed. Columns that are dropped do not appear."""
-    if isinstance(transformer, ColumnTransformer):
+def first_steps(transformer: Any, columns: Sequence[int | None]) -> Iterator[tuple[int, Sight]]:  # noqa: ANN401
+    """Each column with every step that sees it as it came, or imputed. Columns that are dropped do not appear.
+
+    `columns`: what the step gets, None for what others have made.
+    """
+    if isinstance(transformer, FrozenEstimator):
+        yield from first_steps(transformer.estimator, columns)
+    elif is_own(transformer):
+        left = _left_alone(transformer).values()
+        for index, column in enumerate(columns):
+            if column is not None:
+                yield column, (index, "passthrough" if index in left else transformer)
+    elif isinstance(transformer, ColumnTransformer):
         for label, fitted, _ in transformer.transformers_:
             if isinstance(fitted, str) and fitted == "drop":
                 continue
@@ -76,21 +116,46 @@ def first_steps(transformer: Any, columns: Sequence[int]) -> Iterator[tuple[int,
             if not (isinstance(fitted, str) and fitted == "drop"):
                 yield from first_steps(fitted, columns)
     elif isinstance(transformer, Pipeline):
+        imputed = False  # and float64 from there on, whatever came
         for _, step in transformer.steps:
-            yield from first_steps(step, columns)
-            if not _keeps_columns(step, len(columns)):
+            if imputed and is_own(step):
                 return
+            yield from first_steps(step, columns)
+            columns = _after(step, columns)
+            if not columns:
+                return
+            imputed |= getattr(step, "strategy", "") in ("mean", "median")
     else:
-        yield from ((column, (index, transformer)) for index, column in enumerate(columns))
+        yield from ((column, (index, transformer)) for index, column in enumerate(columns) if column is not None)
 
 
-def _keeps_columns(step: Any, count: int) -> bool:  # noqa: ANN401
-    """Whether the next step sees the same columns, perhaps imputed."""
-    if step is None or isinstance(step, str | FunctionTransformer):
-        return True
+def _after(step: Any, columns: Sequence[int | None]) -> Sequence[int | None]:  # noqa: ANN401
+    """The columns that the next step sees as they came, perhaps imputed, each in its place."""
+    if step is None or isinstance(step, str):
+        return columns
+    if is_own(step):
+        left = _left_alone(step)
+        return [columns[left[name]] if name in left else None for name in step.get_feature_names_out()] if left else ()
+    if isinstance(step, FunctionTransformer):
+        return columns
     statistics = getattr(step, "statistics_", ())
-    whole = len(statistics) == count and not any(value != value for value in statistics)
-    return whole and not getattr(step, "add_indicator", False)
+    whole = len(statistics) == len(columns) and not any(value != value for value in statistics)
+    return columns if whole and not getattr(step, "add_indicator", False) else ()
+
+
+def _left_alone(step: Any) -> dict[str, int]:  # noqa: ANN401
+    """What an encoder of category_encoders, feature_engine or the like passes on, and the places where it came.
+
+    Those name the columns that they change, in `cols` or `variables_`.
+    """
+    named = getattr(step, "variables_", None) or getattr(step, "cols", None)
+    if not isinstance(named, list) or not hasattr(step, "feature_names_in_"):
+        return {}
+    try:
+        made = {*map(str, step.get_feature_names_out())}
+    except REFUSALS:
+        return {}
+    return {str(n): at for at, n in enumerate(step.feature_names_in_) if n not in named and str(n) in made}
 
 
 def _derived(name: str, sights: Sequence[Sight]) -> Derived:
@@ -105,23 +170,15 @@ def _derived(name: str, sights: Sequence[Sight]) -> Derived:
     if seen.is_text:
         known = tuple(sorted(seen.texts - seen.filled))
         return Derived(Column(name, ColumnType.CATEGORICAL, known), certain=True, filled=tuple(sorted(seen.filled)))
-    guessed = not seen.is_number and any(_may_take_text(step) for _, step in sights)
-    return Derived(Column(name, ColumnType.NUMERIC), tuple(sorted(seen.around)), seen.is_number, guessed)
-
-
-def _may_take_text(step: Any) -> bool:  # noqa: ANN401
-    """Whether a step that has learned nothing of a column may be one of texts."""
-    if step is None or isinstance(step, str):
-        return False
-    if isinstance(step, FunctionTransformer):
-        return step.func is not None and not isinstance(step.func, np.ufunc)
-    module = type(step).__module__
-    return module.startswith("sklearn.feature_extraction.") or not module.startswith("sklearn.")
+    return Derived(Column(name, ColumnType.NUMERIC), tuple(sorted(seen.around)), seen.is_number, seen.own)
 
 
 def _look(name: str, index: int, step: Any, seen: _Seen) -> None:  # noqa: ANN401
     """Add what one step knows of a column."""
-    if hasattr(step, "vocabulary_"):  # of the words of texts
+    if is_own(step):
+        function = getattr(step, "func", None)
+        seen.own = seen.own or getattr(function, "__name__", type(step).__name__)
+    elif hasattr(step, "vocabulary_"):  # of the words of texts
         seen.is_text = True
     elif hasattr(step, "categories_"):
         _look_at_categories(name, step.categories_[index], seen)

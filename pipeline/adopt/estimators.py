@@ -8,10 +8,11 @@ from typing import Any
 import xgboost
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from pipeline.adopt.pickles import MAIN, foreign_modules, unpickled
+from pipeline.adopt.pickles import MAIN, foreign_modules, unpickled, within
 from serving.training import BadJob
 
 
@@ -26,7 +27,7 @@ def read_transformer(path: Path) -> Any:  # noqa: ANN401
 def read_pipeline(path: Path) -> tuple[Any, Any, Any]:
     """A fitted Pipeline of transformers and, last, an XGBModel: the whole, the transformer and the model."""
     found = unpickled(path)
-    model = found.steps[-1][1] if isinstance(found, Pipeline) else found
+    model = within(found.steps[-1][1] if isinstance(found, Pipeline) else found)
     if not (_is_whole(found) and isinstance(model, xgboost.XGBModel)):
         got = f"{type(model).__name__} in its place{_instead(model)}"
         raise BadJob(f"{path}: expected a Pipeline of transformers and then an XGBModel, got {got}")
@@ -46,8 +47,8 @@ def _instead(found: Any) -> str:  # noqa: ANN401
         return (
             ": its rows are the features themselves; save it with save_model('model.json'), give that with --predictor"
         )
-    if hasattr(found, "best_estimator_"):
-        return ": give its best_estimator_ instead, saved with joblib.dump"
+    if isinstance(found, BaseSearchCV):
+        return ", which has kept no best_estimator_: fit it with refit=True"
     if isinstance(found, TransformedTargetRegressor):
         return (
             ": it cannot be served, as the containers do not transform answers back; fit a Pipeline to the transformed "
@@ -65,8 +66,7 @@ def _checked(path: Path, given: Any) -> Any:  # noqa: ANN401
         raise BadJob(f"{path}: expected a step that transforms, got none: give the booster alone, with --predictor")
     try:
         check_is_fitted(found)
-        _ = found.n_features_in_
-    except (NotFittedError, AttributeError) as error:
+    except NotFittedError as error:
         raise BadJob(f"{path}: expected a fitted {type(found).__name__}, got one that is not: {error}") from error
     if "__main__" in foreign_modules(found):
         raise BadJob(f"{path}: {MAIN}")

@@ -15,6 +15,7 @@ from typing import Any
 import joblib
 import sklearn
 from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.frozen import FrozenEstimator
 from xgboost.core import XGBoostError
 
 from serving.training import BadJob
@@ -53,7 +54,7 @@ def unpickled(path: Path) -> Any:  # noqa: ANN401
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", InconsistentVersionWarning)
-            return joblib.load(path)
+            return within(joblib.load(path))
     except InconsistentVersionWarning as other:
         raise BadJob(
             f"{path}: expected {other.estimator_name} of scikit-learn {sklearn.__version__}, which the images have; "
@@ -61,6 +62,13 @@ def unpickled(path: Path) -> Any:  # noqa: ANN401
         ) from other
     except UNREADABLE as error:
         raise BadJob(f"{path}: {_why_unreadable(content, error)}") from error
+
+
+def within(found: Any) -> Any:  # noqa: ANN401
+    """The estimator that answers where another one only holds it."""
+    if isinstance(found, FrozenEstimator):
+        return within(found.estimator)
+    return within(found.best_estimator_) if hasattr(found, "best_estimator_") else found
 
 
 def _why_unreadable(content: bytes, error: Exception) -> str:
@@ -81,9 +89,12 @@ def foreign_modules(transformer: Any) -> list[str]:  # noqa: ANN401
 
 
 def _modules(estimator: Any) -> Iterator[str]:  # noqa: ANN401
+    estimator = within(estimator)
     yield type(estimator).__module__
     for value in estimator.get_params(deep=True).values():
-        if hasattr(value, "get_params") and not isinstance(value, type):
+        if isinstance(value, FrozenEstimator):  # which does not tell what it holds
+            yield from _modules(value)
+        elif hasattr(value, "get_params") and not isinstance(value, type):
             yield type(value).__module__
         elif callable(value) and getattr(value, "__module__", None):
             yield value.__module__

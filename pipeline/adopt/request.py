@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from serving.contract import Contract
@@ -16,6 +17,7 @@ class Request:
     featurizer: Path | None = None
     pipeline: Path | None = None
     contract: Path | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)  # one of `told.KINDS` for each
     sample: Path | None = None
     name: str = ""
     classes: tuple[str, ...] = ()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from featurizer.fitted import REFUSALS
+from featurizer.fitted import REFUSALS, whole_numbers
 from pipeline.adopt.boosters import Matrix
 from pipeline.adopt.columns import Derived
-from serving.cells import MISSING, categories, number_column
+from serving.cells import MISSING, number_column
 from serving.contract import Column, ColumnType
 from serving.errors import BadPayload
 from serving.tables import read_table
@@ -23,28 +24,56 @@ COUNT = 96
 MOST_THRESHOLDS = 64  # of a feature
 
 
-def sample(path: Path, columns: Sequence[Column], *, as_written: bool = False) -> pd.DataFrame:
-    """These columns of a CSV file with a header, typed as serving reads them. Raises `BadJob`.
+def sample(
+    path: Path, columns: Sequence[Column], undecided: Collection[str] = (), *, as_written: bool = False
+) -> pd.DataFrame:
+    """These columns of a CSV file with a header as pandas reads them, those of categories as text.
 
-    `as_written`: a cell that is a category stays one, also where serving takes it as missing.
+    `undecided`: columns that may be of any type. `as_written`: a cell that is a category stays one, also where serving
+    takes it as missing. Raises `BadJob`, also for cells that are not of their column's type in serving.
     """
     table = read_table([path])
+    cells = dict(zip(table.names, table.columns, strict=True))
     for column in columns:
-        if column.name not in table.names:
+        if column.name not in cells:
             raise BadJob(f"{path}: expected a column {column.name}, got {', '.join(table.names)}")
+    known = [column for column in columns if column.name not in undecided]
+    texts = {column.name: "str" for column in known if column.type is ColumnType.CATEGORICAL}
+    count = len(table.columns[0])  # without empty lines at the end, which are missing values to pandas in a lone column
+    read = pd.read_csv(path, dtype=texts, low_memory=False, skip_blank_lines=len(cells) > 1, nrows=count)
+    for column in known:
+        read[column.name] = _typed(cells[column.name], read[column.name], column, path, as_written)
+    return read[[column.name for column in columns]]
+
+
+def _typed(cells: list[str], read: pd.Series[Any], column: Column, path: Path, as_written: bool) -> pd.Series[Any]:
+    if column.type is ColumnType.CATEGORICAL:
+        kept = [c if c in column.categories else r for c, r in zip(cells, read, strict=True)]
+        return pd.Series(kept, dtype="str") if as_written else read
     try:
-        return pd.DataFrame({c.name: _typed(table.columns[table.names.index(c.name)], c, as_written) for c in columns})
+        numbers = number_column(cells, column.name)
+        if column.whole:
+            return pd.Series(whole_numbers(numbers))
     except BadPayload as error:
         raise BadJob(f"{path}, row {error.row}, column {error.column}: {error.message}") from error
+    except ValueError as error:
+        raise BadJob(f"{path}, column {column.name}: {error}, none missing; got others") from error
+    return read if read.dtype.kind in "iu" else pd.Series(numbers)
 
 
-def _typed(cells: list[str], column: Column, as_written: bool) -> pd.Series[Any]:
-    if column.type is ColumnType.NUMERIC:
-        return pd.Series(number_column(cells, column.name), dtype="float64")
-    read = pd.Series(categories(cells), dtype=object)
-    if not as_written:
-        return read
-    return pd.Series([c if c in column.categories else r for c, r in zip(cells, read, strict=True)], dtype=object)
+def seen(derived: Derived, values: pd.Series[Any]) -> Derived:
+    """A column that is undecided, of the type that pandas gave its values; undecided still where all are missing."""
+    present = values.dropna()
+    if not derived.own or present.empty:
+        return derived
+    kind = values.dtype.kind
+    if kind not in "iuf" and not all(isinstance(value, str) for value in present):
+        raise BadJob(
+            f"column {derived.column.name}: expected numbers or text, got true and false, as pandas reads it: write 1 "
+            f"and 0, or give --columns {derived.column.name}=categorical if it was text when the model was fitted"
+        )
+    found = ColumnType.NUMERIC if kind in "iuf" else ColumnType.CATEGORICAL
+    return replace(derived, column=replace(derived.column, type=found, whole=kind in "iu"), own="")
 
 
 def raw_rows(columns: Sequence[Derived]) -> pd.DataFrame:
@@ -60,11 +89,13 @@ def _raw_column(derived: Derived, random: np.random.Generator) -> pd.Series[Any]
         known = [text for text in derived.column.categories if text not in MISSING] or ["a", "b"]
         texts = np.array(known, dtype=object)[random.integers(len(known), size=COUNT)]
         texts[missing] = np.nan
-        return pd.Series(texts, dtype=object)
+        return pd.Series(texts, dtype="str")
     around = np.array(derived.around or (0.0, 1.0, 10.0))
     values = around[random.integers(len(around), size=COUNT)]
     moved = values * random.normal(1, 0.3, COUNT) + random.normal(0, 0.1, COUNT)
     values = np.where(random.random(COUNT) < 0.5, values, moved)
+    if derived.column.whole:
+        return pd.Series(np.rint(values), dtype="int64")
     values[missing] = np.nan
     return pd.Series(values, dtype="float64")
 

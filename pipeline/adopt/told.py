@@ -14,6 +14,8 @@ from serving.contract import Column, ColumnType, Contract, Task
 from serving.errors import BadArtifact
 from serving.training import BadJob
 
+KINDS = {"numeric": ColumnType.NUMERIC, "integer": ColumnType.NUMERIC, "categorical": ColumnType.CATEGORICAL}
+
 
 @dataclass(frozen=True)
 class Told:
@@ -74,15 +76,38 @@ def with_types(derived: Sequence[Derived], names: Sequence[str], told: Told | No
     return tuple(_merged(column, found.get(column.name)) for column in told.inputs)
 
 
+def with_kinds(derived: Sequence[Derived], kinds: Mapping[str, str]) -> tuple[Derived, ...]:
+    """The columns as `--columns` has them: a name, and one of `KINDS`. Raises `BadJob`."""
+    names = [one.column.name for one in derived]
+    if unknown := [name for name in kinds if name not in names]:
+        raise BadJob(f"--columns: expected columns that the transformer takes, {', '.join(names)}; got {unknown[0]}")
+    return tuple(_of_kind(one, kinds[one.column.name]) if one.column.name in kinds else one for one in derived)
+
+
+def _of_kind(found: Derived, kind: str) -> Derived:
+    wanted = KINDS[kind]
+    _refuse_other_type("--columns", found, wanted)
+    # known steps take whole numbers as they take others
+    column = replace(found.column, type=wanted, whole=kind == "integer" and bool(found.own))
+    return replace(found, column=column, own="")
+
+
+def _refuse_other_type(option: str, found: Derived, wanted: ColumnType) -> None:
+    known = found.column
+    if found.certain and wanted is not known.type:
+        raise BadJob(f"{option}, column {known.name}: expected {known.type}, as it was fitted; got {wanted}")
+
+
 def _merged(column: Column, found: Derived | None) -> Derived:
     if found is None:
         return Derived(column)
     known = found.column
-    if found.certain and column.type is not known.type:
-        raise BadJob(f"--contract, column {column.name}: expected {known.type}, as it was fitted; got {column.type}")
+    _refuse_other_type("--contract", found, column.type)
     if known.categories and column.categories and {*column.categories} - {*found.filled} != {*known.categories}:
         raise BadJob(
             f"--contract, column {column.name}: expected the categories that it was fitted on, "
             f"{', '.join(known.categories)}; got {', '.join(column.categories)}"
         )
-    return replace(found, guessed=False, column=replace(column, categories=column.categories or known.categories))
+    of_numbers = column.type is ColumnType.NUMERIC and not column.whole  # whether of whole ones, a type does not say
+    column = replace(column, categories=column.categories or known.categories)
+    return replace(found, column=column, own=found.own if of_numbers else "", told=True)

@@ -14,15 +14,21 @@ from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
 
+from pipeline.adopt.columns import first_steps, is_own, takes_frames
+from pipeline.adopt.pickles import within
 from serving.training import BadJob
 
 
 def as_column_transformer(transformer: Any, names: Sequence[str], rows: pd.DataFrame) -> Any:  # noqa: ANN401
     """The same transform of named columns; `rows`: some that it takes."""
+    transformer = within(transformer)
     while isinstance(transformer, Pipeline) and len(transformer.steps) == 1:
-        transformer = transformer.steps[0][1]
-    if isinstance(transformer, ColumnTransformer):
+        transformer = within(transformer.steps[0][1])
+    sights = [sight for _, sight in first_steps(transformer, range(len(names)))]
+    of_arrays = not takes_frames(transformer) and any(is_own(step) for _, step in sights)
+    if isinstance(transformer, ColumnTransformer) and not of_arrays:
         named = copy.copy(transformer)
         named.feature_names_in_ = np.array(names, dtype=object)  # of one that was fitted on an array
         return named
@@ -30,6 +36,9 @@ def as_column_transformer(transformer: Any, names: Sequence[str], rows: pd.DataF
     if len(used) < len(names):
         transformer = _without_dropped(transformer, rows)
         names = [name for name in names if name in used]
+    if of_arrays:  # which serving has not: its frame becomes one
+        array = FunctionTransformer(np.asarray, feature_names_out="one-to-one")
+        transformer = Pipeline([("array", array), ("all", transformer)])
     return _around([("all", transformer, list(names))], rows, verbose_feature_names_out=False)
 
 
@@ -52,6 +61,7 @@ def _around(parts: Sequence[tuple[str, Any, Any]], rows: pd.DataFrame, **options
 
 def _without_dropped(transformer: Any, rows: pd.DataFrame) -> Any:  # noqa: ANN401
     """The same of the columns of `rows`, the others being those that it drops. Raises `BadJob`."""
+    transformer = within(transformer)
     if isinstance(transformer, Pipeline):
         (label, first), *others = transformer.steps
         return Pipeline([(label, _without_dropped(first, rows)), *others])
@@ -87,9 +97,7 @@ def feature_names(path: Path, transformer: Any) -> tuple[str, ...]:  # noqa: ANN
 def original_rows(transformer: Any, names: Sequence[str], rows: pd.DataFrame) -> Any:  # noqa: ANN401
     """Rows as the transformer was fitted on them: with the columns that it drops, and an array if it was one."""
     whole = rows.reindex(columns=list(names))
-    if hasattr(transformer, "feature_names_in_"):
-        return whole
-    return whole.to_numpy(dtype=object if "object" in map(str, rows.dtypes) else np.float64)
+    return whole if takes_frames(transformer) else whole.to_numpy()
 
 
 def transformed(transformer: Any, rows: Any) -> Any:  # noqa: ANN401

@@ -16,7 +16,7 @@ from featurizer import train as featurizer
 from featurizer.model import Featurizer
 from pipeline.adopt import check, missing, rows
 from pipeline.adopt.boosters import Given, Shape
-from pipeline.adopt.pickles import foreign_modules
+from pipeline.adopt.pickles import foreign_modules, within
 from pipeline.adopt.raw import Transform
 from pipeline.adopt.request import Made, Request
 from pipeline.adopt.transformers import dense, original_rows
@@ -87,10 +87,10 @@ def _check_featurizer(transform: Transform, contract: Contract, served: Featuriz
     without = {*transform.needed, *check.passes_missing_on(frame, features, contract)}
     if lost := [name for name in frame if name in without]:
         yield f"note: a row without {' or '.join(lost)} is refused, the transformer having no value for a missing one"
-    if guessed := [derived.column.name for derived in transform.columns if derived.guessed]:
+    if told := [derived.column.name for derived in transform.columns if derived.own]:
         yield (
-            "note: nothing tells whether these columns are of numbers or of text; they are taken for numbers, unless "
-            f"--contract FILE says otherwise: {', '.join(guessed)}"
+            "note: steps of your own get 101 as 101.0 in these columns, which are numeric in --contract: "
+            f"{', '.join(told)}; if they were whole numbers in pandas, give --sample, or --columns {told[0]}=integer"
         )
     if transform.untold:
         yield (
@@ -128,7 +128,8 @@ def _check_chain(parts: Parts, transform: Transform, model: Given, stages: tuple
     if parts.whole is None or not model.as_its_model:
         return f"both: equal to transform and Booster.predict to the bit in {len(frame)} rows"
     check.check_pipeline(*stages, frame, _whole(parts, transform, frame, expected))
-    return f"both: equal to {type(parts.whole.steps[-1][1]).__name__} in the Pipeline to the bit in {len(frame)} rows"
+    kind = type(within(parts.whole.steps[-1][1])).__name__
+    return f"both: equal to {kind} in the Pipeline to the bit in {len(frame)} rows"
 
 
 def _whole(parts: Parts, transform: Transform, frame: pd.DataFrame, like: NDArray[Any]) -> NDArray[Any]:

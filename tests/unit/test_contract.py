@@ -129,3 +129,16 @@ def test_the_hash_is_of_the_fields_as_json_in_their_shortest_form() -> None:
     assert contract.hash == hashlib.sha256(text.encode()).hexdigest()
     assert contract.to_json().startswith('{\n  "schema_version": 1,\n  "dataset": "größe",\n')
     assert contract.to_json().endswith("}\n")
+
+
+def test_only_a_column_of_whole_numbers_is_said_to_be_one() -> None:
+    plain = Contract("t", Task.REGRESSION, (Column("zone", ColumnType.NUMERIC),), ("zone",), {})
+    whole = replace(plain, columns=(Column("zone", ColumnType.NUMERIC, whole=True),))
+
+    assert "whole" not in plain.to_json()  # as of an earlier release, with the same hash
+    assert plain.hash == "0f4d29ce14e6f82efb413b0c35077e67338da273395257741ff28dd6079da59d"
+    assert Contract.from_json(whole.to_json()) == whole
+    assert whole.hash != plain.hash
+    text = replace(plain, columns=(Column("zone", ColumnType.CATEGORICAL, whole=True),))
+    with pytest.raises(BadArtifact, match="expected whole numbers in a numeric column, got zone"):
+        Contract.from_json(text.to_json())

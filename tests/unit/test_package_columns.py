@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.compose import ColumnTransformer
-from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
+from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, OneHotEncoder, OrdinalEncoder, StandardScaler
@@ -32,8 +33,12 @@ def named(value: Any) -> Any:
     return value
 
 
-def number(name: str, *around: float, certain: bool = True, guessed: bool = False) -> Derived:
-    return Derived(Column(name, ColumnType.NUMERIC), around, certain, guessed)
+class Own(StandardScaler):
+    """Scikit-learn's, and yet somebody's own."""
+
+
+def number(name: str, *around: float, certain: bool = True, own: str = "") -> Derived:
+    return Derived(Column(name, ColumnType.NUMERIC), around, certain, own)
 
 
 def text(name: str, *known: str, filled: tuple[str, ...] = ()) -> Derived:
@@ -95,27 +100,55 @@ CASES: dict[str, tuple[Any, list[str], list[Derived]]] = {
         [number("age", 4.5)],
     ),
     "a ufunc": (FunctionTransformer(np.log1p, **ONE_TO_ONE), ["age"], [number("age", certain=False)]),
+    "a ufunc and a scaler": (
+        make_pipeline(FunctionTransformer(np.negative, **ONE_TO_ONE), StandardScaler()),
+        ["age"],
+        [number("age", -4.5)],
+    ),
     "no function": (FunctionTransformer(**ONE_TO_ONE), ["age"], [number("age", certain=False)]),
-    "a function": (FunctionTransformer(named, **ONE_TO_ONE), ["age"], [number("age", certain=False, guessed=True)]),
+    "a function": (FunctionTransformer(named, **ONE_TO_ONE), ["age"], [number("age", certain=False, own="named")]),
+    # after it nothing is known
     "a function and a scaler": (
         make_pipeline(FunctionTransformer(named, **ONE_TO_ONE), StandardScaler()),
         ["age"],
-        [number("age", 4.5)],
+        [number("age", certain=False, own="named")],
     ),
+    "a function that others made": (
+        FunctionTransformer(np.frompyfunc(named, 1, 1), **ONE_TO_ONE),
+        ["age"],
+        [number("age", certain=False, own="named (vectorized)")],
+    ),
+    "a function beside a scaler": (
+        columns((FunctionTransformer(named, **ONE_TO_ONE), ["age"]), (StandardScaler(), ["age"])),
+        ["age"],
+        [number("age", 4.5, own="named")],
+    ),
+    "a function after imputing": (
+        make_pipeline(SimpleImputer(strategy="most_frequent"), FunctionTransformer(named, **ONE_TO_ONE)),
+        ["age"],
+        [number("age", 3.0, own="named")],
+    ),
+    "a function after imputing a mean, of float64": (
+        make_pipeline(SimpleImputer(), FunctionTransformer(named, **ONE_TO_ONE), StandardScaler()),
+        ["size"],
+        [number("size", 8 / 3)],
+    ),
+    "a class": (make_pipeline(Own(), OneHotEncoder()), ["rooms"], [number("rooms", certain=False, own="Own")]),
+    "frozen": (FrozenEstimator(StandardScaler()), ["age"], [number("age", 4.5)]),
 }
 
 
 @pytest.mark.parametrize("kind", CASES)
 def test_a_column_is_what_the_steps_learned_of_it(kind: str) -> None:
     transformer, names, expected = CASES[kind]
-    transformer.fit(FRAME[names])
+    getattr(transformer, "estimator", transformer).fit(FRAME[names])
 
     found = derive(transformer, names)
 
     assert [one.column for one in found] == [one.column for one in expected]
     for one, owed in zip(found, expected, strict=True):
         assert one.around == pytest.approx(owed.around)
-        assert (one.certain, one.guessed, one.filled) == (owed.certain, owed.guessed, owed.filled)
+        assert (one.certain, one.own, one.filled) == (owed.certain, owed.own, owed.filled)
 
 
 def test_words_of_texts_are_of_text() -> None:
@@ -124,6 +157,12 @@ def test_words_of_texts_are_of_text() -> None:
     )
 
     assert derive(transformer, list(FRAME)) == (text("kind"),)
+
+
+def test_words_that_are_hashed_tell_nothing() -> None:
+    transformer = columns((HashingVectorizer(), "kind")).fit(FRAME.fillna({"kind": "c"}))
+
+    assert derive(transformer, list(FRAME)) == (number("kind", certain=False, own="HashingVectorizer"),)
 
 
 def test_an_array_has_numbered_columns_and_a_frame_its_own() -> None:

@@ -19,6 +19,7 @@ from sklearn.compose import ColumnTransformer, TransformedTargetRegressor, make_
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.feature_selection import SelectKBest, f_regression
+from sklearn.frozen import FrozenEstimator
 from sklearn.impute import KNNImputer, SimpleImputer
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV
@@ -42,6 +43,7 @@ from featurizer.transform import Transform
 from local_test.control_plane.unpacking import unpack
 from pipeline.adopt.columns import first_steps
 from pipeline.adopt.estimators import read_transformer
+from pipeline.adopt.pickles import foreign_modules
 from pipeline.adopt.precision import untold
 from pipeline.cli import main
 from pipeline.model import Pipeline as Single
@@ -383,25 +385,24 @@ def test_a_missing_value_that_a_step_refuses_is_said_to_be_refused(tmp_path: Pat
 
 
 @pytest.mark.parametrize("told", [False, True])
-def test_a_column_of_which_no_step_tells_its_type_is_named(tmp_path: Path, told: bool, capsys: Any) -> None:
+def test_a_column_of_which_no_step_tells_its_type_is_asked_for(tmp_path: Path, told: bool, capsys: Any) -> None:
     function = FunctionTransformer(shifted, feature_names_out="one-to-one")
     path = dumped(tmp_path, ColumnTransformer([("shift", function, ["age"])]).fit(FRAME))
     (tmp_path / "schema.toml").write_text(schema_of(age=NUMERIC))
 
-    assert (
-        package(tmp_path, "--featurizer", path, *(["--contract", str(tmp_path / "schema.toml")] if told else [])) == 0
-    )
+    code = package(tmp_path, "--featurizer", path, *(["--contract", str(tmp_path / "schema.toml")] if told else []))
 
-    assert ("nothing tells whether these columns are of numbers" in capsys.readouterr().out) != told
+    assert code == (0 if told else 2)
+    assert ("expected to be told what columns age are, which shifted takes" in capsys.readouterr().err) != told
 
 
-def test_texts_that_were_taken_for_numbers_are_said_to_be_to_blame(tmp_path: Path, capsys: Any) -> None:
+def test_texts_that_are_called_numbers_are_said_to_be_refused(tmp_path: Path, capsys: Any) -> None:
     function = FunctionTransformer(lengths, feature_names_out="one-to-one")
     path = dumped(tmp_path, ColumnTransformer([("length", function, ["colour"])]).fit(FRAME))
 
-    assert package(tmp_path, "--featurizer", path) == 2
+    assert package(tmp_path, "--featurizer", path, "--columns", "colour=numeric") == 2
 
-    assert "--contract FILE may say that these are of text, colour" in capsys.readouterr().err
+    assert "got none: AttributeError: Can only use .str accessor with string values" in capsys.readouterr().err
 
 
 def lengths(values: pd.DataFrame) -> pd.DataFrame:
@@ -412,7 +413,7 @@ def test_what_the_image_does_not_have_is_said(tmp_path: Path, capsys: Any) -> No
     function = FunctionTransformer(shifted, feature_names_out="one-to-one")
     transformer = ColumnTransformer([("shift", function, ["age"])]).fit(FRAME)
 
-    assert package(tmp_path, "--featurizer", dumped(tmp_path, transformer)) == 0
+    assert package(tmp_path, "--featurizer", dumped(tmp_path, transformer), "--columns", "age=numeric") == 0
 
     assert "note: the featurizer's image has no tests" in capsys.readouterr().out
 
@@ -436,9 +437,9 @@ def unusable() -> dict[str, tuple[Any, str, str]]:
             "--pipeline", "got TransformedTargetRegressor in its place: it cannot be served",
         ),
         "a search": (
-            GridSearchCV(make_pipeline(StandardScaler(), xgboost.XGBRegressor(n_estimators=1)), {}, cv=2)
+            GridSearchCV(make_pipeline(StandardScaler(), xgboost.XGBRegressor(n_estimators=1)), {}, cv=2, refit=False)
             .fit([[1.0], [2], [3], [4]], [1, 2, 3, 4]),
-            "--pipeline", "got GridSearchCV in its place: give its best_estimator_",
+            "--pipeline", "got GridSearchCV in its place, which has kept no best_estimator_: fit it with refit=True",
         ),
         "a model only": (
             xgboost.XGBClassifier(n_estimators=1).fit([[1.0], [2]], [0, 1]), "--pipeline", "give that with --predictor",
@@ -461,7 +462,7 @@ def unusable() -> dict[str, tuple[Any, str, str]]:
             "--pipeline", "column size: expected a transformer that was fitted on float64",
         ),
         "no names": (
-            ColumnTransformer([("shift", FunctionTransformer(shifted), ["age"])]).fit(FRAME),
+            ColumnTransformer([("log", FunctionTransformer(np.log1p), ["age"])]).fit(FRAME),
             "--featurizer", "expected steps that name their features (get_feature_names_out)",
         ),
         "missing as None": (
@@ -645,6 +646,42 @@ def test_steps_that_do_nothing_do_not_matter(tmp_path: Path) -> None:
     answered = vector(Single.load(Settings(model_dir=tmp_path / "out"))(Payload(b"0.5,17\n,3\n", CSV, NPY)))
     rows = pd.DataFrame({"size": [0.5, np.nan], "age": [17.0, 3]})
     assert np.array_equal(answered, whole.predict(rows))
+
+
+HOLDERS: dict[str, Any] = {
+    "the whole": lambda whole: FrozenEstimator(FrozenEstimator(whole)),
+    "a search": lambda whole: GridSearchCV(whole, {}, cv=2).fit(FRAME[["size", "age"]], PRICE),
+    "the model": lambda whole: Pipeline([*whole.steps[:-1], ("model", FrozenEstimator(whole[-1]))]),
+    "the first step": lambda whole: Pipeline([("first", FrozenEstimator(whole[0])), *whole.steps[1:]]),
+    "a first step that drops columns": lambda whole: make_pipeline(
+        FrozenEstimator(ColumnTransformer([("s", make_pipeline(*whole[:-1]), ["size", "age"])]).fit(FRAME)),
+        whole[-1],
+    ),
+    "all that transforms": lambda whole: make_pipeline(FrozenEstimator(whole[:-1]), whole[-1]),
+}
+
+
+@pytest.mark.parametrize("kind", HOLDERS)
+def test_what_only_holds_an_estimator_is_looked_through(tmp_path: Path, kind: str, capsys: Any) -> None:
+    model = xgboost.XGBRegressor(n_estimators=3, n_jobs=1)
+    whole = make_pipeline(SimpleImputer(), StandardScaler(), model).fit(FRAME[["size", "age"]], PRICE)
+    given = HOLDERS[kind](whole)
+
+    assert package(tmp_path, "--pipeline", dumped(tmp_path, given)) == 0
+
+    answered = vector(Single.load(Settings(model_dir=tmp_path / "out"))(Payload(b"0.5,17\n,3\n", CSV, NPY)))
+    rows = pd.DataFrame({"size": [0.5, np.nan], "age": [17.0, 3]})
+    assert np.array_equal(answered, given.predict(rows.reindex(columns=given.feature_names_in_)))
+    printed = capsys.readouterr().out
+    assert "both: equal to XGBRegressor in the Pipeline to the bit" in printed
+    assert "transform: compiled" in printed
+
+
+def test_what_the_image_does_not_have_is_seen_in_what_is_frozen() -> None:
+    own = FunctionTransformer(shifted, feature_names_out="one-to-one")
+    frozen = make_pipeline(SimpleImputer(), FrozenEstimator(make_pipeline(own)))
+
+    assert foreign_modules(frozen) == foreign_modules(FrozenEstimator(own)) == ["tests"]
 
 
 def schema_of(**columns: str) -> str:

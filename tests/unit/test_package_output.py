@@ -69,8 +69,6 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
 
 NOTES = [
     "note: a row without size or age is refused, the transformer having no value for a missing one",
-    "note: nothing tells whether these columns are of numbers or of text; they are taken for numbers, unless "
-    "--contract FILE says otherwise: age",
     "note: serving computes in 64 bits, and may answer otherwise than a model fitted on float32 or int8, of which "
     "these show nothing: size, age",
     "note: the featurizer's image has no tests: add it to requirements/featurizer.txt",
@@ -81,7 +79,8 @@ NOTES = [
 def test_a_featurizer_is_told_of_in_full(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
 
-    lines = printed(capsys, "--featurizer", f"{models}/columns.joblib", "--missing-categories", "--out", str(out))
+    options = ("--missing-categories", "--columns", "age=numeric", "--out", str(out))
+    lines = printed(capsys, "--featurizer", f"{models}/columns.joblib", *options)
 
     contract = Contract.load(out / "featurizer" / "model")
     assert lines == [

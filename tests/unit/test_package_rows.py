@@ -55,15 +55,17 @@ def test_of_many_thresholds_the_least_the_greatest_and_some_between_are_tried() 
 @pytest.fixture(scope="module")
 def raw() -> pd.DataFrame:
     known = Derived(Column("price", ColumnType.NUMERIC), (5.0, 1000.0))
-    return raw_rows([Derived(SIZE), known, Derived(KIND), Derived(Column("text", ColumnType.CATEGORICAL))])
+    whole = Derived(Column("rooms", ColumnType.NUMERIC, whole=True), (4.0,))
+    return raw_rows([Derived(SIZE), known, Derived(KIND), Derived(Column("text", ColumnType.CATEGORICAL)), whole])
 
 
 def test_raw_rows_have_known_values_others_around_them_and_missing_ones(raw: pd.DataFrame) -> None:
     assert raw.dtypes.astype(str).to_dict() == {
         "size": "float64",
         "price": "float64",
-        "kind": "object",
-        "text": "object",
+        "kind": "str",
+        "text": "str",
+        "rooms": "int64",
     }
     assert len(raw) == COUNT
     for name, around in (("size", {0.0, 1.0, 10.0}), ("price", {5.0, 1000.0})):
@@ -80,7 +82,7 @@ def test_raw_rows_are_whole_at_first_and_miss_a_value_here_and_there(raw: pd.Dat
     missing = raw.isna()
 
     assert not missing[: COUNT // 4].any().any()
-    for name in raw:
+    for name in raw.columns[:-1]:
         assert 0 < missing[name].sum() < COUNT / 4
     assert (missing.sum(axis=1) == 1).any()
     pd.testing.assert_frame_equal(raw_rows([Derived(SIZE)]), raw_rows([Derived(SIZE)]))
@@ -119,10 +121,15 @@ def test_a_column_is_needed_where_a_whole_row_is_refused_without_it() -> None:
     assert needed(refusing(), rows, taken[:0]) == ()
 
 
-def test_a_sample_is_read_as_serving_reads_it(tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_text("kind,other,size\nNA,x,1e2\na,x,\n,x,7\n")
+def test_a_sample_is_read_as_pandas_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("kind,other,size,rooms,code,flat\nNA,x,1e2,1,007,2\na,x,,2,1,\n,x,7,3,2,3\n\n")
+    rooms, code = Column("rooms", ColumnType.NUMERIC), Column("code", ColumnType.CATEGORICAL)
+    others = [rooms, code, Column("flat", ColumnType.NUMERIC)]
 
     read = sample(tmp_path / "rows.csv", [SIZE, KIND])
+    assert sample(tmp_path / "rows.csv", others).to_numpy().tolist()[0] == [1, "007", 2.0]
+    undecided = sample(tmp_path / "rows.csv", others, ["rooms", "code", "flat"])
+    assert undecided.dtypes.astype(str).tolist() == ["int64", "int64", "float64"]
     written = sample(tmp_path / "rows.csv", [KIND], as_written=True)
 
     assert list(read) == ["size", "kind"]
