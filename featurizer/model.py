@@ -31,6 +31,7 @@ from serving.sizes import check_numbers
 log = logging.getLogger("featurizer.model")
 
 PREPROCESS = "preprocess.joblib"
+ENGINE = "engine"  # in a contract's report: `sklearn`, where `train` or `package` says that the pickle may be read
 OFFERED = (CSV, JSON, JSONLINES, NPY)
 
 
@@ -69,7 +70,8 @@ class Featurizer:
     ) -> Featurizer:
         """Load the transform once the manifest vouches for it. Raises `BadArtifact`.
 
-        `engine`: `compiled` runs `transform.json`, `sklearn` runs `preprocess.joblib`, `auto` the first that is there.
+        `engine`: `compiled` runs `transform.json`, `sklearn` runs `preprocess.joblib`, `auto` the first there, the
+        second only if the contract says so.
         """
         files = artifact.verify(model_dir)
         contract = Contract.from_json(files.text(FILE))
@@ -130,6 +132,12 @@ def _load_engine(files: Artifact, contract: Contract, engine: str) -> Engine:
     compiled = program.FILE in files
     if engine == "compiled" and not compiled:
         raise BadArtifact(f"FEATURIZER_ENGINE=compiled: there is no {program.FILE} in {files.directory}")
+    if engine == "auto" and not compiled and contract.report.get(ENGINE) != "sklearn":
+        raise BadArtifact(
+            f"there is no {program.FILE} in {files.directory}, and its {FILE} does not say, as `train` and `package` "
+            f"write it, that {PREPROCESS} may be read, a pickle, which runs code of whoever wrote it: set "
+            "FEATURIZER_ENGINE=sklearn if you trust it"
+        )
     found: Engine
     if compiled and engine != "sklearn":
         _warn_of_version(contract)

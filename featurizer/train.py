@@ -23,7 +23,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from featurizer.compile import NotCovered, compile_transformer
 from featurizer.fitted import FittedTransform
-from featurizer.model import PREPROCESS
+from featurizer.model import ENGINE, PREPROCESS
 from featurizer.program import FILE as COMPILED
 from featurizer.proof import prove
 from featurizer.records import Records
@@ -92,7 +92,7 @@ def fit(schema: Schema, raw: pd.DataFrame, run: Mapping[str, Any], classes: tupl
         schema.name, schema.task, columns, _feature_names(transformer), training, labelled_rows=schema.labelled_rows
     )
     compiled, told = compiled_text(transformer, contract, frame)
-    contract = replace(contract, report={"transform": told})
+    contract = replace(contract, report=transform_report(compiled, told))
     return Fitted(transformer, preprocess, compiled, contract, features, target)
 
 
@@ -105,6 +105,11 @@ def compiled_text(transformer: ColumnTransformer, contract: Contract, frame: pd.
     except NotCovered as reason:
         return "", f"not compiled: {reason}"
     return text, f"compiled; equal to scikit-learn's to the bit in {compared} rows"
+
+
+def transform_report(compiled: str, told: str) -> dict[str, str]:
+    """What a contract says of the transform: where nothing is compiled, that the featurizer may unpickle it."""
+    return {"transform": told} | ({} if compiled else {ENGINE: "sklearn"})
 
 
 def _records(frame: pd.DataFrame, contract: Contract) -> Records:

@@ -107,4 +107,8 @@ def transformed(transformer: Any, rows: Any) -> Any:  # noqa: ANN401
 
 
 def dense(made: Any) -> NDArray[np.float64]:  # noqa: ANN401
-    return np.asarray(made.toarray() if hasattr(made, "toarray") else made, dtype=np.float64)
+    """Raises `BadJob` for features that are no numbers."""
+    try:
+        return np.asarray(made.toarray() if hasattr(made, "toarray") else made, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise BadJob(f"expected a transformer that makes numbers of every column: {error}") from error

@@ -45,7 +45,7 @@ def write_and_check(parts: Parts, scratch: Path) -> Made:
     if parts.transform:
         frame = parts.transform.frame[[column.name for column in contract.inputs]]
         compiled, how = featurizer.compiled_text(parts.transform.served, contract, frame)
-        contract = replace(contract, report={"transform": how})
+        contract = replace(contract, report=featurizer.transform_report(compiled, how))
     if parts.shape:
         report = {**contract.report, "objective": parts.shape.objective}
         contract = predictor.with_versions(replace(contract, report=report))
@@ -82,7 +82,8 @@ def _check_featurizer(transform: Transform, contract: Contract, served: Featuriz
     frame, features = transform.frame, dense(transform.made)
     check.check_featurizer(served, frame, features)
     how = contract.report["transform"]
-    yield f"transform: {how}" + ("" if how.startswith("compiled") else "; scikit-learn serves it")
+    pickled = "; scikit-learn serves it, and the artifact lets its pickle be read"
+    yield f"transform: {how}" + ("" if how.startswith("compiled") else pickled)
     yield f"features: equal to scikit-learn's to the bit in {len(frame)} rows"
     without = {*transform.needed, *check.passes_missing_on(frame, features, contract)}
     if lost := [name for name in frame if name in without]:

@@ -88,12 +88,28 @@ def test_scikit_learn_transforms_with_a_warning_where_nothing_is_compiled(
 ) -> None:
     owed = Featurizer.load(plants)(ROW).body
     (plants / COMPILED).unlink()
-    change_contract(plants, lambda contract: replace(contract, report={"transform": "not compiled: PowerTransformer"}))
+    report = {"transform": "not compiled: PowerTransformer", "engine": "sklearn"}
+    change_contract(plants, lambda contract: replace(contract, report=report))
 
     featurizer = Featurizer.load(plants)
 
     assert featurizer(ROW).body == owed
     assert caplog.messages == ["scikit-learn transforms: not compiled: PowerTransformer"]
+
+
+@pytest.mark.parametrize("said", [{}, {"engine": True}, {"engine": "compiled"}])
+def test_where_nothing_is_compiled_a_pickle_is_read_only_as_the_artifact_or_a_setting_says(
+    plants: Path, said: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owed = Featurizer.load(plants)(ROW).body
+    (plants / COMPILED).unlink()
+    change_contract(plants, lambda contract: replace(contract, report=said))  # as an earlier release wrote it
+
+    with monkeypatch.context() as unread:
+        unread.setattr("featurizer.fitted.joblib.load", None)
+        with pytest.raises(BadArtifact, match="set FEATURIZER_ENGINE=sklearn if you trust it"):
+            Featurizer.load(plants)
+    assert Featurizer.load(plants, engine="sklearn")(ROW).body == owed
 
 
 def test_an_engine_that_is_not_there_is_named(plants: Path) -> None:

@@ -89,7 +89,8 @@ def test_a_featurizer_is_told_of_in_full(models: Path, tmp_path: Path, capsys: p
         "  land: categorical: DE, NA, US",
         "  age: numeric",
         "5 features: numbers__size, lands__land_DE, lands__land_NA, lands__land_US, shift__age",
-        "transform: not compiled: FunctionTransformer of 'shifted'; scikit-learn serves it",
+        "transform: not compiled: FunctionTransformer of 'shifted'; scikit-learn serves it, and the "
+        "artifact lets its pickle be read",
         "features: equal to scikit-learn's to the bit in 96 rows",
         *NOTES,
         "note: column land: serving takes 'NA' as a missing value: rows with it are answered otherwise than by the "

@@ -403,6 +403,12 @@ def test_a_class_that_does_not_know_its_columns_is_told_them(tmp_path: Path, way
         assert np.array_equal(answers(tmp_path, csv), model.transform(pd.read_csv(csv)))
 
 
+def test_features_that_are_text_are_refused(tmp_path: Path, capsys: Any) -> None:
+    assert package(tmp_path, ToText().fit(FRAME[["sold"]]), "--columns", "sold=categorical") == 2
+
+    assert "expected a transformer that makes numbers of every column: could not convert" in capsys.readouterr().err
+
+
 def test_what_is_imputed_with_a_mean_is_known_to_have_a_fraction(tmp_path: Path) -> None:
     model = make_pipeline(SimpleImputer(), FunctionTransformer(with_tenth, **ONE_TO_ONE)).fit(FRAME[["zone"]])
 
