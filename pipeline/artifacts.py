@@ -9,6 +9,7 @@ from serving.contract import Contract
 from serving.errors import BadArtifact
 
 STAGES = ("featurizer", "predictor")
+RUN_FILES = ("report.txt", "test.csv", "predicted_vs_actual.png", "feature_importance.png")  # that `train` puts beside
 
 
 def verify_both(directory: Path) -> Contract:

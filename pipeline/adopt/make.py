@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pipeline.adopt.estimators import read_pipeline, read_transformer
 from pipeline.adopt.raw import Transform, read_raw
 from pipeline.adopt.request import Made, Request
 from pipeline.adopt.told import Told, read_told
-from pipeline.adopt.write import Parts, publish, write_and_check
+from pipeline.adopt.write import Parts, publish, remove_report, write_and_check
 from serving.contract import Contract, Task
 from serving.training import BadJob
 
@@ -34,6 +35,8 @@ def adopt(request: Request, out: Path) -> Made:
     with tempfile.TemporaryDirectory() as scratch:
         made = write_and_check(Parts(request, contract, transform, model, shape, whole), Path(scratch))
         publish(Path(scratch), out)
+    if removed := remove_report(out, made.contract, request.sample):
+        return replace(made, told=(*made.told, f"removed, being of a training run: {', '.join(removed)}"))
     return made
 
 

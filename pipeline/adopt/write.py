@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from pipeline.adopt.pickles import foreign_modules, within
 from pipeline.adopt.raw import Transform
 from pipeline.adopt.request import Made, Request
 from pipeline.adopt.transformers import dense, original_rows
+from pipeline.artifacts import RUN_FILES
 from predictor import train as predictor
 from predictor.model import Predictor
 from serving import artifact
@@ -156,3 +158,16 @@ def publish(scratch: Path, out: Path) -> None:
         for old in (out / model.relative_to(scratch)).iterdir():
             if old.is_file() and not (model / old.name).exists():
                 old.unlink()
+
+
+def remove_report(out: Path, contract: Contract, sample: Path | None) -> list[str]:
+    """Remove the report, rows and pictures of another training run; returns their names. `sample`: rows to be kept."""
+    report = out / "report.txt"
+    run = re.search("Training run ([0-9a-f]+)", report.read_text(errors="replace")) if report.is_file() else None
+    if run is None or contract.hash.startswith(run[1]):
+        return []
+    stale = [path for path in (out / name for name in RUN_FILES) if path.is_file()]
+    stale = [path for path in stale if not (sample and path.samefile(sample))]
+    for path in stale:
+        path.unlink()
+    return [path.name for path in stale]

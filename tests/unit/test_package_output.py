@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,39 @@ def test_files_are_put_in_place_beside_what_is_not_ours(
     artifact.verify(model_dir)
     with tarfile.open(tmp_path / "predictor" / "model.tar.gz") as archive:
         assert archive.getnames() == ["contract.json", "manifest.json", "xgboost-model.json"]
+
+
+@pytest.mark.parametrize("run", ["another", "the same", "nobody's"])
+def test_the_report_of_another_training_run_is_removed(
+    models: Path, tmp_path: Path, run: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--predictor", f"{models}/model.json", "--out", str(tmp_path)]
+    printed(capsys, *arguments)
+    hashed = {"another": "0123456789ab", "the same": Contract.load(tmp_path / "predictor/model").hash[:12]}
+    (tmp_path / "report.txt").write_text(f"ours\n\nTraining run {hashed[run]}, rows 1\n" if run in hashed else "mine")
+    others = ["test.csv", "predicted_vs_actual.png", "feature_importance.png", "notes.txt"]
+    for name in others:
+        shutil.copyfile(models / "rows.csv", tmp_path / name)
+
+    lines = printed(capsys, *arguments)
+
+    left = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    removed = f"removed, being of a training run: report.txt, {', '.join(others[:3])}"
+    assert (removed in lines) == (run == "another")
+    assert left == ({"notes.txt"} if run == "another" else {"report.txt", *others})
+
+
+def test_rows_that_were_compared_are_not_removed(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "report.txt").write_text("Training run 0123456789ab")
+    shutil.copyfile(models / "rows.csv", tmp_path / "test.csv")
+    options = ("--missing-categories", "--sample", str(tmp_path / "test.csv"), "--out", str(tmp_path))
+
+    lines = printed(capsys, "--featurizer", f"{models}/columns.joblib", *options)
+
+    assert "removed, being of a training run: report.txt" in lines
+    assert (tmp_path / "test.csv").exists()
 
 
 def test_an_out_that_cannot_be_written_is_refused(
