@@ -74,6 +74,7 @@ class Featurizer:
         second only if the contract says so.
         """
         files = artifact.verify(model_dir)
+        files.expect("featurizer", program.FILE, PREPROCESS)
         contract = Contract.from_json(files.text(FILE))
         offered = preferred(OFFERED, default_accept)
         loaded = _load_engine(files, contract, engine)

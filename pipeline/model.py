@@ -10,7 +10,7 @@ from featurizer.model import Featurizer
 from featurizer.records import ACCEPTED
 from pipeline.older import OlderRequest
 from predictor.model import Predictor
-from serving.errors import BadArtifact
+from serving.errors import BadArtifact, cut
 from serving.interface import Interface
 from serving.media import content_type
 from serving.payload import NPY, Payload, run_serially
@@ -34,6 +34,13 @@ class Pipeline:
         model_dir = settings.model_dir
         if not model_dir.is_dir():
             raise BadArtifact(f"there is no model directory {model_dir}")
+        for stage in ("featurizer", "predictor"):
+            if not _artifact(model_dir, stage).is_dir():
+                got = cut(", ".join(sorted(path.name for path in model_dir.iterdir())) or "nothing", 200)
+                raise BadArtifact(
+                    f"there is no model directory {model_dir / stage}: expected both stages, as in the archive that "
+                    f"`python -m pipeline package --single` writes; got {got}"
+                )
         # What the rows and the answer may be is for the first and for the last to say.
         featurizer = Featurizer.load(
             _artifact(model_dir, "featurizer"),

@@ -57,6 +57,7 @@ class Predictor:
         files = artifact.verify(model_dir)
         if others := sorted(name for name in files.entries if Path(name).stem == Path(MODEL).stem and name != MODEL):
             raise BadArtifact(f"expected one model, {MODEL}; {others[0]} is in {model_dir}, too")
+        files.expect("predictor", MODEL)
         contract = Contract.from_json(files.text(FILE))
         try:
             booster = Booster(checked(files.read(MODEL), contract, MODEL))

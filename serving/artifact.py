@@ -45,6 +45,15 @@ class Artifact:
     def __contains__(self, name: str) -> bool:
         return name in self.entries
 
+    def expect(self, stage: str, *names: str) -> None:
+        """Raises `BadArtifact` where none of these files is there, as in the artifact of another stage."""
+        if not any(name in self for name in names):
+            got = cut(", ".join(self.entries) or "none", 200)
+            raise BadArtifact(
+                f"{self.directory}: expected the files of the {stage}'s artifact, with {' or '.join(names)}; "
+                f"got {got}: give this container the {stage}'s model.tar.gz"
+            )
+
     def read(self, name: str) -> bytes:
         """A file's bytes, checked once more: somebody may have replaced it. Raises `BadArtifact`."""
         if name not in self.entries:
@@ -111,11 +120,22 @@ def _read_manifest(model_dir: Path) -> bytes:
         return b"".join(pieces(model_dir / MANIFEST, most=LARGEST_MANIFEST))
     except FileNotFoundError:
         why = f"there is no {MANIFEST} in {model_dir}: expected the files of a trained artifact"
-        raise BadArtifact(why) from None
+        raise BadArtifact(why + _elsewhere(model_dir)) from None
     except NotPlain as error:
         raise BadArtifact(f"{MANIFEST} in {model_dir} is no regular file that can be read: {error}") from error
     except WrongSize as error:
         raise BadArtifact(f"{MANIFEST}: expected at most {LARGEST_MANIFEST} bytes, got {error}") from error
+
+
+def _elsewhere(model_dir: Path) -> str:
+    """What to do where the files are in directories of the archive."""
+    found = sorted(path.parent.name for path in model_dir.glob(f"*/{MANIFEST}"))
+    if found == ["featurizer", "predictor"]:
+        return "; got those of both stages, which the single container serves (STAGE=pipeline)"
+    if found:
+        around = cut(found[0])
+        return f"; they are in {around}/: pack them without it, with tar -C {around} -czf model.tar.gz ."
+    return ""
 
 
 def _entries(manifest: bytes, model_dir: Path) -> dict[str, Entry]:

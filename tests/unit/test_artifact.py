@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from featurizer.model import Featurizer
 from local_test.control_plane.unpacking import unpack
+from predictor.model import Predictor
 from serving.artifact import MANIFEST, files_of, pack, verify, write_manifest
 from serving.errors import BadArtifact
 
@@ -100,6 +103,41 @@ def test_a_manifest_names_only_files_of_its_directory(model_dir: Path, name: str
 
     with pytest.raises(BadArtifact, match="which is no regular file"):
         verify(model_dir)
+
+
+@pytest.mark.parametrize(
+    ("around", "said"),
+    [
+        (["model"], "they are in model/: pack them without it, with tar -C model -czf model.tar.gz ."),
+        (["featurizer", "predictor"], "got those of both stages, which the single container serves (STAGE=pipeline)"),
+    ],
+)
+def test_files_with_a_directory_around_them_are_seen(
+    model_dir: Path, tmp_path: Path, around: list[str], said: str
+) -> None:
+    for name in around:
+        shutil.copytree(model_dir, tmp_path / "archive" / name)
+
+    with pytest.raises(BadArtifact) as caught:
+        verify(tmp_path / "archive")
+
+    assert str(caught.value) == (
+        f"there is no {MANIFEST} in {tmp_path}/archive: expected the files of a trained artifact; {said}"
+    )
+
+
+@pytest.mark.parametrize(("load", "stage", "other"), [
+    (Featurizer.load, "featurizer", "predictor"), (Predictor.load, "predictor", "featurizer"),
+])  # fmt: skip
+def test_the_artifact_of_the_other_stage_is_named(
+    artifacts: Path, load: Callable[[Path], object], stage: str, other: str
+) -> None:
+    with pytest.raises(BadArtifact) as caught:
+        load(artifacts / other / "model")
+
+    got = sorted(path.name for path in (artifacts / other / "model").iterdir() if path.name != MANIFEST)
+    assert f"expected the files of the {stage}'s artifact, with " in str(caught.value)
+    assert f"; got {', '.join(got)}: give this container the {stage}'s model.tar.gz" in str(caught.value)
 
 
 def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -126,7 +126,10 @@ def test_a_limit_of_the_answer_is_of_the_predictions_and_not_of_the_features(sin
     ("spoil", "reason"),
     [
         (lambda model: of_another_run(model / "predictor"), OF_TWO_RUNS),
-        (lambda model: shutil.rmtree(model / "predictor"), "there is no model directory"),
+        (
+            lambda model: shutil.rmtree(model / "predictor"),
+            r"there is no model directory \S+/predictor: expected both stages, .* --single` writes; got featurizer$",
+        ),
         (lambda model: shutil.rmtree(model / "featurizer"), "there is no model directory"),
         (shutil.rmtree, r"there is no model directory \S+/model$"),
         (lambda model: (model / "featurizer" / "transform.json").write_text("{}"), "transform.json is damaged"),
