@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from local_test.state import ChainError
+from serving.inside import inside
 
 _CHANNEL = {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
 
@@ -19,7 +20,7 @@ def prepare(tree: Path, channels: Mapping[str, str], hyperparameters: Mapping[st
     for name in ("input/config", "input/data", "output/data", "model"):
         (tree / name).mkdir(parents=True)
     for name, source in channels.items():
-        _copy(Path(source), tree / "input" / "data" / name)
+        _copy(Path(source), inside(tree / "input" / "data", name))
     config = {
         "hyperparameters": dict(hyperparameters),  # every value is a string
         "inputdataconfig": dict.fromkeys(channels, _CHANNEL),

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from local_test.process import Process
+from serving.inside import inside
 
 FILE = "chain.json"
 
@@ -25,7 +26,7 @@ class State:
     directory: Path
 
     def log(self, name: str) -> Path:
-        return self.directory / f"{name}.log"
+        return inside(self.directory, f"{name}.log")
 
     def tail(self, name: str, lines: int, without: str | None = None) -> str:
         """The last `lines` of a log, of those in which `without` does not occur."""

@@ -14,6 +14,7 @@ from local_test.control_plane.plane import Plane
 from local_test.control_plane.store import Resource
 from local_test.control_plane.unpacking import BadArchive, unpack
 from local_test.endpoint import PRIMARY
+from serving.inside import inside
 
 _URL = re.compile(r"s3://(?P<bucket>[^/]+)/(?P<key>.+)|https://(?P<host>[^./]+)\.s3[^/]*/(?P<path>.+)")
 _SHOWN = 200
@@ -44,7 +45,7 @@ def specs(
     for hostname, container in containers_of(model):
         model_dir = None
         if url := container.get("ModelDataUrl"):
-            model_dir = directory / f"model-{hostname}"
+            model_dir = inside(directory, f"model-{hostname}")
             _fetch(plane, url, model_dir)
         own = {**container.get("Environment", {}), **(environment or {})}
         made.append(ContainerSpec(hostname, container["Image"], own, model_dir))

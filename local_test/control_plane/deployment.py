@@ -23,6 +23,7 @@ from local_test.control_plane.plane import Plane
 from local_test.control_plane.shifting import RolledBack, shift
 from local_test.control_plane.store import CONFIG, ENDPOINT, MODEL, Fields, Resource
 from local_test.endpoint import Limits
+from serving.inside import inside
 
 log = logging.getLogger("local_test.control_plane")
 
@@ -193,7 +194,7 @@ def _retire(traffic: Traffic, leaving: Fleet, staying: Fleet) -> None:
 
 
 def _directory(plane: Plane, name: str) -> Path:
-    return plane.directory / "endpoints" / name
+    return inside(plane.directory / "endpoints", name)
 
 
 def _reason(error: Exception) -> str:

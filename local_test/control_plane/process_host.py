@@ -18,6 +18,7 @@ from local_test.plan import COMMAND, HOST
 from local_test.ports import free_ports
 from local_test.process import CHECKOUT, Process, stop
 from local_test.state import State
+from serving.inside import inside
 
 STAGES = ("featurizer", "predictor", "pipeline")
 # What belongs to our own shell, not to a container of the platform.
@@ -100,7 +101,7 @@ class ProcessHost:
         return HostedProcesses(Endpoint(name, containers), logs, tuple(started), state)
 
     def _environment(self, spec: ContainerSpec, port: int, ports: Sequence[int], directory: Path) -> dict[str, str]:
-        model_dir = spec.model_dir or directory / f"model-{spec.hostname}"
+        model_dir = spec.model_dir or inside(directory, f"model-{spec.hostname}")
         model_dir.mkdir(exist_ok=True)
         own = {
             "STAGE": stage_of(spec.image),

@@ -16,6 +16,7 @@ from local_test.control_plane.hosting import HostingError
 from local_test.plan import HOST
 from local_test.process import Process, stop
 from local_test.state import State
+from serving.inside import inside
 
 PROGRAM = "docker-registry"
 DIRECTORY = "registry"  # in the control plane's
@@ -88,7 +89,7 @@ class Registry:
     def pushed_at(self, repository: str, digest: str) -> float:
         """When an image was pushed, in seconds since the epoch."""
         revisions = self._repository(repository) / "_manifests" / "revisions"
-        return (revisions / digest.replace(":", "/") / "link").stat().st_mtime
+        return (inside(revisions, digest.replace(":", "/")) / "link").stat().st_mtime
 
     def delete(self, repository: str, digest: str) -> None:
         """Delete an image and its tags."""
@@ -96,13 +97,13 @@ class Registry:
 
     def untag(self, repository: str, tag: str) -> None:
         """The API of a registry cannot do this, so its storage is changed."""
-        shutil.rmtree(self._repository(repository) / "_manifests" / "tags" / tag, ignore_errors=True)
+        shutil.rmtree(inside(self._repository(repository) / "_manifests" / "tags", tag), ignore_errors=True)
 
     def delete_repository(self, repository: str) -> None:
         shutil.rmtree(self._repository(repository), ignore_errors=True)
 
     def _repository(self, name: str) -> Path:
-        return self.directory / "storage" / "docker" / "registry" / "v2" / "repositories" / name
+        return inside(self.directory / "storage" / "docker" / "registry" / "v2" / "repositories", name)
 
     def _request(
         self, method: str, path: str, headers: Mapping[str, str] | None = None

@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -20,6 +20,7 @@ from local_test.control_plane.errors import ApiError
 from local_test.control_plane.hosting import HostingError
 from local_test.control_plane.plane import Operation, Plane
 from local_test.control_plane.store import TRAINING_JOB, Fields, Resource
+from serving.inside import OutsideError, inside
 
 LONGEST_FAILURE = 1024  # characters of /opt/ml/output/failure
 HOST_NAME = "algo-1"
@@ -85,7 +86,7 @@ def _work(plane: Plane, job: Resource, stop: threading.Event) -> None:
 
     A training that is asked to stop gets SIGTERM. The job is Stopped then, and what it wrote by then is kept.
     """
-    directory = plane.directory / "training-jobs" / job.name
+    directory = inside(plane.directory / "training-jobs", job.name)
     tree = directory / "opt-ml"
     tree.mkdir(parents=True)
     log = directory / "algo-1.log"
@@ -110,8 +111,9 @@ def lay_out(plane: Plane, given: Given, tree: Path, scratch: Path) -> None:
     channels = {}
     for channel in given.get("InputDataConfig", ()):
         name = channel["ChannelName"]
-        channels[name] = str(scratch / name)
-        _download(s3, channel["DataSource"]["S3DataSource"], scratch / name)
+        directory = _place(scratch, name)
+        channels[name] = str(directory)
+        _download(s3, channel["DataSource"]["S3DataSource"], directory)
     hyperparameters = {name: str(value) for name, value in given["HyperParameters"].items()}
     opt_ml.prepare(tree, channels, hyperparameters)
     config = tree / "input" / "config" / "inputdataconfig.json"
@@ -124,11 +126,20 @@ def lay_out(plane: Plane, given: Given, tree: Path, scratch: Path) -> None:
 
 def _download(s3: Any, source: Given, directory: Path) -> None:  # noqa: ANN401 - boto3 is untyped
     for one in objects.find(s3, source):
-        if ".." in PurePosixPath(one.name).parts:
-            raise HostingError(f"ClientError: Data download failed:{one.url} has no name that a file can have")
-        file = directory / one.name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(one.read(s3))
+        file = _place(directory, one.name.lstrip("/"))
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(one.read(s3))
+        except OSError as error:  # one object is called as another one's directory
+            raise HostingError(f"ClientError: Data download failed:{one.url}: {error.strerror}") from error
+
+
+def _place(directory: Path, name: str) -> Path:
+    """Where a file or a channel of this name lies. Raises `HostingError`."""
+    try:
+        return inside(directory, name)
+    except OutsideError as error:
+        raise HostingError(f"ClientError: Data download failed:{error}") from error
 
 
 def _train(plane: Plane, job: Resource, tree: Path, log: Path, stop: threading.Event) -> int:
@@ -149,11 +160,11 @@ def _keep(plane: Plane, job: Resource, tree: Path, *, succeeded: bool) -> None:
     encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": output["KmsKeyId"]} if "KmsKeyId" in output else {}
     try:
         if succeeded:
-            _pack(s3, tree / "model", {"Bucket": bucket, "Key": f"{key}/model.tar.gz", **encryption})
+            _pack(s3, inside(tree, "model"), {"Bucket": bucket, "Key": f"{key}/model.tar.gz", **encryption})
             plane.store.change(job, ModelArtifacts={"S3ModelArtifacts": f"s3://{bucket}/{key}/model.tar.gz"})
-        if any((tree / "output" / "data").iterdir()):
-            _pack(s3, tree / "output" / "data", {"Bucket": bucket, "Key": f"{key}/output.tar.gz", **encryption})
-    except (ClientError, BotoCoreError) as error:
+        if any((data := inside(tree, "output/data")).iterdir()):
+            _pack(s3, data, {"Bucket": bucket, "Key": f"{key}/output.tar.gz", **encryption})
+    except (ClientError, BotoCoreError, OSError, OutsideError) as error:  # also what the image left there
         raise HostingError(f"ClientError: Artifact upload failed:{error}") from error
 
 
@@ -170,7 +181,8 @@ def _pack(s3: Any, directory: Path, where: Given) -> None:  # noqa: ANN401 - bot
 def _failure(tree: Path, code: int) -> str:
     """The FailureReason: what the image wrote of it, or that it wrote nothing."""
     try:
-        said = (tree / "output" / "failure").read_text(encoding="utf-8", errors="replace")[:LONGEST_FAILURE].strip()
-    except OSError:
+        file = inside(tree, "output/failure")  # the image may have made it a link
+        said = file.read_text(encoding="utf-8", errors="replace")[:LONGEST_FAILURE].strip()
+    except (OSError, OutsideError):
         said = ""
     return f"AlgorithmError: {said or 'See job logs for more information'}, exit code: {code}"

@@ -27,6 +27,7 @@ from local_test.control_plane.plane import Operation, Plane
 from local_test.control_plane.store import MODEL, TRANSFORM_JOB, Fields, Resource
 from local_test.endpoint import Endpoint, stream_of
 from local_test.state import State
+from serving.inside import inside
 
 STARTED_WITHIN = 600.0  # seconds
 
@@ -88,7 +89,7 @@ def _processing(given: Given) -> Processing:
 
 def _work(plane: Plane, job: Resource, stop: threading.Event) -> None:
     """Start the model's containers, transform each object, and stop them."""
-    directory = plane.directory / "transform-jobs" / job.name
+    directory = inside(plane.directory / "transform-jobs", job.name)
     stream = f"{job.name}/{logs.INSTANCE}-{int(time.time())}"
     try:
         specs = _specs(plane, job.fields, directory)

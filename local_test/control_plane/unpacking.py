@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from local_test.control_plane.headers import MIB, Archive, BadArchive, Header, shown
+from serving.inside import inside
 
 __all__ = ["MIB", "BadArchive", "Limits", "unpack"]
 
@@ -66,11 +67,11 @@ def unpack(file: IO[bytes], directory: Path | None, limits: Limits | None = None
     try:
         with _Unzipped(file, limits or Limits()) as content, _opened(content) as archive:
             for member, path in _members(archive, (limits or Limits()).members, content.most):
-                _take(archive, member, directory and directory / path)
+                _take(archive, member, directory and (inside(directory, member.name) if path.parts else directory))
             _check_end(content, archive)
     except tarfile.TarError as error:
         raise BadArchive(f"expected a gzip tar file ({error})") from error
-    except (zlib.error, EOFError, gzip.BadGzipFile, ValueError) as error:
+    except (zlib.error, EOFError, gzip.BadGzipFile, ValueError) as error:  # `OutsideError` too
         raise BadArchive(f"expected a gzip tar file ({error})") from error
     except OSError as error:
         raise BadArchive(f"cannot be unpacked ({error.strerror or error})") from error
@@ -83,12 +84,14 @@ def _opened(content: _Unzipped) -> tarfile.TarFile:
 def _members(archive: tarfile.TarFile, most: int, size: int) -> Iterator[tuple[tarfile.TarInfo, PurePosixPath]]:
     """Each member with the path to write it to. Raises `BadArchive` for one that must not be written."""
     seen: set[PurePosixPath] = set()
+    made: set[PurePosixPath] = set()  # those, and the directories around them
     total = 0
     while member := archive.next():
         archive.members.clear()  # type: ignore[attr-defined] # they would be kept, with all that their headers say
         _check_member(member)
         path, total = PurePosixPath(member.name), total + member.size
-        if len(seen) >= most:
+        made |= {path, *path.parents[:-1]}
+        if len(made) > most:
             raise BadArchive(f"expected at most {most} members, got more")
         if path in seen:
             raise BadArchive(f"has a member {shown(member)} twice")

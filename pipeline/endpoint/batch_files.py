@@ -19,6 +19,7 @@ from pipeline.endpoint.payloads import cells, csv_records, is_header, read_lines
 from pipeline.endpoint.session import Clients, say
 from serving.contract import Contract
 from serving.errors import BadArtifact
+from serving.inside import OutsideError, inside
 from serving.payload import CSV
 
 REFUSE, STRIP, KEEP, ABSENT = "refuse", "strip", "keep", "absent"
@@ -170,9 +171,12 @@ def download(clients: Clients, under: Location, directory: Path) -> list[Path]:
     """All objects below a prefix into a directory, each in its place once it is whole."""
     made = []
     for key in listed(clients, under):
-        target = directory / key.removeprefix(under.folder)
-        if not target.resolve().is_relative_to(directory.resolve()):
-            raise PipelineError(f"s3://{under.bucket}/{key} would not lie in {directory}", "fetch it yourself")
+        try:
+            target = inside(directory, key.removeprefix(under.folder))
+        except OutsideError as error:
+            raise PipelineError(
+                f"s3://{under.bucket}/{key} would not lie in {directory}: {error}", "fetch it yourself"
+            ) from error
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = target.with_name(f".{target.name}.new")
         _fetch(

@@ -282,6 +282,16 @@ def test_limits_hold_to_the_byte(tmp_path: Path) -> None:
         unpack(io.BytesIO(content), tmp_path / "three", Limits(members=1, size=size))
 
 
+def test_the_directories_around_a_member_count_as_members(tmp_path: Path) -> None:
+    content = gz(member("a/b/c"), member("a/b/d"))
+
+    unpack(io.BytesIO(content), tmp_path / "one", Limits(members=4))
+
+    with pytest.raises(BadArchive, match="expected at most 3 members, got more"):
+        unpack(io.BytesIO(content), tmp_path / "two", Limits(members=3))
+    assert len(list((tmp_path / "two").rglob("*"))) <= 3
+
+
 @pytest.mark.parametrize(
     ("kind", "said"),
     [(tarfile.GNUTYPE_LONGNAME, b"a\0"), (tarfile.XHDTYPE, record("comment", "b"))],
