@@ -32,6 +32,7 @@ _PULLED_WITHIN = 1800.0  # seconds
 # GiB for each vCPU, by the first letter of an instance family.
 _MEMORY = {"c": 2, "m": 4, "r": 8}
 _GIB = 1024**3
+_IMAGE = re.compile(r"[A-Za-z0-9][\w./:@-]*", re.ASCII)
 _REFERENCE = re.compile(r"(?P<host>127\.0\.0\.1|localhost):(?P<port>\d+)/(?P<name>[^@:]+)(?:@|:)?(?P<reference>.*)")
 
 
@@ -89,6 +90,8 @@ class DockerHost:
     name: str = "docker"
 
     def check_image(self, image: str, serial: bool) -> None:  # noqa: ARG002 - the labels are looked at by `start`
+        if not _IMAGE.fullmatch(image):  # docker would take it for an option, or not take it at all
+            raise ApiError(f"Requested image {ascii(image)[1:-1]} not found.")
         if _REFERENCE.fullmatch(image):
             if not (manifest := _manifest(image)):
                 raise ApiError(f"Requested image {image} not found.")
@@ -240,7 +243,7 @@ def _manifest(image: str) -> Manifest | None:
         return None
     try:
         return Registry(Path(), int(found["port"])).manifest(found["name"], found["reference"] or "latest")
-    except OSError:  # no registry listens there
+    except (OSError, OverflowError):  # no registry listens there, or it is no port
         return None
 
 

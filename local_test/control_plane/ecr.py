@@ -6,20 +6,21 @@ a tag that the repository's settings call immutable, and no image is scanned.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from local_test.control_plane.behind import ask
 from local_test.control_plane.errors import ApiError
-from local_test.control_plane.plane import Hook, Operation, Plane
+from local_test.control_plane.plane import Operation, Plane
 from local_test.control_plane.registry import DIRECTORY, Manifest, Registry
-from local_test.control_plane.store import ACCOUNT, Fields
+from local_test.control_plane.store import ACCOUNT, Fields, page_of
 
+SERVICE = "ecr"
 TARGET = "AmazonEC2ContainerRegistry_V20150921"  # what X-Amz-Target has before the operation
 TOKEN_LASTS = 12 * 3600  # seconds
-_MOST = 100  # images on a page
 
 Given = Mapping[str, Any]
 T = TypeVar("T")
@@ -85,6 +86,17 @@ def list_images(plane: Plane, given: Given) -> Fields:
     return {"imageIds": page} | rest
 
 
+def put_image(plane: Plane, given: Given) -> Fields:
+    """Without a registry an image is its manifest alone. moto would make up another digest than ECR's."""
+    _check_repository(plane, given["repositoryName"])
+    if plane.registry:
+        raise ApiError(f"Images are pushed to {plane.registry}, as `docker push` does.", "InvalidParameterException")
+    digest = f"sha256:{hashlib.sha256(given['imageManifest'].encode()).hexdigest()}"
+    if given.get("imageDigest", digest) != digest:
+        raise ApiError(f"The image's digest is {digest}.", "ImageDigestDoesNotMatchException")
+    return _moto(plane, "PutImage", {**given, "imageDigest": digest})
+
+
 def batch_get_image(plane: Plane, given: Given) -> Fields:
     if (registry := _registry(plane)) is None:
         return _moto(plane, "BatchGetImage", given)
@@ -121,22 +133,14 @@ OPERATIONS: dict[str, Operation] = {
     "GetAuthorizationToken": get_authorization_token,
     "DescribeImages": describe_images,
     "ListImages": list_images,
+    "PutImage": put_image,
     "BatchGetImage": batch_get_image,
     "BatchDeleteImage": batch_delete_image,
 }
 
 
-def hook(plane: Plane, service: str, operation: str, given: Given) -> Fields | None:
-    """Answer ECR's operations that have to do with images; the others are moto's."""
-    answers = OPERATIONS.get(operation) if service == "ecr" else None
-    return answers(plane, given) if answers else None
-
-
-HOOKS: tuple[Hook, ...] = (hook,)
-
-
 def _moto(plane: Plane, operation: str, given: Given) -> Fields:
-    return ask(plane.region, "ecr", f"{TARGET}.{operation}", given)
+    return ask(plane.region, SERVICE, f"{TARGET}.{operation}", given)
 
 
 def _address(plane: Plane) -> str:
@@ -230,7 +234,6 @@ def _is_wanted(given: Given, tagged: bool) -> bool:
     return given.get("filter", {}).get("tagStatus", "ANY") in ("ANY", "TAGGED" if tagged else "UNTAGGED")
 
 
-def _page(found: list[T], given: Given) -> tuple[list[T], Fields]:
-    begin = int(given.get("nextToken") or 0)
-    end = begin + int(given.get("maxResults") or _MOST)
-    return found[begin:end], {"nextToken": str(end)} if end < len(found) else {}
+def _page(found: list[T], given: Given) -> tuple[Sequence[T], Fields]:
+    page, rest = page_of(found, given.get("nextToken"), given.get("maxResults"))
+    return page, {"nextToken": rest} if rest else {}

@@ -11,7 +11,7 @@ from typing import Any
 
 from local_test.control_plane.behind import ask
 from local_test.control_plane.errors import ApiError
-from local_test.control_plane.plane import Hook, Plane
+from local_test.control_plane.plane import Operation, Plane
 from local_test.control_plane.store import Fields
 
 SERVICE, TARGET = "logs", "Logs_20140328"
@@ -28,14 +28,14 @@ _COMPARE: Mapping[str, Callable[[float, float], bool]] = {
 }
 
 
-def hook(plane: Plane, service: str, operation: str, given: Mapping[str, Any]) -> Fields | None:
+def filter_log_events(plane: Plane, given: Mapping[str, Any]) -> Fields:
     """Judge events by a pattern in braces here; all other patterns are moto's."""
     pattern = str(given.get("filterPattern", "")).strip()
-    if service != SERVICE or operation != "FilterLogEvents" or not pattern.startswith("{"):
-        return None
+    if not pattern.startswith("{"):
+        return ask(plane.region, SERVICE, f"{TARGET}.FilterLogEvents", given)
     matches = compiled(pattern)
     rest = {name: value for name, value in given.items() if name != "filterPattern"}
-    found = ask(plane.region, SERVICE, f"{TARGET}.{operation}", rest)
+    found = ask(plane.region, SERVICE, f"{TARGET}.FilterLogEvents", rest)
     return {**found, "events": [event for event in found["events"] if matches(event["message"])]}
 
 
@@ -72,4 +72,4 @@ def _asked(path: str, sign: str, value: str) -> Callable[[object], bool]:
     return holds
 
 
-HOOKS: tuple[Hook, ...] = (hook,)
+OPERATIONS: dict[str, Operation] = {"FilterLogEvents": filter_log_events}

@@ -14,9 +14,6 @@ from local_test.control_plane.store import Fields, Store
 
 # What handles one operation: the request's fields in, the answer's fields out. Raises `ApiError`.
 Operation = Callable[["Plane", Mapping[str, Any]], Fields]
-# What may answer for another service than SageMaker, ahead of moto: the service as clients sign for it ("ecr"), the
-# operation, and the request's fields in; the answer's fields out, or None to leave it to moto. Raises `ApiError`.
-Hook = Callable[["Plane", str, str, Mapping[str, Any]], Fields | None]
 STATUS_PATH = "/_control_plane"  # what the server says of itself
 REGION = "us-east-1"
 HOSTS = ("auto", "docker", "processes")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from local_test.control_plane.hosting import HostingError
 from local_test.plan import HOST
@@ -81,7 +82,8 @@ class Registry:
     def manifest(self, repository: str, reference: str) -> Manifest | None:
         """By tag or digest; None when there is none."""
         headers = {"Accept": ", ".join(MANIFESTS)}
-        status, answered, body = self._request("GET", f"/v2/{repository}/manifests/{reference}", headers)
+        path = quote(f"/v2/{repository}/manifests/{reference}", safe="/:")
+        status, answered, body = self._request("GET", path, headers)
         if status != 200:
             return None
         return Manifest(answered["docker-content-digest"], answered["content-type"], body)

@@ -14,32 +14,31 @@ from typing import Any
 from local_test.control_plane.behind import ask
 from local_test.control_plane.errors import ApiError
 from local_test.control_plane.gathering import Gathered
-from local_test.control_plane.plane import Hook, Invoked, Observer, Plane
+from local_test.control_plane.plane import Invoked, Observer, Operation, Plane
 from local_test.control_plane.store import ENDPOINT, Fields, Resource
 from local_test.endpoint import PRIMARY
 
 SERVICE = "application-autoscaling"
 TARGET = "AnyScaleFrontendService"  # what X-Amz-Target has before the operation
+DIMENSION = ("sagemaker", "sagemaker:variant:DesiredInstanceCount")
 NAMESPACE = "AWS/SageMaker"
 SHIPPED_EVERY = 10.0  # seconds
 _RESOURCE = re.compile(r"endpoint/(?P<endpoint>[^/]+)/variant/(?P<variant>[^/]+)")
 _MOST = 1000  # metrics of one call
 
 
-def hook(plane: Plane, service: str, operation: str, given: Mapping[str, Any]) -> Fields | None:
-    """Look at RegisterScalableTarget for sagemaker before moto keeps it; the others are moto's."""
-    if service != SERVICE or operation != "RegisterScalableTarget" or given.get("ServiceNamespace") != "sagemaker":
-        return None
-    if given.get("ScalableDimension") == "sagemaker:variant:DesiredInstanceCount":
-        with plane.store.lock:
-            endpoint, variant = _variant(plane, str(given.get("ResourceId")))
-            answer = ask(plane.region, SERVICE, f"{TARGET}.{operation}", given)
-            _bound(plane, endpoint, variant, given)
-        return answer
-    return None
+def register_scalable_target(plane: Plane, given: Mapping[str, Any]) -> Fields:
+    """Keep a target, in moto, of an endpoint's variant that is there. Raises `ApiError` for any other."""
+    if (given["ServiceNamespace"], given["ScalableDimension"]) != DIMENSION:
+        raise ApiError(f"The local control plane has targets of {' and '.join(DIMENSION)} only.")
+    with plane.store.lock:
+        endpoint, variant = _variant(plane, str(given["ResourceId"]))
+        answer = ask(plane.region, SERVICE, f"{TARGET}.RegisterScalableTarget", given)
+        _bound(plane, endpoint, variant, given)
+    return answer
 
 
-HOOKS: tuple[Hook, ...] = (hook,)
+OPERATIONS: dict[str, Operation] = {"RegisterScalableTarget": register_scalable_target}
 
 
 def _variant(plane: Plane, resource_id: str) -> tuple[Resource, str]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from local_test.control_plane.errors import ApiError
+from local_test.control_plane.validation import seconds_of
 
 Fields = dict[str, Any]
 ACCOUNT = "123456789012"
+T = TypeVar("T")
+_PAGE = 100  # resources, when a request does not say
+_SHOWN = 100
 
 
 @dataclass(frozen=True)
@@ -132,14 +138,12 @@ class Store:
     def list(self, kind: Kind, asked: Mapping[str, Any], keep: Callable[[Resource], bool] = lambda _: True) -> Fields:
         """A page of List: NameContains, StatusEquals, SortOrder, MaxResults and NextToken as the API has them."""
         found = [one for one in self._matching(kind, asked) if keep(one)]
-        if asked.get("SortBy", "CreationTime") == "Name":
-            found.sort(key=lambda one: one.name)
+        if (by := asked.get("SortBy", "CreationTime")) in ("Name", "Status"):  # they are in the order of their creation
+            found.sort(key=lambda one: str(one.fields[kind.name if by == "Name" else kind.status]))
         if asked.get("SortOrder", "Descending") == "Descending":
             found.reverse()
-        begin = int(asked.get("NextToken") or 0)
-        end = begin + int(asked.get("MaxResults") or 100)
-        page: Fields = {kind.listed: [one.summary() for one in found[begin:end]]}
-        return page | ({"NextToken": str(end)} if end < len(found) else {})
+        page, rest = page_of(found, asked.get("NextToken"), asked.get("MaxResults"))
+        return {kind.listed: [one.summary() for one in page]} | ({"NextToken": rest} if rest else {})
 
     def _matching(self, kind: Kind, asked: Mapping[str, Any]) -> Iterator[Resource]:
         part, status = asked.get("NameContains", "").lower(), asked.get("StatusEquals")
@@ -152,10 +156,20 @@ class Store:
         return f"arn:aws:sagemaker:{self.region}:{ACCOUNT}:{kind.word}/{name}"
 
 
+def page_of(found: Sequence[T], token: str | None, most: int | None) -> tuple[Sequence[T], str]:
+    """A page of a list, and the token of the next one; none at the end. Raises `ApiError` for a token that is none."""
+    if token and not re.fullmatch("[0-9]{1,9}", token):
+        raise ApiError(f"Invalid pagination token: {ascii(token[:_SHOWN])[1:-1]}")
+    begin = int(token or 0)
+    end = begin + (most or _PAGE)
+    return found[begin:end], str(end) if end < len(found) else ""
+
+
 def _is_between(resource: Resource, asked: Mapping[str, Any]) -> bool:
     """Whether its times are those that a List asks for."""
     for time_of in ("CreationTime", "LastModifiedTime"):
         at = float(resource.fields[time_of])
-        if at <= float(asked.get(f"{time_of}After", 0)) or at >= float(asked.get(f"{time_of}Before", "inf")):
+        after, before = asked.get(f"{time_of}After", 0), asked.get(f"{time_of}Before", math.inf)
+        if at <= seconds_of(after) or at >= seconds_of(before):
             return False
     return True

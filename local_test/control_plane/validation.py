@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from functools import cache
 from typing import Any
 
 from local_test.control_plane.errors import ApiError
 
 Shape = Any  # botocore is untyped
+_SHOWN = 256  # characters of a value that is refused
 
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "structure": (dict,),
@@ -32,21 +34,32 @@ _JSON = {
 }
 
 
-def check(operation: str, fields: Any) -> None:  # noqa: ANN401 - whatever JSON holds
-    """Raise `ApiError` when `fields` breaks the shape of a SageMaker operation's request."""
-    shape = _service().operation_model(operation).input_shape
+# The names of the services' models, by those that clients sign with.
+_MODELS = {
+    "monitoring": "cloudwatch",
+    **{name: name for name in ("sagemaker", "ecr", "logs", "application-autoscaling")},
+}
+_CODES = dict.fromkeys(("ecr", "logs"), "InvalidParameterException")
+
+
+def check(operation: str, fields: Any, service: str = "sagemaker") -> None:  # noqa: ANN401 - whatever JSON holds
+    """Raise `ApiError` when `fields` breaks the shape of a request. What `service` does not have is let pass."""
+    model = _service(_MODELS[service]) if service in _MODELS else None
+    if model is None or operation not in model.operation_names:
+        return
+    shape = model.operation_model(operation).input_shape
     if shape is None:
         return
     if broken := list(_broken(shape, fields, "")):
         head = "1 validation error" if len(broken) == 1 else f"{len(broken)} validation errors"
-        raise ApiError(f"{head} detected: {'; '.join(broken)}")
+        raise ApiError(f"{head} detected: {'; '.join(broken)}", _CODES.get(service, "ValidationException"))
 
 
 @cache
-def _service() -> Any:  # noqa: ANN401
+def _service(name: str) -> Any:  # noqa: ANN401
     from botocore.session import Session
 
-    return Session().get_service_model("sagemaker")
+    return Session().get_service_model(name)
 
 
 def _broken(shape: Shape, value: Any, path: str) -> Iterator[str]:  # noqa: ANN401
@@ -56,6 +69,8 @@ def _broken(shape: Shape, value: Any, path: str) -> Iterator[str]:  # noqa: ANN4
     if expected and (not isinstance(value, expected) or (isinstance(value, bool) and kind != "boolean")):
         got = _JSON.get(type(value), "NUMBER_VALUE")
         raise ApiError(f"{got} can not be converted to {kind} at '{path}'", "SerializationException")
+    if kind == "timestamp":
+        seconds_of(value, path)
     yield from _constraints(shape, value, path)
     if kind == "structure":
         yield from _structure(shape, value, path)
@@ -66,6 +81,15 @@ def _broken(shape: Shape, value: Any, path: str) -> Iterator[str]:  # noqa: ANN4
         for key, item in value.items():
             yield from _constraints(shape.key, key, path)
             yield from _broken(shape.value, item, f"{path}.{key}.member")
+
+
+def seconds_of(value: float | str, path: str = "") -> float:
+    """A time of a request in seconds since the epoch. Raises `ApiError` for what is none."""
+    try:
+        return datetime.fromisoformat(value).timestamp() if isinstance(value, str) else float(value)
+    except (ValueError, OverflowError) as error:
+        shown = str(value)[:_SHOWN]
+        raise ApiError(f"{shown} can not be converted to timestamp at '{path}'", "SerializationException") from error
 
 
 def _structure(shape: Shape, value: Mapping[str, Any], path: str) -> Iterator[str]:
@@ -102,7 +126,7 @@ def _matches(pattern: str, value: str) -> bool:
 
 
 def _failed(value: Any, path: str, rule: str) -> str:  # noqa: ANN401
-    shown = "null" if value == "null" else f"'{str(value)[:256]}'"
+    shown = "null" if value == "null" else f"'{str(value)[:_SHOWN]}'"
     return f"Value {shown} at '{path}' failed to satisfy constraint: {rule}"
 
 

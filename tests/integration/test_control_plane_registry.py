@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import itertools
 import json
@@ -274,7 +275,7 @@ def test_without_a_registry_images_are_motos(plane: Plane) -> None:
     image = {"imageTag": "a"}
     manifest = json.dumps({"schemaVersion": 2, "mediaType": DOCKER, "config": {}, "layers": []})
     made = ecr.create_repository(alone, given)["repository"]
-    plane.client("ecr").put_image(**given, imageTag="a", imageManifest=manifest)
+    pushed = ecr.put_image(alone, {**given, "imageTag": "a", "imageManifest": manifest})["image"]["imageId"]
 
     found = [
         ecr.describe_images(alone, given)["imageDetails"][0]["imageTags"],
@@ -284,6 +285,8 @@ def test_without_a_registry_images_are_motos(plane: Plane) -> None:
     ]
 
     assert found == [["a"], "a", "a", "a"]
+    assert pushed["imageDigest"] == f"sha256:{hashlib.sha256(manifest.encode()).hexdigest()}"
+    assert code_of(plane.client("ecr").put_image, **given, imageManifest=manifest) == "InvalidParameterException"
     assert made["repositoryUri"] == f"{plane.url.partition('://')[2]}/motos"
     assert ecr.delete_repository(alone, given)["repository"]["repositoryName"] == "motos"
 

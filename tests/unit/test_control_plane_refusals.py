@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +82,23 @@ def test_images_of_a_repository_that_nobody_created_are_not_found(plane: Plane, 
 
     with pytest.raises(ApiError, match="The repository with name 'nobodys' does not exist"):
         ecr.OPERATIONS[operation](plane, {"repositoryName": "nobodys", "imageIds": [{"imageTag": "1"}]})
+
+
+def test_an_image_without_a_registry_has_the_digest_of_its_manifest(plane: Plane) -> None:
+    manifest = json.dumps({"schemaVersion": 2, "mediaType": "m", "config": {}, "layers": []})
+    digest = f"sha256:{hashlib.sha256(manifest.encode()).hexdigest()}"
+    given = {"repositoryName": "digests", "imageTag": "a", "imageManifest": manifest}
+    with pytest.raises(ApiError, match="does not exist"):
+        ecr.put_image(plane, given)
+    ecr.create_repository(plane, {"repositoryName": "digests"})
+
+    ecr.put_image(plane, given)
+
+    (image,) = ecr.describe_images(plane, {"repositoryName": "digests"})["imageDetails"]
+    assert image["imageDigest"] == digest
+    with pytest.raises(ApiError, match=f"The image's digest is {digest}"):
+        ecr.put_image(plane, {**given, "imageTag": "b", "imageDigest": "sha256:0"})
+    with pytest.raises(ApiError, match="cannot do PutImage of ecr as it is asked"):
+        ecr.put_image(plane, {**given, "imageManifest": "no JSON"})
+    with pytest.raises(ApiError, match=r"Images are pushed to 127\.0\.0\.1:1"):
+        ecr.put_image(replace(plane, registry="127.0.0.1:1"), given)

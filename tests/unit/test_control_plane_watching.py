@@ -384,7 +384,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, Mapping[str, A
 def test_a_registered_variant_keeps_its_count_within_the_bounds(
     plane: Plane, told: list[Any], bounds: Mapping[str, int], count: int
 ) -> None:
-    answered = scaling.hook(plane, "application-autoscaling", "RegisterScalableTarget", {**TARGET, **bounds})
+    answered = scaling.register_scalable_target(plane, {**TARGET, **bounds})
 
     assert answered == {"ScalableTargetARN": "arn"}
     ((service, target, fields),) = told
@@ -411,27 +411,19 @@ def test_only_variants_that_exist_are_registered(
     plane.store.change(plane.store.find(ENDPOINT, "e"), EndpointStatus=status)
     given = {**TARGET, "ResourceId": resource}
     if not said:
-        assert scaling.hook(plane, "application-autoscaling", "RegisterScalableTarget", given)
+        assert scaling.register_scalable_target(plane, given)
         return
 
     with pytest.raises(ApiError, match=f"{said}: {resource}$"):
-        scaling.hook(plane, "application-autoscaling", "RegisterScalableTarget", given)
+        scaling.register_scalable_target(plane, given)
     assert told == []
 
 
-@pytest.mark.parametrize(
-    ("service", "operation", "changed"),
-    [
-        ("ecs", "RegisterScalableTarget", {}),
-        ("application-autoscaling", "DescribeScalableTargets", {}),
-        ("application-autoscaling", "RegisterScalableTarget", {"ServiceNamespace": "ecs"}),
-        ("application-autoscaling", "RegisterScalableTarget", {"ScalableDimension": "sagemaker:other"}),
-    ],
-)
-def test_all_other_targets_are_left_to_moto(
-    plane: Plane, told: list[Any], service: str, operation: str, changed: dict[str, Any]
-) -> None:
-    assert scaling.hook(plane, service, operation, {**TARGET, **changed}) is None
+@pytest.mark.parametrize("changed", [{"ServiceNamespace": "ecs"}, {"ScalableDimension": "sagemaker:other"}])
+def test_targets_that_are_no_variants_are_refused(plane: Plane, told: list[Any], changed: dict[str, Any]) -> None:
+    with pytest.raises(ApiError, match="has targets of sagemaker and sagemaker:variant:DesiredInstanceCount only"):
+        scaling.register_scalable_target(plane, {**TARGET, **changed})
+
     assert told == []
 
 
