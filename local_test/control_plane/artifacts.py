@@ -1,4 +1,4 @@
-"""model.tar.gz: looked at when a model is created, fetched and unpacked when its containers start."""
+"""model.tar.gz: looked for when a model is created, fetched and unpacked when its containers start."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from local_test.control_plane.errors import ApiError
 from local_test.control_plane.hosting import ContainerSpec, HostingError
@@ -27,14 +27,9 @@ def split(url: str) -> tuple[str, str]:
     return found["bucket"] or found["host"], found["key"] or found["path"]
 
 
-def check(plane: Plane, url: str, role: str) -> None:
-    """Raise `ApiError` unless there is an object which is a gzip tar of plain files and directories."""
-    with tempfile.TemporaryFile() as file:
-        _download(plane, url, file, role)
-        try:
-            unpack(file, None)
-        except BadArchive as error:
-            raise ApiError(f"Model data archive {url}: {error}.") from error
+def check(plane: Plane, url: str) -> None:
+    """Raise `ApiError` unless there is an object. What is in it is seen when containers need it, as on AWS."""
+    _found(plane, url, "head_object")
 
 
 def specs(
@@ -46,7 +41,7 @@ def specs(
         model_dir = None
         if url := container.get("ModelDataUrl"):
             model_dir = inside(directory, f"model-{hostname}")
-            _fetch(plane, url, model_dir)
+            _fetch(plane, url, model_dir, hostname)
         own = {**container.get("Environment", {}), **(environment or {})}
         made.append(ContainerSpec(hostname, container["Image"], own, model_dir))
     return made
@@ -60,32 +55,28 @@ def containers_of(model: Resource) -> list[tuple[str, dict[str, Any]]]:
     return [(one.get("ContainerHostname") or f"container-{n}", one) for n, one in enumerate(several, 1)]
 
 
-def _download(plane: Plane, url: str, file: IO[bytes], role: str = "") -> None:
-    """Write the object to `file` and go back to its beginning. Raises `ApiError` when there is none."""
-    from botocore.exceptions import ClientError
+def _found(plane: Plane, url: str, operation: str) -> Any:  # noqa: ANN401 - boto3 is untyped
+    """What S3 says of the object. Raises `ApiError` when there is none."""
+    from botocore.exceptions import ClientError, ParamValidationError
 
     bucket, key = split(url)
     try:
-        body = plane.client("s3").get_object(Bucket=bucket, Key=key)["Body"]
-    except ClientError as error:
-        raise ApiError(
-            f"Could not access model data at {url}. Please ensure that the role {role} exists and that its trust "
-            'relationship policy allows the action "sts:AssumeRole" for the service principal '
-            '"sagemaker.amazonaws.com". Also ensure that the role has "s3:GetObject" permissions and that the object '
-            f"is located in {plane.region}."
-        ) from error
-    for chunk in body.iter_chunks(1024 * 1024):
-        file.write(chunk)
-    file.seek(0)
+        return getattr(plane.client("s3"), operation)(Bucket=bucket, Key=key)
+    except (ClientError, ParamValidationError) as error:
+        raise ApiError(f"Could not find model data at {url}.") from error
 
 
-def _fetch(plane: Plane, url: str, directory: Path) -> None:
-    """Unpack the object into `directory`. It was looked at when the model was created, but it may differ."""
+def _fetch(plane: Plane, url: str, directory: Path, hostname: str) -> None:
+    """Unpack the object into `directory`. Raises `HostingError` in AWS's words, and then says what is wrong with it."""
     with tempfile.TemporaryFile() as file:
         try:
-            _download(plane, url, file)
+            for chunk in _found(plane, url, "get_object")["Body"].iter_chunks(1024 * 1024):
+                file.write(chunk)
             unpack(file, directory)
         except ApiError as error:
             raise HostingError(error.message) from error
         except BadArchive as error:
-            raise HostingError(f"Failed to extract model data archive {url}: {error}.") from error
+            raise HostingError(
+                f'Failed to extract model data archive for container "{hostname}" from URL "{url}". Please ensure that '
+                f"the object located at the URL is a valid tar.gz archive: {error}."
+            ) from error

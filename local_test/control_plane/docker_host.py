@@ -16,7 +16,15 @@ from typing import Any
 
 from local_test.container import Container
 from local_test.control_plane.errors import ApiError
-from local_test.control_plane.hosting import ContainerSpec, Hosted, HostingError, wait_or_stop, wait_until_healthy
+from local_test.control_plane.hosting import (
+    ONLY,
+    ContainerSpec,
+    Hosted,
+    HostingError,
+    Unhealthy,
+    wait_or_stop,
+    wait_until_healthy,
+)
 from local_test.control_plane.plane import LABEL
 from local_test.control_plane.registry import Manifest, Registry
 from local_test.endpoint import Endpoint
@@ -150,22 +158,29 @@ class DockerHost:
         unique = uuid.uuid4().hex[:8]
         names = [f"{name}-{spec.hostname}-{unique}" for spec in specs]
         ports = [FIRST_PORT + position for position in range(len(specs))]
+        logs = {spec.hostname: State(directory).log(spec.hostname) for spec in specs}
         started: list[str] = []
+        refused: HostingError | None = None
         try:
             for position, spec in enumerate(specs):
                 network = _published(ports) if position == 0 else ["--network", f"container:{names[0]}"]
                 started.append(names[position])
                 self._run_container(names[position], spec, [*network, *limits, *_serial(ports, position)])
-            published = self._published_ports(names[0])
-        except HostingError:
+        except HostingError as error:
+            refused = error
+        published = self._published_ports(names[0])
+        if refused or not published:
+            if not refused or (not published and len(started) > 1):  # it ended; no other can join its network then
+                refused = Unhealthy([specs[0].hostname] if len(specs) > 1 else [ONLY])
+                self._log(names[0], logs[specs[0].hostname]).wait()
             self.run("rm", "--force", "--volumes", *started)
-            raise
+            raise refused
         containers = tuple(
             Container(spec.hostname, HOST, published[port]) for spec, port in zip(specs, ports, strict=True)
         )
-        logs = {spec.hostname: State(directory).log(spec.hostname) for spec in specs}
-        hostnames = [spec.hostname for spec in specs]
-        followers = {hostname: self._follow(n, logs[hostname]) for hostname, n in zip(hostnames, names, strict=True)}
+        followers = {
+            hostname: self._log(n, log, "--follow") for (hostname, log), n in zip(logs.items(), names, strict=True)
+        }
         return HostedContainers(self, Endpoint(name, containers), logs, tuple(names), followers)
 
     def _run_container(self, name: str, spec: ContainerSpec, options: Sequence[str]) -> None:
@@ -179,20 +194,16 @@ class DockerHost:
             )
 
     def _published_ports(self, name: str) -> dict[int, int]:
-        """The port of this machine, by the container's."""
-        if not (found := self._inspect(name, "container")):
-            raise HostingError(f"container {name} is gone")
-        bound = found["NetworkSettings"]["Ports"]
+        """The port of this machine, by the container's; none of a container that has ended."""
+        bound = (self._inspect(name, "container") or {}).get("NetworkSettings", {}).get("Ports")
         if not bound or not all(bound.values()):
-            raise HostingError(
-                f"container {name} ended at once: {self.run('logs', '--tail', '5', name).stderr.strip()}"
-            )
+            return {}
         return {int(port.partition("/")[0]): int(where[0]["HostPort"]) for port, where in bound.items()}
 
-    def _follow(self, name: str, log: Path) -> subprocess.Popen[bytes]:
-        """Write the container's output to a file until it ends."""
+    def _log(self, name: str, log: Path, *options: str) -> subprocess.Popen[bytes]:
+        """Write the container's output to a file; with --follow until it ends."""
         with log.open("wb") as output:
-            command = [self.docker, "logs", "--follow", name]
+            command = [self.docker, "logs", *options, name]
             return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
 
     def _prepare(self, image: str, *, serial: bool) -> None:

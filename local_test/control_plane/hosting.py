@@ -14,6 +14,7 @@ from typing import Protocol
 from local_test.endpoint import Endpoint
 from local_test.process import STOPPED_WITHIN
 
+ONLY = "primary container"  # what AWS calls the container of a model that has one
 NOTICED_WITHIN = 0.2  # seconds in which a training learns that it is to stop
 
 
@@ -71,8 +72,7 @@ def wait_until_healthy(hosted: Hosted, within: float, variant: str = "AllTraffic
         late = time.monotonic() > deadline
         if late or (ended and set(failing) <= set(ended)):
             wrong = [name for name in names if name in ended or name in failing]
-            # AWS calls the only container of a model so.
-            raise Unhealthy(wrong if len(names) > 1 else ["primary container"], variant)
+            raise Unhealthy(wrong if len(names) > 1 else [ONLY], variant)
         time.sleep(0.2)
 
 

@@ -22,7 +22,7 @@ def create_model(plane: Plane, asked: Mapping[str, Any]) -> Fields:
     _check_hostnames(containers)
     _check_environment(containers)
     for container in containers:
-        _check_container(plane, container, asked.get("ExecutionRoleArn", ""), serial=len(containers) > 1)
+        _check_container(plane, container, serial=len(containers) > 1)
     given = {**asked, "EnableNetworkIsolation": asked.get("EnableNetworkIsolation", False)}
     if "Containers" in asked:
         given.setdefault("InferenceExecutionConfig", {"Mode": "Serial"})
@@ -90,7 +90,7 @@ def _check_environment(containers: list[dict[str, Any]]) -> None:
         raise ApiError(f"The environment of all containers may take {MOST_ENVIRONMENT} bytes, got {whole}.")
 
 
-def _check_container(plane: Plane, container: dict[str, Any], role: str, *, serial: bool) -> None:
+def _check_container(plane: Plane, container: dict[str, Any], *, serial: bool) -> None:
     if not (image := container.get("Image")):
         raise ApiError("This control plane hosts containers with an Image; a ModelPackageName names none.")
     if container.get("Mode") == "MultiModel":
@@ -100,7 +100,7 @@ def _check_container(plane: Plane, container: dict[str, Any], role: str, *, seri
             raise ApiError(f"This control plane fetches models by ModelDataUrl only, got {name}.")
     plane.host.check_image(image, serial)
     if url := container.get("ModelDataUrl"):
-        artifacts.check(plane, url, role)
+        artifacts.check(plane, url)
 
 
 OPERATIONS: dict[str, Operation] = {

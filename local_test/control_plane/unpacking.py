@@ -57,17 +57,16 @@ class _Unzipped(gzip.GzipFile):
         return content
 
 
-def unpack(file: IO[bytes], directory: Path | None, limits: Limits | None = None) -> None:
-    """Write an archive's files below `directory`, which must not exist; None: only look at all of it.
+def unpack(file: IO[bytes], directory: Path, limits: Limits | None = None) -> None:
+    """Write an archive's files below `directory`, which must not exist.
 
     Raises `BadArchive`. What was written before that stays.
     """
-    if directory:
-        directory.mkdir(parents=True)
+    directory.mkdir(parents=True)
     try:
         with _Unzipped(file, limits or Limits()) as content, _opened(content) as archive:
             for member, path in _members(archive, (limits or Limits()).members, content.most):
-                _take(archive, member, directory and (inside(directory, member.name) if path.parts else directory))
+                _take(archive, member, inside(directory, member.name) if path.parts else directory)
             _check_end(content, archive)
     except tarfile.TarError as error:
         raise BadArchive(f"expected a gzip tar file ({error})") from error
@@ -116,16 +115,13 @@ def _check_member(member: tarfile.TarInfo) -> None:
         raise BadArchive(f"must hold no program of another user: {name} is setuid or setgid")
 
 
-def _take(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path | None) -> None:
-    """Write a member, or with no path read over it."""
+def _take(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+    """Write a member."""
     if member.isdir():
-        if path:
-            path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
         return
-    if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    target = os.open(path, flags, 0o644) if path else os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     with os.fdopen(target, "wb") as file:
         source, left = archive.extractfile(member), member.size
         while source and left:

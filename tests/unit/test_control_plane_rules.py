@@ -9,6 +9,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ from local_test.control_plane.hosting import HostingError
 from local_test.control_plane.plane import STATUS_PATH, Invoked, Plane
 from local_test.control_plane.process_host import HostedProcesses, stage_of
 from local_test.control_plane.scaling import measure
-from local_test.control_plane.store import ENDPOINT, MODEL
+from local_test.control_plane.store import CONFIG, ENDPOINT, MODEL
 from local_test.endpoint import Endpoint
 from local_test.state import State
-from tests.servers import started
+from tests.servers import started, wait_until
 
 ROLE = "arn:aws:iam::123456789012:role/any"
 FEATURIZER = {"ContainerHostname": "featurizer", "Image": "127.0.0.1:1/serial-inference/featurizer:1"}
@@ -341,10 +342,19 @@ def member(name: str, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
     return info
 
 
+@pytest.mark.parametrize("url", ["s3://models/none", "s3://nobodys/m.tar.gz", "s3://B/a b", "https://a.s3.x/m"])
+def test_model_data_that_is_not_there_is_refused(listening: Plane, url: str) -> None:
+    container = {**FEATURIZER, "ModelDataUrl": url}
+
+    with pytest.raises(ApiError, match=f"^Could not find model data at {url}\\.$"):
+        models.create_model(listening, model(ModelName="none", Containers=[container, PREDICTOR]))
+
+    assert listening.store.get(MODEL, "none") is None
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "Could not access model data at s3://models/m.tar.gz. Please ensure that the role"),
         (b"no gzip at all", "expected a gzip tar file"),
         (archive(member("good"))[:-20], "expected a gzip tar file"),
         (archive(member("link", tarfile.SYMTYPE)), "link is a link"),
@@ -354,23 +364,30 @@ def member(name: str, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
         (archive(member("/etc/out")), "a member /etc/out"),
     ],
 )
-def test_model_data_that_cannot_be_unpacked_safely_is_refused(
-    listening: Plane, content: bytes | None, said: str
+def test_model_data_that_cannot_be_unpacked_safely_fails_the_endpoint_and_not_the_model(
+    listening: Plane, content: bytes, said: str
 ) -> None:
-    s3 = listening.client("s3")
-    s3.delete_object(Bucket="models", Key="m.tar.gz")
-    if content is not None:
-        s3.put_object(Bucket="models", Key="m.tar.gz", Body=content)
+    listening.client("s3").put_object(Bucket="models", Key="m.tar.gz", Body=content)
+    container = {**PREDICTOR, "ModelDataUrl": "s3://models/m.tar.gz"}
+    models.create_model(listening, model(ModelName="damaged", Containers=[FEATURIZER, container]))
+    variant = {**VARIANT, "ModelName": "damaged"}
+    configs.create_endpoint_config(listening, {"EndpointConfigName": "damaged", "ProductionVariants": [variant]})
+    try:
+        endpoints.create_endpoint(listening, {"EndpointName": "damaged", "EndpointConfigName": "damaged"})
+        find = partial(endpoints.describe_endpoint, listening, {"EndpointName": "damaged"})
+        wait_until(lambda: find()["EndpointStatus"] != "Creating", "the endpoint to fail")
+        found = find()
+    finally:
+        listening.store.remove(ENDPOINT, "damaged")
+        listening.store.remove(CONFIG, "damaged")
+        listening.store.remove(MODEL, "damaged")
 
-    with pytest.raises(ApiError, match=said) as refused:
-        artifacts.check(listening, "s3://models/m.tar.gz", ROLE)
-
-    if content is None:
-        assert f"the role {ROLE} exists" in str(refused.value)
-        assert str(refused.value).endswith("is located in us-east-1.")
-    else:
-        assert str(refused.value).startswith("Model data archive s3://models/m.tar.gz: ")
-        assert str(refused.value).endswith(".")
+    assert found["EndpointStatus"] == "Failed"
+    assert found["FailureReason"].startswith(
+        'Failed to extract model data archive for container "predictor" from URL "s3://models/m.tar.gz". Please ensure '
+        "that the object located at the URL is a valid tar.gz archive: "
+    )
+    assert said in found["FailureReason"]
 
 
 def test_model_data_that_changed_after_its_model_was_created_does_not_leave_its_directory(
@@ -385,7 +402,7 @@ def test_model_data_that_changed_after_its_model_was_created_does_not_leave_its_
     (spec,) = artifacts.specs(listening, found, tmp_path / "first", {"A": "1"})
     s3.put_object(Bucket="models", Key="m.tar.gz", Body=archive(member("../out")))
     with pytest.raises(
-        HostingError, match=r"^Failed to extract model data archive s3://models/m.tar.gz: .* a member \.\./out\.$"
+        HostingError, match=r'^Failed to extract model data archive for container "primary" .* a member \.\./out\.$'
     ):
         artifacts.specs(listening, found, tmp_path / "second")
 

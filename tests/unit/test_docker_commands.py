@@ -15,7 +15,7 @@ import pytest
 from local_test.control_plane import docker_host
 from local_test.control_plane.docker_host import DockerHost, find_docker, remove_containers
 from local_test.control_plane.errors import ApiError
-from local_test.control_plane.hosting import ContainerSpec, Hosted, HostingError
+from local_test.control_plane.hosting import ContainerSpec, Hosted, HostingError, Unhealthy
 from local_test.control_plane.registry import Manifest
 from tests.servers import wait_until
 
@@ -30,7 +30,6 @@ for name in "$1-$2" "$1"; do
 done
 exit 0
 """
-ENDED = "container e-primary-01234567 ended at once: no module"
 LABELLED = "--label serial-inference.control-plane=mine"
 
 
@@ -198,25 +197,33 @@ def test_a_container_that_does_not_start_takes_the_others_with_it(docker: Docker
 
 
 @pytest.mark.parametrize(
-    ("found", "code", "said"),
+    ("found", "code"),
     [
-        ("", 1, "container e-primary-01234567 is gone"),
-        ([{"NetworkSettings": {"Ports": {}}}], 0, ENDED),
-        ([{"NetworkSettings": {"Ports": {"8080/tcp": None}}}], 0, ENDED),
+        ("", 1),
+        ([{"NetworkSettings": {"Ports": {}}}], 0),
+        ([{"NetworkSettings": {"Ports": {"8080/tcp": None}}}], 0),
     ],
 )
-def test_a_container_that_ends_at_once_shows_the_last_5_lines_of_its_log(
-    docker: Docker, tmp_path: Path, found: Any, code: int, said: str
+@pytest.mark.parametrize(("names", "said"), [(["primary"], "primary container"), (["one", "two"], "one")])
+@pytest.mark.parametrize("joins", [True, False])
+def test_a_container_that_ends_at_once_did_not_pass_its_ping_and_its_log_is_kept(
+    docker: Docker, tmp_path: Path, found: Any, code: int, names: list[str], said: str, joins: bool
 ) -> None:
     docker.answers("container-inspect", json.dumps(found), code=code)
-    docker.answers("logs", err="no module\n")
+    docker.answers("logs", out="starting\n", err="no module\n")
+    if not joins and len(names) > 1:  # the network of a container that has ended
+        docker.program.write_text(SCRIPT.replace("exit 0", "case $* in *container:e-one*) exit 125; esac; exit 0"))
 
-    with pytest.raises(HostingError) as refused:
-        start(docker, tmp_path, spec("primary"))
+    with pytest.raises(Unhealthy) as refused:
+        start(docker, tmp_path, *(spec(name) for name in names))
 
-    assert str(refused.value) == said
-    assert ("logs --tail 5 e-primary-01234567" in docker.asked()) == (code == 0)
-    assert docker.asked("logs")[-1] == "rm --force --volumes e-primary-01234567"
+    assert str(refused.value) == (
+        f"The {said} for production variant AllTraffic did not pass the ping health check. Please check CloudWatch "
+        "logs for this endpoint."
+    )
+    log = (tmp_path / f"{names[0]}.log").read_text(encoding="utf-8")
+    assert sorted(log.splitlines()) == ["no module", "starting"]
+    assert docker.asked("logs")[-1].startswith(f"rm --force --volumes e-{names[0]}-01234567")
 
 
 def test_containers_that_are_not_healthy_are_removed(

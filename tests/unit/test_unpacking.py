@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,6 +41,12 @@ def tar(*members: tarfile.TarInfo) -> bytes:
 
 def gz(*members: tarfile.TarInfo) -> bytes:
     return gzip.compress(tar(*members), 1)
+
+
+def look(content: bytes) -> None:
+    """Unpack it, and keep nothing."""
+    with tempfile.TemporaryDirectory() as directory:
+        unpack(io.BytesIO(content), Path(directory) / "fresh")
 
 
 def zeros(size: int) -> bytes:
@@ -206,26 +213,16 @@ def test_a_hostile_archive_is_refused_and_writes_nothing_outside(name: str, tmp_
     assert not Path(OUT).exists()
 
 
-@pytest.mark.parametrize(
-    "name", ["parent", "symbolic link", "a name twice", "truncated gzip", "garbage behind the tar"]
-)
-def test_a_hostile_archive_is_refused_when_it_is_only_looked_at(name: str) -> None:
-    make, said = HOSTILE[name]
-
-    with pytest.raises(BadArchive, match=said):
-        unpack(io.BytesIO(make()), None)
-
-
 LARGE = """
-import io, resource, sys
-from local_test.control_plane.unpacking import BadArchive, unpack
-from tests.unit.test_unpacking import HOSTILE
+import resource, sys
+from local_test.control_plane.unpacking import BadArchive
+from tests.unit.test_unpacking import HOSTILE, look
 
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 content = HOSTILE[sys.argv[1]][0]()
 made = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
-    unpack(io.BytesIO(content), None)
+    look(content)
 except BadArchive:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - made)
 """
@@ -253,7 +250,7 @@ def test_an_archive_of_a_directory_may_begin_with_that_directory_and_not_with_a_
 
     assert (tmp_path / "fresh/a").read_bytes() == b"xxxx"
     with pytest.raises(BadArchive, match="must have plain names"):
-        unpack(io.BytesIO(gz(member("."))), None)
+        look(gz(member(".")))
 
 
 def test_files_are_readable_by_all_and_run_by_nobody_whatever_the_archive_says(tmp_path: Path) -> None:
@@ -298,10 +295,10 @@ def test_the_directories_around_a_member_count_as_members(tmp_path: Path) -> Non
     ids=["name", "pax"],
 )
 def test_eight_headers_may_speak_of_one_member_and_nine_may_not(kind: bytes, said: bytes) -> None:
-    unpack(io.BytesIO(gzip.compress(extended(kind, said) * 8 + tar(member("a")))), None)
+    look(gzip.compress(extended(kind, said) * 8 + tar(member("a"))))
 
     with pytest.raises(BadArchive, match=r"^expected few and short headers before a member, got more$"):
-        unpack(io.BytesIO(gzip.compress(extended(kind, said) * 9 + tar(member("a")))), None)
+        look(gzip.compress(extended(kind, said) * 9 + tar(member("a"))))
 
 
 def comment(size: int) -> bytes:
@@ -312,10 +309,10 @@ def comment(size: int) -> bytes:
 def test_headers_of_all_members_say_4096_bytes_at_most() -> None:
     assert len(comment(4096)) == 4096
 
-    unpack(io.BytesIO(gzip.compress(extended(tarfile.XGLTYPE, comment(4096)) + tar(member("a")))), None)
+    look(gzip.compress(extended(tarfile.XGLTYPE, comment(4096)) + tar(member("a"))))
 
     with pytest.raises(BadArchive, match="few and short headers"):
-        unpack(io.BytesIO(gzip.compress(extended(tarfile.XGLTYPE, comment(4097)) + tar(member("a")))), None)
+        look(gzip.compress(extended(tarfile.XGLTYPE, comment(4097)) + tar(member("a"))))
 
 
 def test_headers_of_single_members_say_16_megabytes_at_most() -> None:
@@ -344,12 +341,12 @@ def test_names_may_be_as_long_and_deep_as_file_systems_have_them(sound: str, ref
 
     assert (tmp_path / "fresh" / sound).is_file()
     with pytest.raises(BadArchive, match="must have plain names: it has a member "):
-        unpack(io.BytesIO(gz(member(refused))), None)
+        look(gz(member(refused)))
 
 
 def test_a_refusal_shows_the_first_100_characters_of_a_name() -> None:
     with pytest.raises(BadArchive) as refused:
-        unpack(io.BytesIO(gz(member("../" + "n" * 200))), None)
+        look(gz(member("../" + "n" * 200)))
 
     assert str(refused.value) == f"must stay in its directory: it has a member ../{'n' * 97}"
 
@@ -367,7 +364,7 @@ def test_an_archive_grows_to_64_megabytes_or_200_times_its_size_or_4_gigabytes(
     content = gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + behind, level)
 
     with pytest.raises(BadArchive) as refused:
-        unpack(io.BytesIO(content), None)
+        look(content)
 
     most = len(content) * 200 if most is None else most
     assert str(refused.value) == f"expected at most {most} bytes unpacked, its members have {1 << 40} or more"
