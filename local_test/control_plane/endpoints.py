@@ -38,12 +38,15 @@ def update_endpoint(plane: Plane, asked: Mapping[str, Any]) -> Fields:
         found = plane.store.find(ENDPOINT, asked["EndpointName"])
         config = _usable_config(plane, asked["EndpointConfigName"])
         _check_idle(found)
+        plane.store.find(CONFIG, found.fields["EndpointConfigName"])  # AWS moves from a config that is there only
         policy = asked.get("DeploymentConfig") or (
             found.fields.get("LastDeploymentConfig", {}) if asked.get("RetainDeploymentConfig") else {}
         )
         _check_deployment(policy)
         _check_same_variants(found, config)
         retained = _retained(found, asked)
+        present = config.fields["ProductionVariants"][0]["InitialInstanceCount"]
+        _check_steps(policy, retained.get("DesiredInstanceCount", present))
         pending = {"EndpointConfigName": config.name, "StartTime": time.time()}
         changed = {"EndpointStatus": "Updating", "PendingDeploymentSummary": pending, "FailureReason": None}
         plane.store.change(found, **changed)
@@ -123,6 +126,22 @@ def _check_deployment(policy: Mapping[str, Any]) -> None:
             least = 10 if kind == "LINEAR" else 1
             if not least <= given["Value"] <= MOST_AT_ONCE:
                 raise ApiError(f"{size} must be from {least} to {MOST_AT_ONCE} percent, got {given['Value']}.")
+
+
+def _check_steps(policy: Mapping[str, Any], instances: int) -> None:
+    """Raise `ApiError` for a step of more than half of the instances; one instance is the least that a step moves."""
+    routing = policy.get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration", {})
+    sizes = {name: routing[name] for name in _SIZES.values() if name in routing}
+    if batch := policy.get("RollingUpdatePolicy", {}).get("MaximumBatchSize"):
+        sizes["MaximumBatchSize"] = batch
+    for name, size in sizes.items():
+        percent = size["Type"] == "CAPACITY_PERCENT"
+        step = max(1, instances * size["Value"] // 100) if percent else size["Value"]
+        if step * 100 > instances * MOST_AT_ONCE:
+            raise ApiError(
+                f"{name} must be at most {MOST_AT_ONCE} percent of the variant's instances: expected at least "
+                f"{2 * step} instances for a step of {step}, got {instances}."
+            )
 
 
 def _retained(endpoint: Resource, asked: Mapping[str, Any]) -> Fields:

@@ -107,7 +107,7 @@ class Account:
         sagemaker = self.client("sagemaker")
         sagemaker.create_model(ModelName=name, ExecutionRoleArn=ROLE, **containers)
         variant = {"VariantName": "AllTraffic", "ModelName": name, "InstanceType": "ml.m5.xlarge"}
-        variants = [{**variant, "InitialInstanceCount": 1}]
+        variants = [{**variant, "InitialInstanceCount": 2}]
         sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants)
 
     def make_endpoint(self, name: str, config: str) -> dict[str, Any]:

@@ -308,6 +308,74 @@ def test_a_first_step_has_its_least_and_its_largest_share(
         assert str(error.value) == f"{size} must be from {sound[0]} to 50 percent, got {value}."
 
 
+def percent(value: int) -> dict[str, Any]:
+    return {"Type": "CAPACITY_PERCENT", "Value": value}
+
+
+def count(value: int) -> dict[str, Any]:
+    return {"Type": "INSTANCE_COUNT", "Value": value}
+
+
+@pytest.mark.parametrize(
+    ("deployment", "instances", "said"),
+    [
+        (blue_green("CANARY", CanarySize=count(1)), 1, "at least 2 instances for a step of 1, got 1"),
+        (blue_green("CANARY", CanarySize=percent(10)), 1, "at least 2 instances for a step of 1, got 1"),
+        (blue_green("CANARY", CanarySize=percent(50)), 2, ""),
+        (
+            blue_green("CANARY", CanarySize=count(2)),
+            3,
+            "CanarySize must be at most 50 percent of the variant's",
+        ),
+        (blue_green("LINEAR", LinearStepSize=count(3)), 5, "at least 6 instances for a step of 3, got 5"),
+        (blue_green("LINEAR", LinearStepSize=count(3)), 6, ""),
+        (blue_green("LINEAR", LinearStepSize=percent(10)), 3, ""),
+        ({"RollingUpdatePolicy": {"MaximumBatchSize": count(2)}}, 3, "MaximumBatchSize must be at most 50 percent"),
+        ({"RollingUpdatePolicy": {"MaximumBatchSize": percent(50)}}, 3, ""),
+        (blue_green("ALL_AT_ONCE"), 1, ""),
+    ],
+)
+@pytest.mark.parametrize("retained", [True, False])
+def test_a_step_takes_half_of_the_instances_at_most(
+    plane: Plane,
+    monkeypatch: pytest.MonkeyPatch,
+    deployment: Mapping[str, Any],
+    instances: int,
+    said: str,
+    retained: bool,
+) -> None:
+    monkeypatch.setattr(endpoints.deployment, "in_background", lambda *_: None)
+    with_endpoint(plane)
+    present = plane.store.find(ENDPOINT, "e").fields["ProductionVariants"][0]
+    present |= {"DesiredInstanceCount": instances, "CurrentInstanceCount": instances} if retained else {}
+    present |= {"DesiredWeight": 1.0, "CurrentWeight": 1.0}
+    variant = {**VARIANT, "InitialInstanceCount": 8 if retained else instances}
+    configs.create_endpoint_config(plane, {"EndpointConfigName": "d", "ProductionVariants": [variant]})
+    asked = {"EndpointName": "e", "EndpointConfigName": "d", "DeploymentConfig": deployment}
+    asked |= {"RetainAllVariantProperties": retained}
+
+    if said:
+        with pytest.raises(ApiError, match=said):
+            endpoints.update_endpoint(plane, asked)
+    else:
+        endpoints.update_endpoint(plane, asked)
+
+    status = endpoints.describe_endpoint(plane, {"EndpointName": "e"})["EndpointStatus"]
+    assert status == ("InService" if said else "Updating")
+
+
+@pytest.mark.parametrize("gone", ["c", "d"])
+def test_an_endpoint_moves_from_one_config_that_is_there_to_another(plane: Plane, gone: str) -> None:
+    with_endpoint(plane)
+    configs.create_endpoint_config(plane, {"EndpointConfigName": "d", "ProductionVariants": [VARIANT]})
+    configs.delete_endpoint_config(plane, {"EndpointConfigName": gone})
+
+    with pytest.raises(ApiError, match=f'^Could not find endpoint configuration "arn:.*:endpoint-config/{gone}"\\.$'):
+        endpoints.update_endpoint(plane, {"EndpointName": "e", "EndpointConfigName": "d"})
+
+    assert endpoints.describe_endpoint(plane, {"EndpointName": "e"})["EndpointStatus"] == "InService"
+
+
 def test_counts_and_weights_are_recorded(plane: Plane) -> None:
     with_endpoint(plane)
     desired = [{"VariantName": "AllTraffic", "DesiredInstanceCount": 3, "DesiredWeight": 0.5}]
