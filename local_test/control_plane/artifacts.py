@@ -27,6 +27,19 @@ def split(url: str) -> tuple[str, str]:
     return found["bucket"] or found["host"], found["key"] or found["path"]
 
 
+def url_of(container: Mapping[str, Any]) -> str:
+    """The URL of a container's model data; empty when it has none. Raises `ApiError` for what is no archive."""
+    url, source = container.get("ModelDataUrl", ""), container.get("ModelDataSource")
+    if not source:
+        return str(url)
+    if url:
+        raise ApiError("Both ModelDataUrl and ModelDataSource have been provided. Please provide only one of them.")
+    data = source.get("S3DataSource", {})
+    if (data.get("S3DataType"), data.get("CompressionType")) != ("S3Object", "Gzip"):
+        raise ApiError("This control plane fetches models as an archive, a ModelDataSource of S3Object and Gzip.")
+    return str(data["S3Uri"])
+
+
 def check(plane: Plane, url: str) -> None:
     """Raise `ApiError` unless there is an object. What is in it is seen when containers need it, as on AWS."""
     _found(plane, url, "head_object")
@@ -39,7 +52,7 @@ def specs(
     made = []
     for hostname, container in containers_of(model):
         model_dir = None
-        if url := container.get("ModelDataUrl"):
+        if url := url_of(container):
             model_dir = inside(directory, f"model-{hostname}")
             _fetch(plane, url, model_dir, hostname)
         own = {**container.get("Environment", {}), **(environment or {})}
@@ -49,9 +62,9 @@ def specs(
 
 def containers_of(model: Resource) -> list[tuple[str, dict[str, Any]]]:
     """Host names, given or as AWS gives them, and definitions of the model's containers in their order."""
-    if primary := model.fields.get("PrimaryContainer"):
-        return [(PRIMARY, primary)]
-    several = model.fields["Containers"]
+    several = model.fields.get("Containers") or [model.fields["PrimaryContainer"]]
+    if len(several) == 1:
+        return [(PRIMARY, several[0])]
     return [(one.get("ContainerHostname") or f"container-{n}", one) for n, one in enumerate(several, 1)]
 
 

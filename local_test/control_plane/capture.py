@@ -66,8 +66,9 @@ OBSERVERS: tuple[Observer, ...] = (record,)
 def _config(plane: Plane, endpoint: str) -> Mapping[str, Any]:
     if not (found := plane.store.get(ENDPOINT, endpoint)):
         return {}
-    config = plane.store.get(CONFIG, found.fields["EndpointConfigName"])
-    return config.fields.get("DataCaptureConfig", {}) if config else {}
+    config = plane.store.recall(CONFIG, found.fields["EndpointConfigName"])  # it may go before the endpoint
+    captured: Mapping[str, Any] = config.fields.get("DataCaptureConfig", {})
+    return captured
 
 
 def _line(config: Mapping[str, Any], invoked: Invoked, now: datetime) -> str:

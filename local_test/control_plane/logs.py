@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from local_test.control_plane.errors import ApiError
 from local_test.control_plane.plane import Plane
 from local_test.control_plane.store import CONFIG, ENDPOINT
 from local_test.endpoint import Endpoint, stream_of
@@ -139,9 +140,11 @@ def _stream_of(plane: Plane, path: Path) -> tuple[str, str]:
 
 
 def _variant(plane: Plane, name: str) -> str:
-    endpoint = plane.store.get(ENDPOINT, name)
-    config = plane.store.get(CONFIG, endpoint.fields["EndpointConfigName"]) if endpoint else None
-    return str(config.fields["ProductionVariants"][0]["VariantName"]) if config else Endpoint.variant
+    if endpoint := plane.store.get(ENDPOINT, name):
+        with suppress(ApiError):  # a config may go before its endpoint
+            config = plane.store.recall(CONFIG, endpoint.fields["EndpointConfigName"])
+            return str(config.fields["ProductionVariants"][0]["VariantName"])
+    return Endpoint.variant
 
 
 def _batches(lines: list[str]) -> Iterator[list[dict[str, Any]]]:

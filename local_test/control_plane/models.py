@@ -60,8 +60,8 @@ def _containers_given(asked: Mapping[str, Any]) -> list[dict[str, Any]]:
     primary, several = asked.get("PrimaryContainer"), asked.get("Containers")
     if primary and several:
         raise ApiError("Both PrimaryContainer and Containers have been provided. Please provide only one of them.")
-    if several is not None and not 2 <= len(several) <= 15:
-        raise ApiError(f"Containers: expected 2 to 15 containers for an inference pipeline, got {len(several)}.")
+    if several is not None and not 1 <= len(several) <= 15:
+        raise ApiError(f"Containers: expected 1 to 15 containers, got {len(several)}.")
     if not (primary or several):
         raise ApiError("Either PrimaryContainer or Containers must be provided.")
     if asked.get("InferenceExecutionConfig", {}).get("Mode") == "Direct":
@@ -95,11 +95,10 @@ def _check_container(plane: Plane, container: dict[str, Any], *, serial: bool) -
         raise ApiError("This control plane hosts containers with an Image; a ModelPackageName names none.")
     if container.get("Mode") == "MultiModel":
         raise ApiError("This control plane hosts containers of one model each, got Mode MultiModel.")
-    for name in ("ModelDataSource", "AdditionalModelDataSources"):
-        if container.get(name):
-            raise ApiError(f"This control plane fetches models by ModelDataUrl only, got {name}.")
+    if container.get("AdditionalModelDataSources"):
+        raise ApiError("This control plane fetches one archive for a container, got AdditionalModelDataSources.")
     plane.host.check_image(image, serial)
-    if url := container.get("ModelDataUrl"):
+    if url := artifacts.url_of(container):
         artifacts.check(plane, url)
 
 

@@ -15,8 +15,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local_test import opt_ml
-from local_test.control_plane import jobs, logs, objects
-from local_test.control_plane.errors import ApiError
+from local_test.control_plane import jobs, logs, objects, training_request
 from local_test.control_plane.hosting import HostingError
 from local_test.control_plane.plane import Operation, Plane
 from local_test.control_plane.store import TRAINING_JOB, Fields, Resource
@@ -24,13 +23,14 @@ from serving.inside import OutsideError, inside
 
 LONGEST_FAILURE = 1024  # characters of /opt/ml/output/failure
 HOST_NAME = "algo-1"
+TOO_LONG = "MaxRuntimeExceeded"
 
 Given = Mapping[str, Any]
 
 
 def create_training_job(plane: Plane, given: Given) -> Fields:
-    _check(plane, given)
-    started = {"SecondaryStatus": "Starting", "HyperParameters": {}, **given}
+    training_request.check(plane, given)
+    started = {"SecondaryStatus": "Starting", **training_request.completed(given)}
     begun, ended = "TrainingStartTime", "TrainingEndTime"
     return {"TrainingJobArn": jobs.start(plane, TRAINING_JOB, started, _work, begun, ended).arn}
 
@@ -40,7 +40,8 @@ def describe_training_job(plane: Plane, given: Given) -> Fields:
         fields = dict(plane.store.find(TRAINING_JOB, given["TrainingJobName"]).fields)
     if fields["TrainingJobStatus"] not in jobs.UNDER_WAY:
         seconds = max(1, round(fields["TrainingEndTime"] - fields["TrainingStartTime"]))
-        fields |= {"SecondaryStatus": fields["TrainingJobStatus"]}
+        if fields["SecondaryStatus"] != TOO_LONG:
+            fields |= {"SecondaryStatus": fields["TrainingJobStatus"]}
         fields |= {"TrainingTimeInSeconds": seconds, "BillableTimeInSeconds": seconds}
     return fields
 
@@ -61,26 +62,6 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 
-def _check(plane: Plane, given: Given) -> None:
-    """Raise `ApiError` for what the shapes of the API allow and the service, or this one, does not."""
-    algorithm = given.get("AlgorithmSpecification", {})
-    if not (image := algorithm.get("TrainingImage")):
-        raise ApiError("AlgorithmSpecification requires a TrainingImage; the local control plane has no algorithms.")
-    plane.host.check_image(image, False)
-    channels = given.get("InputDataConfig", ())
-    names = [channel["ChannelName"] for channel in channels]
-    if len(set(names)) < len(names):
-        raise ApiError(f"Channel names must be unique, got {', '.join(names)}.")
-    for channel in channels:
-        if "S3DataSource" not in channel["DataSource"]:
-            raise ApiError(f"Channel {channel['ChannelName']}: the local control plane reads an S3DataSource only.")
-        mode = channel.get("InputMode") or algorithm.get("TrainingInputMode", "File")
-        if mode not in ("File", "FastFile") or channel.get("CompressionType", "None") != "None":
-            raise ApiError(
-                f"Channel {channel['ChannelName']}: the local control plane has input mode File without compression."
-            )
-
-
 def _work(plane: Plane, job: Resource, stop: threading.Event) -> None:
     """Lay out /opt/ml, train, and keep what came of it.
 
@@ -96,9 +77,14 @@ def _work(plane: Plane, job: Resource, stop: threading.Event) -> None:
             plane.store.change(job, SecondaryStatus="Downloading")
             lay_out(plane, job.fields, tree, directory / "channels")
             plane.store.change(job, SecondaryStatus="Training")
-            code = _train(plane, job, tree, log, stop)
+            code, late = _train(plane, job, tree, log, stop)
             plane.store.change(job, SecondaryStatus="Uploading")
             _keep(plane, job, tree, succeeded=not code or stop.is_set())
+            printed = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+            metrics = training_request.metrics_of(job.fields["AlgorithmSpecification"], printed)
+            plane.store.change(job, FinalMetricDataList=metrics or None)
+            if late:
+                plane.store.change(job, SecondaryStatus=TOO_LONG)
             if code and not stop.is_set():
                 raise HostingError(_failure(tree, code))
     finally:
@@ -142,13 +128,27 @@ def _place(directory: Path, name: str) -> Path:
         raise HostingError(f"ClientError: Data download failed:{error}") from error
 
 
-def _train(plane: Plane, job: Resource, tree: Path, log: Path, stop: threading.Event) -> int:
+def _train(plane: Plane, job: Resource, tree: Path, log: Path, stop: threading.Event) -> tuple[int, bool]:
+    """The exit code, and whether the time that it may take was over: it is stopped then."""
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        stop.set()
+
+    timer = threading.Timer(job.fields["StoppingCondition"]["MaxRuntimeInSeconds"], end)
+    timer.daemon = True
     environment = {
         **job.fields.get("Environment", {}),
         "TRAINING_JOB_NAME": job.name,
         "TRAINING_JOB_ARN": job.arn,
     }
-    return plane.host.train(job.fields["AlgorithmSpecification"]["TrainingImage"], tree, environment, log, stop)
+    timer.start()
+    try:
+        image = job.fields["AlgorithmSpecification"]["TrainingImage"]
+        return plane.host.train(image, tree, environment, log, stop), late.is_set()
+    finally:
+        timer.cancel()
 
 
 def _keep(plane: Plane, job: Resource, tree: Path, *, succeeded: bool) -> None:
@@ -157,7 +157,7 @@ def _keep(plane: Plane, job: Resource, tree: Path, *, succeeded: bool) -> None:
     output = job.fields["OutputDataConfig"]
     bucket, prefix = objects.split_url(output["S3OutputPath"])
     key = f"{prefix.rstrip('/')}/{job.name}/output".lstrip("/")
-    encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": output["KmsKeyId"]} if "KmsKeyId" in output else {}
+    encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": output["KmsKeyId"]} if output["KmsKeyId"] else {}
     try:
         if succeeded:
             _pack(s3, inside(tree, "model"), {"Bucket": bucket, "Key": f"{key}/model.tar.gz", **encryption})

@@ -64,6 +64,8 @@ OPERATIONS: dict[str, Operation] = {
 
 def _check(given: Given) -> None:
     """Raise `ApiError` for what the shapes of the API allow and the service does not."""
+    if given.get("DataCaptureConfig"):
+        raise ApiError("The local control plane captures no data of transform jobs, got DataCaptureConfig.")
     split_type = given["TransformInput"].get("SplitType", "None")
     if split_type not in ("None", "Line"):
         raise ApiError(f"SplitType {split_type} is not supported by the local control plane: expected None or Line.")

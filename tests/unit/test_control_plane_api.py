@@ -48,6 +48,11 @@ PRIMARY = {"ModelName": "m", "ExecutionRoleArn": ROLE, "PrimaryContainer": {"Ima
 VARIANT = {"VariantName": "AllTraffic", "ModelName": "m", "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}
 
 
+def source(**changed: str) -> dict[str, Any]:
+    whole = {"S3Uri": "s3://nobodys/m.tar.gz", "S3DataType": "S3Object", "CompressionType": "Gzip"}
+    return {"S3DataSource": {**whole, **changed}}
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
     with scripted_plane(tmp_path_factory.mktemp("plane")) as (plane, _):
@@ -211,6 +216,8 @@ def test_a_list_has_pages_orders_and_filters(plane: Plane) -> None:
     assert names(SortOrder="Ascending") == ["b-one", "a-two", "c-Three"]
     assert names(SortBy="Name", SortOrder="Ascending") == ["a-two", "b-one", "c-Three"]
     assert names(SortBy="Name") == ["c-Three", "b-one", "a-two"]
+    assert names(SortBy="Status", SortOrder="Ascending") == ["a-two", "c-Three", "b-one"]
+    assert names(SortBy="Status") == ["b-one", "c-Three", "a-two"]
     assert names(NameContains="THREE") == ["c-Three"]
     assert names(StatusEquals="Failed") == ["c-Three", "a-two"]
     assert names(CreationTimeAfter=100.0, CreationTimeBefore=102.0) == ["a-two"]
@@ -291,7 +298,14 @@ def test_a_resource_has_fifty_tags_at_most(plane: Plane) -> None:
     [
         ({}, "hosts containers with an Image; a ModelPackageName names none"),
         ({"Image": "absent"}, "Requested image absent not found"),
-        ({"Image": "i", "ModelDataSource": {"S3DataSource": {}}}, "by ModelDataUrl only, got ModelDataSource"),
+        (
+            {"Image": "i", "ModelDataSource": {"S3DataSource": {}}},
+            "as an archive, a ModelDataSource of S3Object and Gzip",
+        ),
+        ({"Image": "i", "ModelDataSource": source(CompressionType="None")}, "a ModelDataSource of S3Object and Gzip"),
+        ({"Image": "i", "ModelDataSource": source(S3DataType="S3Prefix")}, "a ModelDataSource of S3Object and Gzip"),
+        ({"Image": "i", "ModelDataSource": source()}, "Could not find model data at s3://nobodys/m.tar.gz"),
+        ({"Image": "i", "ModelDataSource": source(), "ModelDataUrl": "s3://a/b"}, "Both ModelDataUrl and ModelData"),
         ({"Image": "i", "AdditionalModelDataSources": [{}]}, "got AdditionalModelDataSources"),
         ({"Image": "i", "Environment": {"SAGEMAKER_SAFE_PORT_RANGE": "1-2"}}, "SAGEMAKER_SAFE_PORT_RANGE is reserved"),
         ({"Image": "i", "Environment": {"é": "x" * 32767}}, "may take 32768 bytes, got 32769"),
@@ -311,6 +325,7 @@ def test_a_container_that_cannot_be_hosted_is_refused(plane: Plane, container: M
         {"PrimaryContainer": {"Image": "i", "Environment": {"é": "x" * 32766}}},
         {"PrimaryContainer": {"Image": "i", "ContainerHostname": "h", "Mode": "SingleModel"}},
         {"PrimaryContainer": None, "Containers": [{"Image": "i"}] * 15},
+        {"PrimaryContainer": None, "Containers": [{"Image": "i"}]},
         {"PrimaryContainer": None, "Containers": [{"Image": "i"}] * 2, "InferenceExecutionConfig": {"Mode": "Serial"}},
     ],
 )
@@ -322,7 +337,7 @@ def test_a_container_within_the_limits_is_hosted(plane: Plane, changed: Mapping[
 
 
 def test_more_than_fifteen_containers_are_refused(plane: Plane) -> None:
-    with pytest.raises(ApiError, match="expected 2 to 15 containers for an inference pipeline, got 16"):
+    with pytest.raises(ApiError, match="expected 1 to 15 containers, got 16"):
         models.create_model(plane, {"ModelName": "m", "Containers": [{"Image": "i"}] * 16})
 
 

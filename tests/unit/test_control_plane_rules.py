@@ -144,7 +144,7 @@ def test_a_request_as_the_api_has_it_passes_with_members_that_are_unknown() -> N
     [
         ({"Containers": None}, "Either PrimaryContainer or Containers"),
         ({"PrimaryContainer": FEATURIZER}, "Both PrimaryContainer and Containers"),
-        ({"Containers": [FEATURIZER]}, "expected 2 to 15 containers for an inference pipeline, got 1"),
+        ({"Containers": []}, "expected 1 to 15 containers, got 0"),
         ({"Containers": [FEATURIZER, FEATURIZER]}, "must be unique"),
         ({"Containers": [FEATURIZER, {"Image": PREDICTOR["Image"]}]}, "for every container"),
         ({"Containers": [FEATURIZER, {**PREDICTOR, "Image": "nginx:latest"}]}, "Image nginx:latest cannot be run"),
@@ -456,6 +456,21 @@ def test_model_data_that_cannot_be_unpacked_safely_fails_the_endpoint_and_not_th
         "that the object located at the URL is a valid tar.gz archive: "
     )
     assert said in found["FailureReason"]
+
+
+def test_one_container_in_a_list_is_the_primary_one_and_its_archive_may_be_a_source(
+    listening: Plane, tmp_path: Path
+) -> None:
+    s3 = listening.client("s3")
+    s3.put_object(Bucket="models", Key="one.tar.gz", Body=archive(member("good")))
+    data = {"S3DataSource": {"S3Uri": "s3://models/one.tar.gz", "S3DataType": "S3Object", "CompressionType": "Gzip"}}
+    models.create_model(listening, model(ModelName="one", Containers=[{**FEATURIZER, "ModelDataSource": data}]))
+
+    (spec,) = artifacts.specs(listening, listening.store.remove(MODEL, "one"), tmp_path / "one")
+
+    assert spec.hostname == "primary"
+    assert spec.model_dir is not None
+    assert (spec.model_dir / "good").read_bytes() == b"x"
 
 
 def test_model_data_that_changed_after_its_model_was_created_does_not_leave_its_directory(

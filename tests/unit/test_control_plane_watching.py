@@ -151,24 +151,32 @@ def test_only_text_that_is_named_is_captured_as_it_is(
         ({}, {"status": 424}, 0.0),
         ({}, {"endpoint": "another"}, 0.0),
         ({"InitialSamplingPercentage": 30}, {}, 0.3),
-        (None, {}, 0.0),
     ],
 )
 def test_some_invocations_are_not_captured(
     plane: Plane,
     kept: list[Captured],
-    changed: dict[str, Any] | None,
+    changed: dict[str, Any],
     about: dict[str, Any],
     chance: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(random, "random", lambda: chance)
-    if changed is not None:
-        with_capture(plane, **changed)
+    with_capture(plane, **changed)
 
     capture.record(plane, invoked(**about))
 
     assert kept == []
+
+
+def test_capture_goes_on_when_the_config_of_a_live_endpoint_is_deleted(plane: Plane, kept: list[Captured]) -> None:
+    with_capture(plane)
+    plane.store.remove(CONFIG, "c")
+
+    capture.record(plane, invoked())
+
+    assert len(kept) == 1
+    assert logs._variant(plane, "e") == "AllTraffic"
 
 
 def test_a_sample_takes_the_share_that_is_asked_for(

@@ -676,6 +676,57 @@ def test_a_link_that_an_image_left_is_not_followed(account: Account, tmp_path: P
     assert not [key for key in account.keys("trained/linked-") if b"secret" in account.get(key)]
 
 
+def test_a_training_job_is_described_as_the_sdk_reads_it(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    import boto3
+    import sagemaker
+    from sagemaker.estimator import Estimator
+
+    account.put("channels/train/a.csv", b"1\n")
+    account.train("attached")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", account.plane.url)
+    boto = boto3.Session("local", "local", region_name="us-east-1")
+    session = sagemaker.Session(boto, default_bucket=BUCKET)
+
+    estimator = Estimator.attach("attached", sagemaker_session=session)
+
+    described = boto.client("sagemaker").describe_training_job(TrainingJobName="attached")
+    assert estimator.model_data == f"s3://{BUCKET}/trained/attached/output/model.tar.gz"
+    assert described["OutputDataConfig"]["KmsKeyId"] == ""
+    assert described["EnableNetworkIsolation"] is False
+
+
+def test_a_training_that_takes_too_long_is_stopped(account: Account) -> None:
+    account.put("channels/train/a.csv", b"1\n")
+
+    def trainer(tree: Path, _environment: object, _log: object, stop: threading.Event) -> int:
+        (tree / "model" / "half").write_bytes(b"half")
+        assert stop.wait(60)
+        return 143
+
+    account.host.trainer = trainer
+    job = account.train("late", StoppingCondition={"MaxRuntimeInSeconds": 1})
+
+    assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
+    assert members(account.get("trained/late/output/model.tar.gz")) == {"half": b"half"}
+
+
+def test_the_last_value_of_each_metric_is_described(account: Account) -> None:
+    account.put("channels/train/a.csv", b"1\n")
+    account.host.trainer = lambda _tree, _environment, log, _stop: log.write_text("loss=2.5\nloss=1e-1\nacc: x\n") and 0
+    metrics = [
+        {"Name": "loss", "Regex": "loss=([0-9.e-]+)"},
+        {"Name": "acc", "Regex": "acc: (.)"},
+        {"Name": "none", "Regex": "none"},
+    ]
+    algorithm = {"TrainingImage": "image", "TrainingInputMode": "File", "MetricDefinitions": metrics}
+
+    job = account.train("measured", AlgorithmSpecification=algorithm)
+    plain = account.train("not-measured")
+
+    assert [(one["MetricName"], one["Value"]) for one in job["FinalMetricDataList"]] == [("loss", 0.1)]
+    assert "FinalMetricDataList" not in plain
+
+
 def test_the_lines_of_a_training_reach_its_log_stream(account: Account) -> None:
     account.put("channels/train/a.csv", b"1\n")
     account.host.trainer = lambda _tree, _environment, log, _stop: log.write_text("one\n\ntwo") and 0

@@ -49,6 +49,18 @@ def plane(tmp_path: Path) -> Plane:
         (job([TRAIN, {**TRAIN, "ChannelName": "b", "InputMode": "Pipe"}]), "Channel b: .* has input mode File without"),
         (job([TRAIN], TrainingInputMode="Pipe"), "Channel train: .* has input mode File without compression"),
         (job([{**TRAIN, "CompressionType": "Gzip"}]), "Channel train: .* has input mode File without compression"),
+        ({**job([TRAIN]), "CheckpointConfig": {"S3Uri": "s3://b/c"}}, "trains without CheckpointConfig"),
+        (job([TRAIN], ContainerEntrypoint=["sh"]), "trains without AlgorithmSpecification.ContainerEntrypoint"),
+        (
+            {**job([TRAIN]), "ResourceConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 2}},
+            "trains on one instance, got InstanceCount 2",
+        ),
+        ({**job([TRAIN]), "ResourceConfig": {"InstanceGroups": [{}]}}, "trains without ResourceConfig.InstanceGroups"),
+        (
+            {**job([TRAIN]), "OutputDataConfig": {"S3OutputPath": "s3://b", "CompressionType": "NONE"}},
+            "keeps artifacts as model.tar.gz, got CompressionType NONE",
+        ),
+        (job([TRAIN], MetricDefinitions=[{"Name": "loss", "Regex": "("}]), r"Metric loss: \( is no regular expression"),
     ],
 )
 def test_a_training_that_cannot_be_done_here_is_refused(plane: Plane, given: dict[str, Any], reason: str) -> None:
