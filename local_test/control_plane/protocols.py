@@ -38,7 +38,7 @@ class Call:
 def read(environ: Environ, service: str) -> Call:
     """What a request asks of a service. A form's body is there to be read again."""
     path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
-    if target := environ.get("HTTP_X_AMZ_TARGET"):
+    if path == "/" and (target := environ.get("HTTP_X_AMZ_TARGET")):
         return Call("json", frozenset([target.rpartition(".")[2]]))
     if _RPC.fullmatch(path):
         return Call("cbor", frozenset())  # which moto does not speak

@@ -64,7 +64,7 @@ class Application:
             return Response(refusal, 403, mimetype="text/plain")(environ, start_response)
         path, service = environ["PATH_INFO"], self._service(environ)
         call = protocols.read(environ, service)
-        if path == STATUS_PATH or _RUNTIME.fullmatch(path) or (path == "/" and call.protocol == "json"):
+        if path == STATUS_PATH or _RUNTIME.fullmatch(path) or call.protocol == "json":
             # Servers of gunicorn's kind end the input where the body ends; werkzeug's leaves that to the application.
             environ["wsgi.input"] = get_input_stream(environ)
             return self._own(environ, start_response)

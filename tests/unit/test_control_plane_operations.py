@@ -142,6 +142,7 @@ def web(plane: Plane) -> Client:
         ("/moto-api/reset", "", 404, "text/xml"),
         ("/moto-api/static/sagemaker/endpoint-results", "", 404, "text/xml"),
         ("/nothing/at/all", "iam", 501, "application/json"),
+        ("/no/json/at/all", "logs", 501, "application/json"),
         ("/bucket?torrent", "s3", 501, "text/xml"),
         ("/v20180820/jobs", "s3", 501, "text/xml"),
         ("/service/GraniteServiceVersion20100801/operation/ListMetrics", "monitoring", 501, "application/cbor"),
@@ -150,7 +151,9 @@ def web(plane: Plane) -> Client:
 def test_paths_that_nobody_answers_are_refused_as_their_protocol_has_it(
     web: Client, path: str, service: str, status: int, kind: str
 ) -> None:
-    answer = web.post(path, data=b"{}", headers=signed(service) if service else {})
+    target = {"X-Amz-Target": "Logs_20140328.DescribeLogGroups"} if service == "logs" else {}
+
+    answer = web.post(path, data=b"{}", headers={**target, **signed(service)} if service else {})
 
     assert (answer.status_code, answer.mimetype) == (status, kind)
     assert b"The local control plane" in answer.data
