@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from featurizer import train as featurizer
 from pipeline.adopt import contracts, missing
 from pipeline.adopt.boosters import Given, Shape, given, read_booster, shape_of, zeros_are_as_missing
@@ -16,6 +18,7 @@ from pipeline.adopt.estimators import read_pipeline, read_transformer
 from pipeline.adopt.raw import Transform, read_raw
 from pipeline.adopt.request import Made, Request
 from pipeline.adopt.told import Told, read_told
+from pipeline.adopt.transformers import dense
 from pipeline.adopt.write import Parts, publish, remove_report, write_and_check
 from serving.contract import Contract, Task
 from serving.training import BadJob
@@ -83,7 +86,10 @@ def _contract(
         columns = tuple(named[column.name] for column in told.columns)
     task = shape.task if shape else told.task if told else Task.REGRESSION
     training = _training(transform, model.served(features) if model else None)
-    return contracts.contract_of(told, request.name, task, columns, features, training)
+    contract = contracts.contract_of(told, request.name, task, columns, features, training)
+    # XGBoost takes NaN as missing, whatever else it was told to
+    missing = bool(transform and model and np.isnan(dense(transform.made)).any())
+    return replace(contract, missing_features=missing)
 
 
 def _training(transform: Transform | None, booster: Any) -> dict[str, Any]:  # noqa: ANN401

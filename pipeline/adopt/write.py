@@ -87,7 +87,11 @@ def _check_featurizer(transform: Transform, contract: Contract, served: Featuriz
     pickled = "; scikit-learn serves it, and the artifact lets its pickle be read"
     yield f"transform: {how}" + ("" if how.startswith("compiled") else pickled)
     yield f"features: equal to scikit-learn's to the bit in {len(frame)} rows"
-    without = {*transform.needed, *check.passes_missing_on(frame, features, contract)}
+    passed = set(check.passes_missing_on(frame, features, contract)) - {*transform.needed}
+    if contract.missing_features and passed:
+        listed = " or ".join(name for name in frame if name in passed)
+        yield f"note: a row without {listed} has missing features, which XGBoost takes as it does in the original"
+    without = {*transform.needed, *(() if contract.missing_features else passed)}
     if lost := [name for name in frame if name in without]:
         yield f"note: a row without {' or '.join(lost)} is refused, the transformer having no value for a missing one"
     if told := [derived.column.name for derived in transform.columns if derived.own]:
@@ -121,7 +125,9 @@ def _check_predictor(parts: Parts, model: Given, shape: Shape, served: Predictor
 
 def _check_chain(parts: Parts, transform: Transform, model: Given, stages: tuple[Featurizer, Predictor]) -> str:
     with np.errstate(over="ignore"):
-        usable = np.isfinite(dense(transform.made).astype(np.float32)).all(axis=1)
+        features = dense(transform.made).astype(np.float32)
+    lacking = transform.frame.isna().any(axis=1).to_numpy() & parts.contract.missing_features
+    usable = (np.isfinite(features) | (np.isnan(features) & lacking[:, None])).all(axis=1)
     if not usable.any():
         raise BadJob(f"{transform.file}: expected rows whose features are finite, got none: give some with --sample")
     frame = transform.frame[usable].reset_index(drop=True)

@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from featurizer.model import Featurizer
 from pipeline.adopt.check import check_featurizer, check_pipeline, check_predictor
@@ -340,12 +340,15 @@ def test_a_row_that_serving_refuses_is_named(compared: Compared, stage: str, rea
 def test_both_stages_are_compared_on_rows_that_can_be_served_or_not_at_all(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    as_it_is = ColumnTransformer([("as it is", "passthrough", ["size", "age"])])
-    model = make_pipeline(as_it_is, xgboost.XGBRegressor(n_estimators=2, n_jobs=1)).fit(FRAME, PRICE)
+    log = FunctionTransformer(np.log, feature_names_out="one-to-one")
+    logged = ColumnTransformer([("log", log, ["size"]), ("as it is", "passthrough", ["age"])])
+    model = make_pipeline(logged, xgboost.XGBRegressor(n_estimators=2, n_jobs=1)).fit(
+        FRAME.assign(size=FRAME["size"].abs()), PRICE
+    )
     joblib.dump(model, tmp_path / "model.joblib")
     arguments = ["package", "--pipeline", str(tmp_path / "model.joblib"), "--sample", str(tmp_path / "rows.csv")]
     codes = []
-    for size in ([np.nan] * FEW, [np.nan, *range(1, FEW)]):
+    for size in ([0] * FEW, [0, *range(1, FEW)]):
         SAMPLE.assign(size=size).to_csv(tmp_path / "rows.csv", index=False)
         codes.append(main([*arguments, "--out", str(tmp_path / "out")]))
 

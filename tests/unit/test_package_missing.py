@@ -1,82 +1,82 @@
-"""Categories that the model knows and serving takes as missing: refused, or counted in the rows of a file."""
+"""`package` of Pipelines that leave missing values to XGBoost, which is how most of them are."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
-from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import xgboost
 from sklearn.compose import ColumnTransformer
-from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from pipeline.adopt.missing import notes, refuse
-from pipeline.adopt.raw import Transform, read_raw
-from pipeline.adopt.request import Request
-from serving.training import BadJob
+from featurizer.model import Featurizer
+from pipeline.cli import main
+from pipeline.model import Pipeline as Single
+from serving.contract import Contract
+from serving.errors import BadPayload
+from serving.payload import CSV, NPY, Payload
+from serving.settings import Settings
 
-LANDS = pd.DataFrame(
-    {"land": pd.Series(["NA", "US", "None", "DE"] * 3, dtype=object), "kind": pd.Series(["a", "b"] * 6, dtype=object)}
+RANDOM = np.random.default_rng(3)
+COUNT = 120
+FRAME = pd.DataFrame(
+    {
+        "rain": RANDOM.normal(5, 2, COUNT).round(3),
+        "soil": RANDOM.choice(["clay", "sand"], COUNT),
+        "crop": RANDOM.choice(["oats", "rye"], COUNT),
+    }
 )
-FILLED = SimpleImputer(strategy="constant", fill_value="NA")
-DROPPING = OneHotEncoder(drop=["NA"], handle_unknown="ignore", sparse_output=False)
+FRAME.loc[::7, "rain"] = np.nan
+YIELD = FRAME["rain"].fillna(9) + (FRAME["soil"] == "clay") * 2
+UNKNOWN = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan)
 
 
-def transform(*steps: Any) -> Transform:
-    columns = ColumnTransformer([("land", make_pipeline(*steps), ["land"]), ("kind", OneHotEncoder(), ["kind"])])
-    return read_raw(Request(featurizer=Path("model.joblib"), missing_categories=True), columns.fit(LANDS), None)
+def whole() -> object:
+    parts = [("rain", StandardScaler(), ["rain"]), ("crop", UNKNOWN, ["crop"]),
+             ("soil", OneHotEncoder(handle_unknown="ignore", sparse_output=False), ["soil"])]  # fmt: skip
+    model = xgboost.XGBRegressor(n_estimators=20, max_depth=3, n_jobs=1)
+    return make_pipeline(ColumnTransformer(parts, verbose_feature_names_out=False), model).fit(FRAME, YIELD)
 
 
-@pytest.mark.parametrize(
-    ("steps", "lands", "told"),
-    [
-        ([OneHotEncoder(handle_unknown="ignore")], ["NA", "US", "None", "NA"], "3 rows of rows.csv have it, 3"),
-        ([OneHotEncoder(handle_unknown="ignore")], ["US", "DE"], "0 rows of rows.csv have it, 0"),
-        ([OneHotEncoder(handle_unknown="ignore")], ["", "null", "US"], "0 rows of rows.csv have it, 0"),
-        # a missing land is refused, and of no account
-        ([OneHotEncoder()], ["NA", "US"], "1 rows of rows.csv have it, 1"),
-        # NA is encoded as no land is
-        ([DROPPING], ["NA", "None", "NA", "US"], "3 rows of rows.csv have it, 1"),
-        ([DROPPING], ["NA"], "1 rows of rows.csv have it, 0"),
-        # a missing land is taken for NA, which is then no category of the model's own
-        ([FILLED, OneHotEncoder()], ["NA", "None", "NA", "US"], "1 rows of rows.csv have it, 1"),
-    ],
-)
-def test_rows_that_a_model_would_answer_otherwise_are_counted(
-    tmp_path: Path, steps: list[Any], lands: list[str], told: str
+@pytest.mark.parametrize("sample", [True, False])
+def test_a_model_without_an_imputer_answers_its_own_training_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sample: bool
 ) -> None:
-    pd.DataFrame({"kind": ["a"] * len(lands), "land": lands}).to_csv(tmp_path / "rows.csv", index=False)
+    original = whole()
+    joblib.dump(original, tmp_path / "whole.joblib")
+    odd = pd.DataFrame({"rain": [1.5, np.nan], "soil": ["loam", "clay"], "crop": ["maize", np.nan]})
+    text = pd.concat([FRAME, odd]).to_csv(index=False)
+    (tmp_path / "rows.csv").write_text(text)
+    options = ["--sample", str(tmp_path / "rows.csv")] if sample else []
 
-    (note,) = notes(transform(*steps), tmp_path / "rows.csv")
+    code = main(["package", "--pipeline", str(tmp_path / "whole.joblib"), "--out", str(tmp_path / "out"), *options])
+    said = capsys.readouterr()
 
-    taken = "'None'" if FILLED in steps else "'NA', 'None'"
-    begins = f"note: column land: serving takes {taken} as a missing value: "
-    assert note == f"{begins}{told} of them have other features in the model"
-
-
-def test_without_rows_to_count_all_with_such_a_category_are_said_to_be_answered_otherwise() -> None:
-    (note,) = notes(transform(OneHotEncoder()), None)
-
-    begins = "note: column land: serving takes 'NA', 'None' as a missing value: "
-    assert note == f"{begins}rows with it are answered otherwise than by the model"
-
-
-def test_features_that_are_missing_in_both_are_no_difference(tmp_path: Path) -> None:
-    rows = LANDS.assign(size=[np.nan, *range(11)])
-    columns = ColumnTransformer([("land", DROPPING, ["land"]), ("size", "passthrough", ["size"])]).fit(rows)
-    rows.head(3).to_csv(tmp_path / "rows.csv", index=False)  # NA without a size, US, None
-
-    (note,) = notes(read_raw(Request(featurizer=Path("x")), columns, None), tmp_path / "rows.csv")
-
-    assert "2 rows of rows.csv have it, 1 of them" in note
+    assert code == 0, said.err
+    assert "a row without rain" in said.out
+    assert "has missing features, which XGBoost takes" in said.out
+    frame = pd.read_csv(io.StringIO(text))
+    single = Single.load(Settings(model_dir=tmp_path / "out"))
+    answer = np.load(io.BytesIO(single(Payload(text.encode(), CSV, NPY)).body))
+    owed = original.predict(frame[list(FRAME)])  # type: ignore[attr-defined]
+    assert answer.tobytes() == np.asarray(owed, dtype=np.float32).tobytes()
 
 
-def test_the_first_such_column_is_refused() -> None:
-    made = transform(OneHotEncoder())
+def test_a_featurizer_alone_refuses_what_its_features_would_lack(tmp_path: Path) -> None:
+    joblib.dump(whole()[0], tmp_path / "columns.joblib")  # type: ignore[index]
 
-    with pytest.raises(BadJob, match=r"column land: expected categories that are none of .* got 'NA', 'None': rows"):
-        refuse(made.columns)
-    refuse([one for one in made.columns if one.column.name == "kind"])
+    assert main(["package", "--featurizer", str(tmp_path / "columns.joblib"), "--out", str(tmp_path / "out")]) == 0
+
+    featurizer = Featurizer.load(tmp_path / "out/featurizer/model")
+    assert not Contract.load(tmp_path / "out/featurizer/model").missing_features
+    for row, column in ((",oats,clay", "rain"), ("1,,clay", "crop")):
+        ordered = dict(zip(("rain", "crop", "soil"), row.split(","), strict=True))
+        body = ",".join(ordered[c.name] for c in featurizer.contract.inputs)
+        with pytest.raises(BadPayload) as caught:
+            featurizer(Payload(body.encode(), CSV, CSV))
+        assert (caught.value.code, caught.value.column) == ("missing_value", column)
