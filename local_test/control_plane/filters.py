@@ -136,7 +136,9 @@ class Processing:
             return body
         answers = body.removesuffix(b"\n").split(b"\n") if by_line else [body]
         if len(answers) != len(records):
-            raise FilterError(f"expected an answer of {len(records)} lines, one for each record, got {len(answers)}")
+            hint = "; is the first record a header, which has no answer?" if len(answers) == len(records) - 1 else ""
+            message = f"expected an answer of {len(records)} lines, one for each record, got {len(answers)}"
+            raise FilterError(message + hint)
         kept = (self.kept(_bare(record), _bare(answer)) for record, answer in zip(records, answers, strict=True))
         return b"\n".join(kept)
 

@@ -150,7 +150,9 @@ def test_without_data_processing_the_answer_is_not_looked_into() -> None:
 def test_fewer_answers_than_records_are_refused() -> None:
     process = processing({"JoinSource": "Input"}, CSV, CSV)
 
-    with pytest.raises(FilterError, match="expected an answer of 2 lines, one for each record, got 1"):
+    with pytest.raises(
+        FilterError, match="expected an answer of 2 lines, one for each record, got 1; is the first record a header"
+    ):
         process.written([b"header\n", b"a,1\n"], b"9.5\n", by_line=True)
 
 
