@@ -30,7 +30,8 @@ def up(state: State, endpoint: str, planned: Sequence[Planned], healthy_within: 
         check_ports(list(planned))
         complete = False
         try:
-            _start(state, endpoint, planned)
+            with state.claimed() as claim:
+                _start(state, endpoint, planned, claim)
             _wait_until_healthy(state, healthy_within)
             complete = True
         finally:
@@ -83,11 +84,11 @@ def _message(body: bytes) -> str:
         return ""
 
 
-def _start(state: State, endpoint: str, planned: Sequence[Planned]) -> None:
+def _start(state: State, endpoint: str, planned: Sequence[Planned], claim: int) -> None:
     started: list[Process] = []
-    for process in planned:
+    for one in planned:
         with uninterrupted():
-            started.append(Process.start(process.name, COMMAND, process.env, process.port, state.log(process.name)))
+            started.append(Process.start(one.name, COMMAND, one.env, one.port, state.log(one.name), keep=[claim]))
             state.save(endpoint, started)
 
 
@@ -116,7 +117,8 @@ def _stop_all(state: State) -> tuple[bool, list[str]]:
     ran = any(process.is_alive() for process in processes)
     with uninterrupted():
         stubborn = stop([*processes[-1:], *processes[:-1]])
-        state.clear()
+        with state.claimed():
+            state.clear()
     return ran, stubborn
 
 

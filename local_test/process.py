@@ -27,8 +27,10 @@ class Process:
     port: int
 
     @classmethod
-    def start(cls, name: str, command: Sequence[str], env: Mapping[str, str], port: int, log: Path) -> Process:
-        """Start `command` in this checkout, its output to `log`."""
+    def start(
+        cls, name: str, command: Sequence[str], env: Mapping[str, str], port: int, log: Path, keep: Sequence[int] = ()
+    ) -> Process:
+        """Start `command` in this checkout, its output to `log`. `keep`: descriptors it inherits."""
         with log.open("wb") as output:
             child = subprocess.Popen(
                 command,
@@ -38,6 +40,7 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=keep,
             )
         # Nobody waits for it through this object: `is_alive` reaps it, or init does after us.
         child.returncode = 0

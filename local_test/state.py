@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from local_test.process import Process
 from serving.inside import inside
+from serving.run_dir import held
 
 FILE = "chain.json"
+_GONE_WITHIN = 3.0  # seconds
 
 
 class ChainError(Exception):
@@ -67,3 +70,25 @@ class State:
             except BlockingIOError as error:
                 raise ChainError(f"another command is starting or stopping the chain of {self.directory}") from error
             yield
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[int]:
+        """A descriptor by which servers keep the directory to themselves: those that inherit it, to their end.
+
+        Raises `ChainError` when others have it, who are not among the processes that are seen from here. A process that
+        was killed has it for a moment more, until its last thread is gone.
+        """
+        deadline = time.monotonic() + _GONE_WITHIN
+        with contextlib.ExitStack() as stack:
+            while True:
+                try:
+                    descriptor = stack.enter_context(held(self.directory.resolve()))
+                    break
+                except BlockingIOError as error:
+                    if time.monotonic() > deadline:
+                        raise ChainError(
+                            f"servers that are not seen from here use {self.directory}, in another container perhaps: "
+                            "stop them there, or give --state another directory"
+                        ) from error
+                    time.sleep(0.02)
+            yield descriptor

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from predictor import search
 from predictor import train as predictor
 from serving import artifact
 from serving.contract import Contract
+from serving.run_dir import held
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,17 +71,25 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     schema = load_schema(arguments.dataset or DATASET, arguments.schema)
     rows = load_rows(schema, arguments.data)
-    try:
-        arguments.out.mkdir(parents=True, exist_ok=True)  # now, not when all is trained
-    except OSError as error:
-        raise BadDataset(
-            f"--out {arguments.out}: expected a directory that can be written; {error.strerror}"
-        ) from error
-    train(schema, rows, arguments.out, schema.seed if arguments.seed is None else arguments.seed)
+    with _own(arguments.out):  # now, not when all is trained
+        train(schema, rows, arguments.out, schema.seed if arguments.seed is None else arguments.seed)
     print((arguments.out / "report.txt").read_text(encoding="utf-8").partition("\nTried")[0])
     print(f"Wrote to {arguments.out}/: featurizer/model.tar.gz, predictor/model.tar.gz, test.csv, report.txt, "
           "predicted_vs_actual.png, feature_importance.png")  # fmt: skip
     return 0
+
+
+@contextlib.contextmanager
+def _own(out: Path) -> Iterator[None]:
+    """Make the directory, and keep other trainings out of it: they would mix their files with ours."""
+    with contextlib.ExitStack() as stack:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(held(out.resolve()))
+        except OSError as error:
+            why = "another training writes to it" if isinstance(error, BlockingIOError) else error.strerror
+            raise BadDataset(f"--out {out}: expected a directory that can be written; {why}") from error
+        yield
 
 
 def _keep(arguments: argparse.Namespace) -> bool:

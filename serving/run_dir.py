@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -14,13 +15,14 @@ from serving.settings import BadSetting, Settings
 
 _LONGEST = 90  # bytes; a socket's name, which is longer by 14, has 107 at most
 _UNSAFE = re.compile(r"[\s\x00-\x1f;{}\"'$\\#:]")
+_PREFIX = "serving-"
 
 
 @contextlib.contextmanager
 def run_directory(settings: Settings) -> Iterator[Path]:
-    """The one of the settings, or a fresh one that is removed afterwards.
+    """The one of the settings, or a fresh one that is removed afterwards. No other server can have it meanwhile.
 
-    Raises `BadSetting` for one that nginx's configuration or a socket could not name.
+    Raises `BadSetting` for one that nginx's configuration or a socket could not name, or that another server has.
     """
     if settings.run_dir:
         run_dir = _usable(settings.run_dir.absolute())
@@ -28,13 +30,50 @@ def run_directory(settings: Settings) -> Iterator[Path]:
             run_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise BadSetting(f"MODEL_SERVER_RUN_DIR: expected a directory, got {run_dir}: {error.strerror}") from error
-        yield run_dir
+        with _own(run_dir):
+            yield run_dir
         return
-    run_dir = Path(tempfile.mkdtemp(prefix="serve-", dir=_writable_directory()))
+    base = _writable_directory()
+    _remove_what_is_left(base)
+    run_dir = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
     try:
-        yield _usable(run_dir)
+        with _own(_usable(run_dir)):
+            yield run_dir
     finally:
         shutil.rmtree(run_dir, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def held(directory: Path) -> Iterator[int]:
+    """A lock on a directory, which the kernel takes back when all who inherited its descriptor have ended.
+
+    Process ids tell nothing of who runs in another container. Raises `BlockingIOError` while somebody else has it.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _own(run_dir: Path) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(held(run_dir.resolve()))
+        except OSError as error:
+            taken = isinstance(error, BlockingIOError)
+            why = "another server uses it; give each its own, or none" if taken else error.strerror
+            raise BadSetting(f"MODEL_SERVER_RUN_DIR: expected a directory of its own, got {run_dir}: {why}") from error
+        yield
+
+
+def _remove_what_is_left(base: str) -> None:
+    """Remove the directories of killed servers: nobody has their lock, and the socket was made by one who had it."""
+    for socket in Path(base).glob(f"{_PREFIX}*/health.sock"):
+        with contextlib.suppress(OSError), held(socket.parent):
+            shutil.rmtree(socket.parent, ignore_errors=True)
 
 
 def _usable(run_dir: Path) -> Path:

@@ -136,8 +136,8 @@ def _kind(found: Mapping[str, Any]) -> str:
 def _start(state: State, port: int, host: str, env: Mapping[str, str]) -> None:
     command = [sys.executable, "-m", "local_test.control_plane", "--port", str(port), "--host", host]
     command += ["--directory", str(_data(state))]
-    with uninterrupted():
-        process = Process.start(NAME, command, server_env(env), port, state.log("server"))
+    with uninterrupted(), state.claimed() as claim:
+        process = Process.start(NAME, command, server_env(env), port, state.log("server"), keep=[claim])
         state.save(NAME, [process])
 
 
@@ -172,9 +172,10 @@ def _clear(state: State, env: Mapping[str, str]) -> bool:
     _, processes = state.load()
     ran = any(process.is_alive() for process in processes)
     stop(processes, STOPPED_WITHIN)
-    ran = end_leftovers(_data(state), find_docker(env)) or ran
-    shutil.rmtree(_data(state), ignore_errors=True)
-    state.clear()
+    with state.claimed():
+        ran = end_leftovers(_data(state), find_docker(env)) or ran
+        shutil.rmtree(_data(state), ignore_errors=True)
+        state.clear()
     return ran
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -164,3 +166,35 @@ def test_two_containers_share_a_port_range_and_listen_nowhere_else(chain):
         assert server.ping().status == 200
         assert server.listening_ports() == {server.port}
     assert chain[0].port != chain[1].port
+
+
+def test_a_second_server_does_not_take_over_the_sockets_of_the_first(tmp_path: Path) -> None:
+    env = {"MODEL_SERVER_RUN_DIR": str(tmp_path / "r"), "MODEL_SERVER_WORKERS": "1"}
+    with running(ECHO, env) as first:
+        (tmp_path / "r/gunicorn.pid").unlink()  # it says nothing to a container with process ids of its own
+        with launched(ECHO, env) as second:
+            code, lines = second.process.wait(60), second.lines()
+
+        assert first.invoke(b"hello").body == b"hello"
+
+    (line,) = lines
+    assert (code, line["level"]) == (1, "CRITICAL")
+    assert line["message"].startswith(
+        f"MODEL_SERVER_RUN_DIR: expected a directory of its own, got {tmp_path}/r: another"
+    )
+
+
+def test_what_a_killed_server_left_is_removed_by_the_next_and_what_a_living_one_has_is_not() -> None:
+    with tempfile.TemporaryDirectory(prefix="t") as base, contextlib.ExitStack() as stack:
+        env = {"TMPDIR": base, "MODEL_SERVER_WORKERS": "1"}
+        killed = stack.enter_context(running(ECHO, env))
+        (left,) = Path(base).iterdir()
+        stack.enter_context(running(ECHO, env))
+        Path(base, "serving-notes").mkdir()  # of somebody else
+        before = set(Path(base).iterdir())
+        killed.process.kill()
+        killed.process.wait(60)
+
+        stack.enter_context(running(ECHO, env))
+
+        assert before - set(Path(base).iterdir()) == {left}

@@ -106,6 +106,23 @@ def test_another_chain_is_not_taken_for_the_one_that_runs(state: State, plan: Pl
         )
 
 
+def test_a_chain_that_is_not_seen_from_here_keeps_its_directory(state: State, plan: Plan) -> None:
+    """As that of another container, whose process ids mean nothing here."""
+    chain.up(state, "e", plan())
+    _, running = state.load()
+    state.clear()
+
+    for change in (lambda: chain.up(state, "e", plan()), lambda: chain.down(state)):
+        with pytest.raises(ChainError, match=r"servers that are not seen from here use .*: stop them there, or give"):
+            change()
+    seen = state.load()
+    state.save("e", running)
+
+    assert seen == ("", [])
+    assert all(process.is_alive() for process in running)
+    assert chain.down(state) == (True, [])
+
+
 def test_a_server_that_ends_while_it_starts_is_shown_and_the_others_are_stopped(
     state: State, plan: Plan, tmp_path: Path
 ) -> None:

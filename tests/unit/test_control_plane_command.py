@@ -48,6 +48,35 @@ def test_down_ends_what_a_killed_server_left(
     assert not (tmp_path / "data").exists()
 
 
+def test_a_server_that_is_not_seen_from_here_keeps_its_directory(tmp_path: Path) -> None:
+    """As that of another container, whose process ids mean nothing here."""
+    state = State(tmp_path)
+    (tmp_path / "data").mkdir()
+    with state.claimed() as claim:
+        server = Process.start(command.NAME, ("sleep", "600"), os.environ, 0, tmp_path / "log", keep=[claim])
+    try:
+        for verb in (down, lambda directory: command.up(argparse.Namespace(state=directory, port=0), {"PATH": ""})):
+            with pytest.raises(ChainError, match="servers that are not seen from here use"):
+                verb(tmp_path)
+        assert (tmp_path / "data").exists()
+    finally:
+        server.kill()
+
+    assert down(tmp_path) == 0
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_server_that_is_started_keeps_the_directory_to_itself(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    command._start(state, 0, "processes", {"PATH": os.environ["PATH"]})
+    _, (server,) = state.load()
+    try:
+        with pytest.raises(ChainError, match="servers that are not seen from here use"), state.claimed():
+            pass
+    finally:
+        server.kill()
+
+
 def test_down_of_a_directory_that_is_not_there_makes_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert down(tmp_path / "nothing") == 0
     assert capsys.readouterr().out == "The control plane was not running.\n"

@@ -23,6 +23,7 @@ from pipeline.train import _show_progress
 from predictor.model import Predictor
 from serving.contract import Contract, LabelPlace
 from serving.payload import Payload, run_serially
+from serving.run_dir import held
 
 ROOT = Path(__file__).resolve().parents[2]
 ARTICLE_ROW = b"I,0.365,0.295,0.095,0.25,0.1075,0.0545,0.08"
@@ -374,3 +375,15 @@ def test_an_interrupt_ends_with_130_and_one_line(flowers, tmp_path, capsys, monk
 
     assert train(flowers, tmp_path / "out") == 130
     assert capsys.readouterr().err == "pipeline: interrupted\n"
+
+
+def test_two_trainings_do_not_mix_their_files_in_one_directory(
+    flowers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "new").mkdir()
+    with held(tmp_path / "new"):
+        code = train(flowers, tmp_path / "new")
+
+    assert code == 2
+    assert "new: expected a directory that can be written; another training writes to it" in capsys.readouterr().err
+    assert list((tmp_path / "new").iterdir()) == []

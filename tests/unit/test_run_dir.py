@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from serving import metrics, scoreboard
 from serving.run_dir import run_directory
 from serving.settings import MOST_WORKERS, BadSetting, Settings
+from tests.servers import started
 
 
 @pytest.mark.parametrize("name", ["a b", "a;b", "a{b}", "a$b", "a'b", 'a"b', "a\nb", "a\\b", "a#b", "a:b", "n" * 200])
@@ -76,3 +79,21 @@ def test_a_directory_has_a_path_of_at_most_90_bytes(length: int, fits: bool) -> 
         else:
             with pytest.raises(BadSetting, match="a path of at most 90 bytes"), run_directory(Settings(run_dir=path)):
                 pass
+
+
+def test_a_directory_is_one_servers_until_that_ends(tmp_path: Path) -> None:
+    settings = Settings(run_dir=tmp_path)
+    hold = "import sys, serving.run_dir as r, serving.settings as s, pathlib\n"
+    hold += "with r.run_directory(s.Settings(run_dir=pathlib.Path(sys.argv[1]))): print(flush=True); input()"
+    with started([sys.executable, "-c", hold, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with (
+            pytest.raises(BadSetting, match="another server uses it; give each its own, or none"),
+            run_directory(settings),
+        ):
+            pass
+        other.kill()
+        other.wait(60)
+
+        with run_directory(settings) as mine:
+            assert mine == tmp_path
