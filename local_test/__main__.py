@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
+from typing import TYPE_CHECKING
 
-from local_test import chain_command, images, predict
-from local_test.check import command as check
-from local_test.control_plane import command
-from local_test.recording import record, replay
-from local_test.state import ChainError
-from serving.interrupt import raise_when_interrupted
+from serving.interrupt import INTERRUPTED, raise_when_interrupted
 
-INTERRUPTED = 130
+if TYPE_CHECKING:
+    import argparse
 
 
 def parser() -> argparse.ArgumentParser:
+    import argparse
+
+    from local_test import chain_command, images, predict
+    from local_test.check import command as check
+    from local_test.control_plane import command
+    from local_test.recording import record, replay
+
     whole = argparse.ArgumentParser(prog="python -m local_test", description="A SageMaker endpoint on this machine.")
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
     chain_command.add_parser(commands)
@@ -30,14 +33,21 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str]) -> int:
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _run(arguments: list[str]) -> int:
+    from local_test.state import ChainError
+
     known = parser().parse_args(arguments)
     try:
         return int(known.run(known, os.environ))
     except ChainError as error:
         print(error, file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return INTERRUPTED
 
 
 if __name__ == "__main__":

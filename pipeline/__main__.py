@@ -1,9 +1,14 @@
 import os
 import sys
 
-from pipeline.cli import main
-from serving.interrupt import raise_when_interrupted
+from serving.interrupt import INTERRUPTED, raise_when_interrupted
 
 if __name__ == "__main__":
     raise_when_interrupted()  # a job that is cancelled leaves no more than Ctrl-C does
-    sys.exit(main(sys.argv[1:], os.environ))
+    try:
+        from pipeline.cli import main
+
+        code = main(sys.argv[1:], os.environ)
+    except KeyboardInterrupt:  # before a verb has begun
+        code = INTERRUPTED
+    sys.exit(code)

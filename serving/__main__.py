@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import sys
+from typing import TYPE_CHECKING
 
-from serving.settings import ONE_THREAD, Settings
+from serving.interrupt import exit_when_told
+
+if TYPE_CHECKING:
+    from serving.settings import Settings
 
 USAGE = """usage: python -m serving serve | train | ping
 
@@ -17,6 +20,8 @@ USAGE = """usage: python -m serving serve | train | ping
 
 def main(arguments: list[str]) -> int:
     if arguments == ["serve"] and (runtime := os.environ.get("AWS_LAMBDA_RUNTIME_API")):
+        from serving.settings import ONE_THREAD
+
         os.environ |= ONE_THREAD | os.environ
         from serving.lambda_runtime import run
 
@@ -25,6 +30,8 @@ def main(arguments: list[str]) -> int:
         from serving.serve import serve
 
         return serve(os.environ)
+    from serving.settings import Settings
+
     if arguments == ["train"]:
         from serving.training import main as train
 
@@ -38,6 +45,8 @@ def main(arguments: list[str]) -> int:
 
 def ping(settings: Settings) -> int:
     """Ask `/ping` once. Returns 0 when it answers 200 within 2 seconds."""
+    import http.client
+
     connection = http.client.HTTPConnection("127.0.0.1", settings.port, timeout=2)
     try:
         connection.request("GET", "/ping")
@@ -50,4 +59,5 @@ def ping(settings: Settings) -> int:
 
 
 if __name__ == "__main__":
+    exit_when_told(0 if sys.argv[1:] == ["serve"] else 1)
     sys.exit(main(sys.argv[1:]))

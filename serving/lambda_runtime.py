@@ -6,8 +6,6 @@ import http.client
 import importlib
 import json
 import logging
-import signal
-import sys
 import time
 from collections.abc import Mapping
 
@@ -61,7 +59,6 @@ class RuntimeApi:
 def run(address: str, env: Mapping[str, str]) -> int:
     """Answer events until the platform ends the process. Returns 1 when the stage cannot be loaded."""
     started = time.monotonic()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # PID 1 has no default action
     output.unblock()
     logs.configure(env.get("STAGE", ""), "INFO")
     api = RuntimeApi(address)
@@ -89,7 +86,9 @@ def _load(api: RuntimeApi, env: Mapping[str, str]) -> tuple[Settings, Wsgi | Non
         log.critical("%s", error)
         api.refuse_to_start(str(error))
         return settings, None
-    except SystemExit:  # of `container_app`, which has logged the reason
+    except SystemExit as end:  # of `container_app`, which has logged the reason
+        if not end.code:  # told to stop
+            raise
         api.refuse_to_start("the model cannot be loaded; the log names the reason")
         return settings, None
     garbage.keep_what_is_loaded()

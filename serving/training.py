@@ -61,7 +61,8 @@ class TrainingJob:
 
 def main(stage: str, base_dir: Path) -> int:
     """Run the stage's `train`. Returns 0, or 1 with the reason in `output/failure`, which SageMaker shows."""
-    signal.signal(signal.SIGTERM, partial(_stop, base_dir))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, partial(_stop, base_dir))
     try:
         job = read_job(base_dir)
         importlib.import_module(f"{stage}.train").train(job)
@@ -109,6 +110,6 @@ def _fail(base_dir: Path, reason: str) -> int:
     return 1
 
 
-def _stop(base_dir: Path, _number: int, _frame: FrameType | None) -> None:
+def _stop(base_dir: Path, number: int, _frame: FrameType | None) -> None:
     """Leave at once: raising would wait for the threads that fit a booster."""
-    os._exit(_fail(base_dir, "stopped by SIGTERM before the end of the training"))
+    os._exit(_fail(base_dir, f"stopped by {signal.Signals(number).name} before the end of the training"))
