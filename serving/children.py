@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import select
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from serving import nginx_log
+from serving.tied import tied
 
 log = logging.getLogger("serving.serve")
 
@@ -25,10 +27,11 @@ _LINES = 100  # of a child's own that are logged each second
 class Children:
     """The running children by name, and the signals this process received. Needs the main thread.
 
-    A child's `Popen` is kept until the child is reaped here: otherwise the next one to be started would reap it unseen.
+    A child ends when this process does, however that is. Its `Popen` is kept until it is reaped here: otherwise the
+    next one to be started would reap it unseen.
     """
 
-    running: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _pipe: tuple[int, int] = field(default_factory=os.pipe)
 
     def __post_init__(self) -> None:
@@ -48,14 +51,13 @@ class Children:
         relay: bool = False,
     ) -> None:
         """Start a child. `keep`: descriptors it inherits; `relay`: log its standard error line by line."""
-        # a client's bytes stand in what nginx logs: if reading them failed, nobody would empty the pipe
-        process = subprocess.Popen(
-            command, env=env, pass_fds=keep, process_group=0,
-            stderr=subprocess.PIPE if relay else None, errors="backslashreplace" if relay else None,
-        )  # fmt: skip
-        self.running[name] = process
-        if process.stderr:
-            threading.Thread(target=_relay, args=(name, process.stderr), name=f"{name} log", daemon=True).start()
+        reader, writer = _log_pipe() if relay else (None, None)
+        self.running[name] = subprocess.Popen(tied(command), env=env, pass_fds=keep, process_group=0, stderr=writer)
+        if reader is not None and writer is not None:
+            os.close(writer)
+            # a client's bytes stand in what nginx logs: if reading them failed, nobody would empty the pipe
+            lines = os.fdopen(reader, encoding="utf-8", errors="backslashreplace")
+            threading.Thread(target=_relay, args=(name, lines), name=f"{name} log", daemon=True).start()
 
     def signal(self, name: str, number: int) -> None:
         if name in self.running:
@@ -97,6 +99,15 @@ class Children:
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.killpg(reaped[0], signal.SIGTERM)
         return ended
+
+
+def _log_pipe() -> tuple[int, int]:
+    """A pipe whose writer never waits for us: a line that does not fit is lost."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(OSError, AttributeError):  # the largest that anybody may have, on Linux
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1 << 20)
+    return reader, writer
 
 
 def _relay(name: str, stream: IO[str]) -> None:

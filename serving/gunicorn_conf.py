@@ -21,6 +21,7 @@ from serving import garbage, logs, metrics
 from serving.errors import code_of, cut
 from serving.scoreboard import VARIABLE, Scoreboard
 from serving.settings import MOST_HEADERS, Settings
+from serving.tied import tie
 
 settings = Settings.from_env(os.environ)
 board = Scoreboard.attach(int(os.environ[VARIABLE]))
@@ -90,6 +91,11 @@ def pre_fork(_server: object, worker: Any) -> None:  # noqa: ANN401
     slots[worker.age] = board.assign(set(slots.values()))
     if page:
         page.slot(slots[worker.age]).add(metrics.STARTS)
+
+
+def post_fork(_server: object, worker: Any) -> None:  # noqa: ANN401
+    """A worker ends with its master: by itself it would notice after half of its timeout."""
+    tie(worker.ppid)
 
 
 def post_worker_init(worker: Any) -> None:  # noqa: ANN401

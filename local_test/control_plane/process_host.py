@@ -19,6 +19,7 @@ from local_test.ports import free_ports
 from local_test.process import CHECKOUT, Process, stop
 from local_test.state import State
 from serving.inside import inside
+from serving.tied import tied
 
 STAGES = ("featurizer", "predictor", "pipeline")
 # What belongs to our own shell, not to a container of the platform.
@@ -76,7 +77,7 @@ class ProcessHost:
 
     def train(self, image: str, tree: Path, environment: Mapping[str, str], log: Path, stop: threading.Event) -> int:
         own = {"STAGE": stage_of(image), "SAGEMAKER_BASE_DIR": str(tree), "SM_MODEL_DIR": str(tree / "model")}
-        command = (sys.executable, "-m", "serving", "train")
+        command = tied((sys.executable, "-m", "serving", "train"))
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command,

@@ -73,3 +73,20 @@ def test_a_second_interrupt_kills_a_command_that_does_not_end() -> None:
         process.wait(60)
 
     assert not Path("/proc", pid).exists()
+
+
+def test_a_training_does_not_outlive_the_control_plane_that_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "traceback.py").write_text(  # what the training imports
+        f"import os, pathlib, time\npathlib.Path('{tmp_path}/new').write_text(str(os.getpid()))\n"
+        f"os.rename('{tmp_path}/new', '{tmp_path}/pid')\ntime.sleep(600)\n"
+    )
+    train = "import os, pathlib, sys, threading\nfrom local_test.control_plane.process_host import ProcessHost\n"
+    train += "tree = pathlib.Path(sys.argv[1])\nhost = ProcessHost(os.environ | {'PYTHONPATH': sys.argv[1]})\n"
+    train += "host.train('featurizer', tree, {}, tree / 'log', threading.Event())"
+
+    with started([sys.executable, "-c", train, tmp_path]) as process:
+        wait_until((tmp_path / "pid").exists, "the training")
+        process.kill()
+        process.wait(60)
+        training = Path("/proc", (tmp_path / "pid").read_text())
+        wait_until(lambda: not training.exists(), "the training to end")

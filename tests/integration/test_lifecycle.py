@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import os
 import signal
 import threading
@@ -153,6 +155,42 @@ def test_a_container_dies_with_its_child(master, nginx):
     assert status == 0
     assert f"serving {ECHO} on 127.0.0.1:{server.port}, 2 workers" in [line["message"] for line in lines]
     assert any(line["level"] == "CRITICAL" and master in line["message"] for line in lines)
+
+
+@pytest.mark.parametrize("nginx", ["on", "off"])
+def test_nothing_goes_on_serving_when_the_supervisor_is_killed(nginx):
+    with running(ECHO, {"MODEL_SERVER_NGINX": nginx}) as server:
+        assert len(server.processes()) == (6 if nginx == "on" else 4)
+        server.process.kill()
+        server.process.wait(60)
+        wait_until(lambda: server.processes() == [], "every process to end")
+
+        assert server.pings() == 0
+
+
+def test_workers_end_with_gunicorn_though_nobody_is_left_to_tell_them():
+    with running(ECHO, {"MODEL_SERVER_NGINX": "off", "MODEL_SERVER_TIMEOUT": "600"}) as server:
+        os.kill(server.process.pid, signal.SIGSTOP)
+        os.kill(server.master("gunicorn"), signal.SIGKILL)
+        wait_until(lambda: server.processes() == [server.process.pid], "the workers to end")
+        os.kill(server.process.pid, signal.SIGCONT)
+
+
+def test_a_supervisor_that_stands_still_does_not_hold_nginx_up():
+    """Nobody reads then what nginx logs of each refusal."""
+    with running(ECHO) as server:
+        os.kill(server.process.pid, signal.SIGSTOP)
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as client:
+            for _ in range(3000):  # more than 1 MiB of lines
+                client.request("GET", "/" + "a" * 400)
+                refused = client.getresponse()
+                refused.read()
+                assert refused.status == 404
+        served = server.invoke(b"hello")
+        os.kill(server.process.pid, signal.SIGCONT)
+        wait_until(lambda: server.pings() == 200, "/ping to answer 200")
+
+    assert served.body == b"hello"
 
 
 @dataclass

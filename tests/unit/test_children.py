@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 
 from serving import children as module
 from serving.children import Children
+from serving.tied import tied
 from tests.servers import wait_until
 
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD)
@@ -148,6 +150,35 @@ def test_a_child_has_the_environment_and_the_descriptors_it_is_given_and_a_group
     assert "PATH" not in said
     assert said.endswith("True")
     assert children.wait_until_gone("child", LONG)
+
+
+def test_a_child_whose_parent_has_ended_by_now_does_not_begin(tmp_path: Path) -> None:
+    command = tied(["touch", str(tmp_path / "begun")])
+    command[command.index(str(os.getpid()))] = str(2**22 + 1)
+
+    code = subprocess.run(command, check=False).returncode
+
+    assert code == -signal.SIGTERM
+    assert not (tmp_path / "begun").exists()
+
+
+def test_with_pid_1_everything_ends_anyway(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+
+    assert tied(["nginx", "-V"]) == ["nginx", "-V"]
+
+
+def test_who_does_not_read_what_a_child_says_does_not_hold_it_up() -> None:
+    reader, writer = module._log_pipe()
+    try:
+        taken = sum(os.write(writer, b"x" * 4096) for _ in range(16))
+        with pytest.raises(BlockingIOError):
+            os.write(writer, b"x" * (2 << 20)) and os.write(writer, b"x")
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+    assert taken == 1 << 16
 
 
 def test_what_a_child_says_is_logged_whatever_its_bytes(children: Children, caplog: pytest.LogCaptureFixture) -> None:
