@@ -10,8 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from serving.errors import cut
+
 ERROR_BODY = 64 * 1024  # bytes read of a refusal: more than anyone is shown
 _FOLD = re.compile(r"\s*[\r\n]+\s*")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(;[^\r\n]*)?\r?\n")
+_LONGEST_LINE = 4096
 
 
 class Oversize(Exception):
@@ -21,6 +26,10 @@ class Oversize(Exception):
         super().__init__(size)
         self.status = status
         self.size = size
+
+
+class BadAnswer(http.client.HTTPException):
+    """An answer that could be read in two ways, or not be passed on. The message says what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +58,17 @@ class _BoundedSocket(socket.socket):
         return super().recv_into(*arguments, **options)
 
 
+class _Response(http.client.HTTPResponse):
+    def _read_next_chunk_size(self) -> int:
+        """As RFC 9112 has it. The library takes `-5`, `0x2` and ` 2` for sizes too."""
+        if not (found := _CHUNK.fullmatch(self.fp.readline(_LONGEST_LINE))):
+            raise http.client.IncompleteRead(b"")
+        return int(found[1], 16)
+
+
 class Connection(http.client.HTTPConnection):
     sock: socket.socket
+    response_class = _Response
 
     def connect(self) -> None:
         plain = socket.create_connection((self.host, self.port), self.timeout)
@@ -83,10 +101,26 @@ class Connection(http.client.HTTPConnection):
         self.endheaders(body or None)
         response = self.getresponse()
         try:
+            _check_head(response.headers)
             return Answer(response.status, _headers(response), _body(response, limit))
         finally:
             if not response.isclosed():
                 self.close()
+
+
+def _check_head(headers: http.client.HTTPMessage) -> None:
+    """Raises `BadAnswer`. RFC 9112, 6.3: what may be framed in two ways is refused; the library takes one of them."""
+    if headers.defects:
+        raise BadAnswer("a line that is no header")
+    if bad := next((name for name, value in headers.items() if _CONTROL.search(value)), ""):
+        raise BadAnswer(f"a control character in {cut(bad)}")
+    lengths, codings = headers.get_all("Content-Length", []), headers.get_all("Transfer-Encoding", [])
+    if len(lengths) > 1 or not all(re.fullmatch(r"[0-9]{1,18}", length) for length in lengths):
+        raise BadAnswer(f"Content-Length: {cut(', '.join(lengths))}")
+    if codings and [one.lower() for one in codings] != ["chunked"]:
+        raise BadAnswer(f"Transfer-Encoding: {cut(', '.join(codings))}")
+    if codings and lengths:
+        raise BadAnswer("Content-Length and Transfer-Encoding")
 
 
 def _headers(response: http.client.HTTPResponse) -> dict[str, str]:

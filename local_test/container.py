@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from local_test.connection import ERROR_BODY, Answer, Connection
+from local_test.connection import ERROR_BODY, Answer, BadAnswer, Connection
 
 CONNECT_WITHIN = 0.25  # seconds; the platform's rule for a container
 _IDLE = 256  # connections kept
@@ -124,6 +124,8 @@ class Container:
             if kept:
                 raise _Stale from error
             raise NoAnswer("the connection was lost before the answer was complete") from error
+        except BadAnswer as error:
+            raise NoAnswer(f"the answer is not HTTP that can be passed on: {error}") from error
         except (http.client.HTTPException, OSError) as error:
             raise NoAnswer(f"the answer is not complete HTTP ({type(error).__name__})") from error
         finally:

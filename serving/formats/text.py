@@ -16,7 +16,9 @@ def decode(body: bytes) -> str:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         offset = error.start + (len(codecs.BOM_UTF8) if body.startswith(codecs.BOM_UTF8) else 0)
-        raise BadPayload(f"expected UTF-8, got a wrong byte at offset {offset}", code="bad_encoding") from error
+        gzip = body.startswith(b"\x1f\x8b")  # a router that drops Content-Encoding leaves no other sign of it
+        got = "gzip: send the body uncompressed" if gzip else f"a wrong byte at offset {offset}"
+        raise BadPayload(f"expected UTF-8, got {got}", code="bad_encoding") from error
     if "\0" in text:
         raise BadPayload(f"expected text, got a NUL at character {text.index(chr(0)) + 1}", code="nul_byte")
     if not text or text.isspace():

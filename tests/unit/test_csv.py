@@ -405,6 +405,7 @@ def test_a_header_of_far_more_names_is_not_looked_through(header: str, message: 
         (with_sex("M\x01"), "", "expected text, got a control character"),
         (with_sex("M\0"), "", "expected text, got a NUL at character 2"),
         (b"M,\xff", "", "expected UTF-8, got a wrong byte at offset 2"),
+        (b"\x1f\x8b\x08", "", "expected UTF-8, got gzip: send the body uncompressed"),
         (b"\xef\xbb\xbfM,\xff", "", "expected UTF-8, got a wrong byte at offset 5"),
         (
             with_sex('M"x'),

@@ -176,6 +176,30 @@ def test_custom_attributes_of_the_answer_are_those_of_the_last_container(client,
         (raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhalf"), 0, "SERVER", "not complete HTTP"),
         (raw(b""), 0, "SERVER", "connection was lost"),
         (raw(b"SSH-2.0-OpenSSH\r\n"), 0, "SERVER", "not complete HTTP"),
+        *(
+            (raw(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n1\n"), 0, "SERVER", said)
+            for head, said in (
+                (b"Content-Type: text/\0csv\r\n", "a control character in Content-Type"),
+                (b"X-Amzn-SageMaker-Custom-Attributes: \x1b[2J\r\n", "a control character in X-Amzn-SageMaker-Custom-"),
+                (b"X-Other: \x7f\r\n", "a control character in X-Other"),
+                (b"Content-Length: -5\r\n", "Content-Length: -5"),
+                (b"Content-Length: 1_0\r\n", "Content-Length: 1_0"),
+                (b"Content-Length: 2\r\nContent-Length: 2\r\n", "Content-Length: 2, 2"),
+                (b"Content-Length: 2\r\nContent-Length: 1\r\n", "Content-Length: 2, 1"),
+                (b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", "Content-Length and Transfer-Encoding"),
+                (b"Transfer-Encoding: gzip, chunked\r\n", "Transfer-Encoding: gzip, chunked"),
+                (b"Content-Type : text/csv\r\nContent-Length: 2\r\n", "a line that is no header"),
+                (b"no header\r\nContent-Length: 2\r\n", "a line that is no header"),
+            )
+        ),
+        *(
+            (raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks), 0, "SERVER", "not complete HTTP")
+            for chunks in (
+                b"-5\r\n1\n\r\n0\r\n\r\n",
+                b"0x2\r\n1\n\r\n0\r\n\r\n",
+                b" 2\r\n1\n\r\n0\r\n\r\n",
+            )
+        ),
     ],
 )
 def test_a_container_that_fails_is_a_model_error_that_names_it(
