@@ -65,7 +65,8 @@ util.write_error = write_error
 logger_class = Logger
 wsgi_app = f"{settings.stage}.wsgi:app"
 workers = settings.workers
-worker_class = "serving.worker.Worker" if settings.worker_class == "sync" else settings.worker_class
+_OURS = {"sync": "serving.worker.Worker", "gthread": "serving.threads.Worker"}
+worker_class = _OURS.get(settings.worker_class, settings.worker_class)
 threads = settings.threads if settings.worker_class == "gthread" else 1
 timeout = settings.timeout
 graceful_timeout = 25

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import select
 import socket
 import zlib
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.corpus_cases import LONGEST_REFUSAL, header, shown, split_responses
-from tests.servers import ECHO, ROOT, Answer, Server, launched, wait_until
+from tests.servers import ECHO, ROOT, Answer, Server, launched, running, wait_until
 
 FRONTS = ("nginx", "gunicorn", "router")
 MIB = 1024 * 1024
@@ -318,3 +319,24 @@ def test_every_attack_left_every_worker_alive(fronts: dict[str, Front]) -> None:
     assert [front.server.pings() for front in fronts.values()] == [200] * len(FRONTS)
     assert [line for line in lines if line["message"].startswith(("Worker exiting", "lost "))] == []
     assert {"RuntimeError" in line["exception"] for line in lines if "exception" in line} == {True}
+
+
+def test_heads_that_are_never_finished_do_not_hold_the_threads_of_a_server_without_nginx() -> None:
+    """The router is one. Each of them had a thread to itself for good."""
+    env = {"MODEL_SERVER_NGINX": "off", "MODEL_SERVER_WORKER_CLASS": "gthread", "MODEL_SERVER_THREADS": "4"}
+    with running(ECHO, env | {"MODEL_SERVER_WORKERS": "1"}) as server, contextlib.ExitStack() as stack:
+        address = ("127.0.0.1", server.port)
+        slow = [stack.enter_context(socket.create_connection(address, timeout=SOON)) for _ in range(6)]
+        for connection in slow:
+            connection.sendall(b"POST /invocations HTTP/1.1\r\nHost: a\r\nX-")
+
+        def closed() -> bool:
+            with contextlib.suppress(OSError):
+                slow[0].send(b"x")  # a byte now and then is no head
+            return bool(select.select(slow[:1], [], [], 0.2)[0])
+
+        wait_until(closed, "the first of them to be closed")
+        answered = server.invoke(b"hello")
+
+        assert answered.body == b"hello"
+        assert "Traceback" not in server.output()

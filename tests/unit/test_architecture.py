@@ -95,7 +95,7 @@ def test_the_model_server_needs_flask_and_small_codecs_only(module: str) -> None
     allowed = {*sys.stdlib_module_names, "serving", "flask", "werkzeug", "orjson"}
     if module.startswith(CODECS):
         allowed |= {"numpy"}
-    if module in ("serving.gunicorn_conf", "serving.framing", "serving.worker"):
+    if module in ("serving.gunicorn_conf", "serving.framing", "serving.threads", "serving.worker"):
         allowed |= {"gunicorn"}
 
     assert tops(imported(module)) - allowed == set()

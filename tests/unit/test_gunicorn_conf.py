@@ -139,7 +139,7 @@ def test_workers_that_end_once_they_have_loaded_do_not_end_the_server(
     [
         ({}, "serving.worker.Worker", 1),
         ({"MODEL_SERVER_THREADS": "4"}, "serving.worker.Worker", 1),
-        ({"MODEL_SERVER_WORKER_CLASS": "gthread", "MODEL_SERVER_THREADS": "4"}, "gthread", 4),
+        ({"MODEL_SERVER_WORKER_CLASS": "gthread", "MODEL_SERVER_THREADS": "4"}, "serving.threads.Worker", 4),
         ({"MODEL_SERVER_WORKER_CLASS": "gevent", "MODEL_SERVER_THREADS": "4"}, "gevent", 1),
     ],
 )
