@@ -38,7 +38,10 @@ class UnknownCoding(ServingError):
 
 def check_framing(environ: Environ) -> None:
     """Raises `ServingError` for a request that RFC 9112 has a server refuse and gunicorn does not."""
-    if environ["REQUEST_METHOD"] == "CONNECT":
+    method = environ["REQUEST_METHOD"]
+    if method != method.upper():  # RFC 9110, 9.1: `post` is another method; Lambda passes on what a client sent
+        raise MethodNotAllowed(f"expected a method in capital letters, got {cut(method, 16)}")
+    if method == "CONNECT":
         raise MethodNotAllowed("expected no CONNECT: this is no proxy")
     if "HTTP_HOST" not in environ and environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
         raise BadPayload("expected a Host header, got none", code="bad_request")

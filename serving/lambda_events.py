@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 import orjson
 
-from serving.errors import BadPayload
+from serving.errors import BadPayload, cut
 from serving.payload import JSON
 
 _OWN = {"body", "headers", "isBase64Encoded"}  # the envelope of a direct invocation
@@ -33,6 +33,11 @@ _FRAMING = {
     "upgrade",
 }
 
+
+class NoRequest(Exception):
+    """Records of a service that takes any answer for success, and would count them as done."""
+
+
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
@@ -47,7 +52,7 @@ class Request:
 
 
 def read_event(event: bytes) -> Request:
-    """Raises `BadPayload` (400) for a body that is not what its envelope says."""
+    """Raises `BadPayload` (400) for a body that is not what its envelope says, and `NoRequest`."""
     try:
         found = orjson.loads(event)
     except orjson.JSONDecodeError:  # the stage will say what is wrong with it
@@ -58,9 +63,27 @@ def read_event(event: bytes) -> Request:
         method = _mapping(context.get("http")).get("method") or found.get("httpMethod") or "POST"
         path = found.get("rawPath") or found.get("path") or "/"
         return Request(_body(found), _headers(found), str(method), _path(str(path)))
+    if isinstance(found, dict) and (service := _service(found)):
+        raise NoRequest(
+            f"expected a request or a payload, got an event of {cut(service)}: this function answers who asks it; read "
+            "the records with a function of your own that calls this one"
+        )
     if isinstance(found, dict) and "body" in found and found.keys() <= _OWN:
         return Request(_body(found), {"content-type": JSON} | _headers(found))
     return Request(event)
+
+
+def _service(event: Mapping[str, Any]) -> str:
+    """Which service sends records by such an event; empty for a payload."""
+    records = event.get("Records")
+    first = _mapping(records[0]) if isinstance(records, list) and records else {}
+    if source := first.get("eventSource") or first.get("EventSource"):  # SNS writes the second
+        return str(source)
+    if "eventSource" in event and event.keys() & {"records", "messages", "rmqMessagesByQueue"}:  # Kafka and MQ
+        return str(event["eventSource"])
+    if {"deliveryStreamArn", "records"} <= event.keys():
+        return "Data Firehose"
+    return "EventBridge" if {"detail-type", "source"} <= event.keys() else ""
 
 
 def answer(app: Wsgi, request: Request, request_id: str) -> bytes:

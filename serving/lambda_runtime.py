@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from serving import garbage, logs, metrics, output
 from serving.errors import PayloadTooLarge, ServingError
 from serving.exchange import error_body
-from serving.lambda_events import Wsgi, answer, envelope, read_event
+from serving.lambda_events import NoRequest, Wsgi, answer, envelope, read_event
 from serving.payload import JSON
 from serving.publish import CloudWatch
 from serving.settings import LAMBDA_LIMIT, BadSetting, Settings
@@ -40,13 +40,18 @@ class RuntimeApi:
         return response.headers, event
 
     def respond(self, given: http.client.HTTPMessage, document: bytes) -> None:
-        request_id = given["Lambda-Runtime-Aws-Request-Id"]
-        echoed = {_INVOCATION: given[_INVOCATION]} if _INVOCATION in given else {}
-        self._post(f"invocation/{request_id}/response", document, {"Content-Type": JSON} | echoed)
+        self._post(_path(given, "response"), document, {"Content-Type": JSON} | _echoed(given))
+
+    def fail(self, given: http.client.HTTPMessage, reason: str) -> None:
+        """An error of the function: whoever sent the event tries again, or puts it where failed ones are kept."""
+        self._error(_path(given, "error"), "Function.NoRequest", reason, _echoed(given))
 
     def refuse_to_start(self, reason: str) -> None:
-        document = json.dumps({"errorType": "Runtime.CannotLoad", "errorMessage": reason, "stackTrace": []})
-        self._post("init/error", document.encode(), {"Lambda-Runtime-Function-Error-Type": "Runtime.CannotLoad"})
+        self._error("init/error", "Runtime.CannotLoad", reason, {})
+
+    def _error(self, path: str, kind: str, reason: str, headers: Mapping[str, str]) -> None:
+        document = json.dumps({"errorType": kind, "errorMessage": reason, "stackTrace": []})
+        self._post(path, document.encode(), {"Lambda-Runtime-Function-Error-Type": kind, **headers})
 
     def _post(self, path: str, document: bytes, headers: Mapping[str, str]) -> None:
         self.connection.request("POST", f"{_RUNTIME}/{path}", document, dict(headers))
@@ -54,6 +59,14 @@ class RuntimeApi:
         response.read()
         if response.status >= 300:
             log.error("the runtime API answered %s to %s", response.status, path)
+
+
+def _path(given: http.client.HTTPMessage, what: str) -> str:
+    return f"invocation/{given['Lambda-Runtime-Aws-Request-Id']}/{what}"
+
+
+def _echoed(given: http.client.HTTPMessage) -> dict[str, str]:
+    return {_INVOCATION: given[_INVOCATION]} if _INVOCATION in given else {}
 
 
 def run(address: str, env: Mapping[str, str]) -> int:
@@ -69,7 +82,12 @@ def run(address: str, env: Mapping[str, str]) -> int:
     log.info("serving %s to Lambda, loaded in %.2f s", env.get("STAGE"), time.monotonic() - started)
     while True:
         given, event = api.next()
-        document = respond(app, event, given["Lambda-Runtime-Aws-Request-Id"])
+        try:
+            document = respond(app, event, given["Lambda-Runtime-Aws-Request-Id"])
+        except NoRequest as error:
+            log.error("%s", error)
+            api.fail(given, str(error))
+            continue
         if cloudwatch:  # before the answer: after it the platform may stop this process for hours
             cloudwatch.flush({})
         api.respond(given, document)
@@ -106,7 +124,7 @@ def _metrics(settings: Settings) -> CloudWatch | None:
 
 
 def respond(app: Wsgi, event: bytes, request_id: str) -> bytes:
-    """What an event is answered, of at most what Lambda passes on."""
+    """What an event is answered, of at most what Lambda passes on. Raises `NoRequest`."""
     try:
         if len(event) > LAMBDA_LIMIT:
             raise PayloadTooLarge(f"expected an event of at most {LAMBDA_LIMIT} bytes, got {len(event)}")

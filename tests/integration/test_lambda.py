@@ -137,3 +137,16 @@ def test_it_needs_no_other_process_and_listens_nowhere(pipeline: Function) -> No
 
     assert children == ""
     wait_until(lambda: not held() & inodes, "no listening socket")
+
+
+def test_an_event_of_a_queue_is_an_error_of_the_function_so_that_its_records_are_not_lost(pipeline: Function) -> None:
+    event = json.dumps({"Records": [{"messageId": "1", "body": "M,0.4", "eventSource": "aws:sqs"}]}).encode()
+    pipeline.api.events.put(({"Lambda-Runtime-Aws-Request-Id": "q"}, event))
+
+    path, headers, body = pipeline.api.answers.get(timeout=60)
+
+    assert path == "/invocation/q/error"
+    assert headers["Lambda-Runtime-Function-Error-Type"] == "Function.NoRequest"
+    assert json.loads(body)["errorType"] == "Function.NoRequest"
+    assert "got an event of aws:sqs" in json.loads(body)["errorMessage"]
+    assert pipeline.invoke(EVENTS["direct_rows"])["statusCode"] == 200

@@ -15,7 +15,7 @@ import pytest
 from serving import logs
 from serving.app import create_app
 from serving.errors import BadPayload
-from serving.lambda_events import Request, answer, read_event
+from serving.lambda_events import NoRequest, Request, answer, read_event
 from serving.lambda_runtime import respond
 from serving.payload import JSON, Payload
 from serving.settings import LAMBDA_LIMIT, MIB, Settings
@@ -123,6 +123,8 @@ def test_what_stands_before_the_paths_last_segment_is_the_apis(path: str, within
         (v2("/", "GET"), 404),
         (v1("/health", "GET"), 404),
         (v1("/invocations", "DELETE"), 405),
+        (v2("/invocations", "post"), 405),
+        (v1("/ping", "get"), 405),
         (v2("/invocations", headers={"content-encoding": "gzip"}, body="x"), 415),
     ],
 )
@@ -317,3 +319,27 @@ def test_an_event_is_a_request_of_its_own_that_came_whole() -> None:
 )
 def test_a_body_that_is_not_what_its_envelope_says_is_told_so(event: dict[str, Any], message: str) -> None:
     assert json.loads(asked(event)["body"])["message"] == message
+
+
+@pytest.mark.parametrize(
+    ("event", "source"),
+    [
+        ({"Records": [{"messageId": "1", "body": "1,2", "eventSource": "aws:sqs"}]}, "aws:sqs"),
+        ({"Records": [{"kinesis": {"data": "MQ=="}, "eventSource": "aws:kinesis"}]}, "aws:kinesis"),
+        ({"Records": [{"s3": {}, "eventSource": "aws:s3"}]}, "aws:s3"),
+        ({"Records": [{"EventSource": "aws:sns", "Sns": {"Message": "1"}}]}, "aws:sns"),
+        ({"eventSource": "aws:kafka", "records": {"a-0": [{"value": "MQ=="}]}}, "aws:kafka"),
+        ({"deliveryStreamArn": "arn", "records": [{"recordId": "1", "data": "MQ=="}]}, "Data Firehose"),
+        ({"detail-type": "Scheduled Event", "source": "aws.events", "detail": {}}, "EventBridge"),
+    ],
+)
+def test_records_that_another_service_waits_for_are_no_request(event: dict[str, Any], source: str) -> None:
+    with pytest.raises(NoRequest, match=f"expected a request or a payload, got an event of {source}: "):
+        respond(APP, json.dumps(event).encode(), "the-id")
+
+
+@pytest.mark.parametrize(
+    "event", [{"Records": [[1]]}, {"Records": []}, {"records": [1]}, {"eventSource": "x"}, {"detail-type": "x"}]
+)
+def test_a_row_with_such_a_column_is_a_payload(event: dict[str, Any]) -> None:
+    assert json.loads(asked(event)["body"])["body"] == json.dumps(event)
