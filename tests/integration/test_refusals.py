@@ -61,6 +61,8 @@ def test_what_is_not_http_is_refused_as_json(small, message, status, code):
         ("GET", "/invocations", 405, "method_not_allowed"),
         ("DELETE", "/invocations", 405, "method_not_allowed"),
         ("PUT", "/ping", 405, "method_not_allowed"),
+        ("TRACE", "/ping", 405, "method_not_allowed"),
+        ("TRACE", "/invocations", 405, "method_not_allowed"),
     ],
 )
 def test_unknown_paths_and_methods_are_refused(front, server_of, method, path, status, code):
