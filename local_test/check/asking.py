@@ -80,13 +80,16 @@ def _header(text: bytes) -> bytes:
     """The first line of CSV if it is one of names: without a number, where the line after it has one."""
     first, newline, rest = text.partition(b"\n")
     names, values = _cells(first), _cells(rest.partition(b"\n")[0])
-    return first + newline if any(map(_is_number, values)) and not any(map(_is_number, names)) else b""
+    whole = len(names) == len(values)
+    return first + newline if whole and any(map(_is_number, values)) and not any(map(_is_number, names)) else b""
 
 
 def _cells(line: bytes) -> list[str]:
+    text = line.decode("utf-8", "replace").strip("\r")
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a cell may have 131,072 characters otherwise
     try:
-        return next(csv.reader([line.decode("utf-8", "replace").strip("\r")]), [])
-    except csv.Error:  # a cell that is longer than any name
+        return next(csv.reader([text]), [])
+    except csv.Error:
         return []
 
 

@@ -122,7 +122,7 @@ class Application:
 
 
 def _handler() -> type[WSGIRequestHandler]:
-    """Keeps connections open, sends small answers at once, and leaves the log to the application."""
+    """Takes bodies as HTTP/1.1 frames them, sends small answers at once, and leaves the log to the application."""
     from moto.moto_server.werkzeug_app import MotoRequestHandler
 
     class Handler(MotoRequestHandler):

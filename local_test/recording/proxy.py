@@ -65,7 +65,7 @@ def make(target: Target, recording: Recording, listening: socket.socket) -> Base
 
 
 class _Handler(WSGIRequestHandler):
-    """Keeps connections open, sends small answers at once, and leaves the log to the application."""
+    """Takes bodies as HTTP/1.1 frames them, sends small answers at once, and leaves the log to the application."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True

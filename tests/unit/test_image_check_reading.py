@@ -17,6 +17,11 @@ REPEATED = {
     "a quoted header stands once": (b'"size, 1",city\r\n1,a\r\n', b'"size, 1",city\r\n' + b"1,a\r\n" * 2),
     "a byte order mark stands once": (b"\xef\xbb\xbf1,a\n", b"\xef\xbb\xbf" + b"1,a\n" * 2),
     "text without a number may be rows": (b"a,b\nc,d\n", b"a,b\nc,d\n" * 2),
+    "a row with a cell of any length is a row": (
+        b"1," + b"x" * 131_073 + b"\n2,y\n",
+        (b"1," + b"x" * 131_073 + b"\n2,y\n") * 2,
+    ),
+    "a line that nobody can read is no header": (b'1,"x" \ry\n2,y\n', b'1,"x" \ry\n2,y\n' * 2),
     "the last line gets its newline": (b"1,2", b"1,2\n" * 2),
 }
 
