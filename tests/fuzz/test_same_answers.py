@@ -108,7 +108,8 @@ class Ways:
     label: str | None
 
     def of(self, table: Table, chance: Random) -> dict[str, Payload]:
-        labelled = [[*row, chance.choice(["9", "x", "NA"])] for row in table]
+        labelled = [[*row, "9"] for row in table]  # that is not named, so it must be one that training could have had
+        named = [[*row, chance.choice(["9", "x", "NA"])] for row in table]
         order = chance.sample(range(len(self.names)), len(self.names))
         shuffled = [[row[i] for i in order] for row in table]
         names = [self.names[i] for i in order]
@@ -132,7 +133,11 @@ class Ways:
         }
         if self.label:
             bodies["CSV with the label"] = (CSV, as_csv(labelled))
-            bodies["CSV with a header and the label"] = (CSV, as_csv([[*self.names, self.label], *labelled]))
+            bodies["CSV with the label first"] = (
+                f"{CSV}; label=first",
+                as_csv([[row[-1], *row[:-1]] for row in labelled]),
+            )
+            bodies["CSV with a header and the label"] = (CSV, as_csv([[*self.names, self.label], *named]))
             bodies["JSON lists with the label"] = (JSON, f"[{','.join(row[:-1] + ',9]' for row in lists)}]")
         if len(table) == 1:
             bodies |= {"one list": (JSON, lists[0]), "one object": (JSON, objects[0])}
