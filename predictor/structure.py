@@ -8,6 +8,7 @@ digest does not stand in for this. What passes is written anew from what was rea
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -17,6 +18,7 @@ from serving.contract import Contract, Task
 from serving.errors import BadArtifact, cut
 
 LARGEST_CLASSES = 100_000
+_READER = "XGBoost 3.1"
 _NUMBER = re.compile(r"-?[0-9]{1,50}(\.[0-9]{1,50})?([eE][+-]?[0-9]{1,3})?")
 # Those whose predictions are what the outputs take them for: a number, a probability, one of each class.
 OBJECTIVES = {
@@ -26,6 +28,30 @@ OBJECTIVES = {
     ),
     Task.BINARY: ("binary:logistic",),
     Task.MULTICLASS: ("multi:softprob",),
+}  # fmt: skip
+# The fields that XGBoost 3.1 reads, and those of older versions that changed no answer; of another one its writer would
+# make something that the reader does not, as the weights of dropout that XGBoost 3.3 moved.
+_TREES = {
+    "gbtree_model_param": dict.fromkeys(("num_trees", "num_parallel_tree", "size_leaf_vector")),
+    "trees": None, "tree_info": None, "iteration_indptr": None, "cats": None,
+}  # fmt: skip
+_BOOSTERS: dict[str, dict[str, Any]] = {
+    "gbtree": {"name": None, "model": _TREES},
+    "dart": {"name": None, "gbtree": {"name": None, "model": _TREES}, "weight_drop": None},
+    "gblinear": {"name": None, "model": {"weights": None, "boosted_rounds": None}},
+}
+_PARAMETERS = {"base_score", "num_class", "num_feature", "num_target", "boost_from_average"}
+_TREE = {
+    "base_weights", "categories", "categories_nodes", "categories_segments", "categories_sizes", "default_left", "id",
+    "left_children", "loss_changes", "parents", "right_children", "split_conditions", "split_indices", "split_type",
+    "sum_hessian", "tree_param", "leaf_child_counts",
+}  # fmt: skip
+_TREE_PARAMETERS = {"num_deleted", "num_feature", "num_nodes", "size_leaf_vector"}
+_OBJECTIVE = {
+    "name": None, "reg_loss_param": {"scale_pos_weight": None}, "softmax_multiclass_param": {"num_class": None},
+    "tweedie_regression_param": {"tweedie_variance_power": None}, "quantile_loss_param": {"quantile_alpha": None},
+    "poisson_regression_param": {"max_delta_step": None}, "pseduo_huber_param": {"huber_slope": None},
+    "pseudo_huber_param": {"huber_slope": None},
 }  # fmt: skip
 
 
@@ -44,7 +70,36 @@ def checked(document: bytes, contract: Contract, name: str) -> bytes:
     return orjson.dumps(model)
 
 
+def check_fields(model: Any) -> None:  # noqa: ANN401
+    """Raise `Malformed` for a field that is not known, and for what newer versions read otherwise than its writer."""
+    learner = model["learner"]
+    booster, objective = learner["gradient_booster"], learner["objective"]
+    known = {
+        "attributes": None, "feature_names": None, "feature_types": None,
+        "learner_model_param": dict.fromkeys(_PARAMETERS),
+        "gradient_booster": _BOOSTERS.get(booster["name"]), "objective": _OBJECTIVE,
+    }  # fmt: skip
+    if objective["name"] not in {name for names in OBJECTIVES.values() for name in names}:
+        known["objective"] = None  # it is refused by its name
+    _refuse_unknown(model, {"version": None, "learner": known}, "")
+    if booster["name"] == "gblinear" and "boosted_rounds" not in booster["model"]:
+        raise Malformed("boosted_rounds: expected it; of a linear model written before XGBoost 1.5 answers are others")
+    for number, tree in enumerate(booster.get("gbtree", booster)["model"].get("trees", ())):
+        for field in sorted((tree.keys() - _TREE) | (tree["tree_param"].keys() - _TREE_PARAMETERS)):
+            raise Malformed(f"{cut(field)} of tree {number}: expected no such field, which {_READER} does not know")
+
+
+def _refuse_unknown(found: Any, known: Mapping[str, Any], place: str) -> None:  # noqa: ANN401
+    for field, value in found.items():
+        where = f"{place}.{field}".lstrip(".")
+        if field not in known:
+            raise Malformed(f"{cut(where)}: expected no such field, which {_READER} does not know")
+        if known[field] is not None:
+            _refuse_unknown(value, known[field], where)
+
+
 def _check_model(model: Any, contract: Contract) -> None:  # noqa: ANN401
+    check_fields(model)
     version = integers(model["version"], "version")
     if len(version) != 3 or version.min() < 0:
         raise Malformed(f"version: expected three numbers, got {cut(model['version'])}")

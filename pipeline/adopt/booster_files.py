@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import xgboost
 from xgboost.core import XGBoostError
 
+from pipeline.adopt import ubjson
+from predictor.forest import Malformed
+from predictor.structure import check_fields
+from serving.errors import cut
 from serving.training import BadJob
 
 
@@ -30,4 +37,39 @@ def loaded(path: Path, content: bytes) -> Any:  # noqa: ANN401
         if b'"generic_param"' in content[:1000]:
             raise BadJob(f"{expected} settings, as save_config writes them: save_model('model.json')") from error
         raise BadJob(f"{expected} one that is damaged, or no XGBoost model") from error
+    _refuse_unread(path, content)
     return booster
+
+
+@contextmanager
+def watched(path: Path) -> Iterator[None]:
+    """Look at the bytes of each Booster that is unpickled meanwhile, as XGBoost is given them. Raises `BadJob`."""
+    original = xgboost.Booster.__setstate__
+
+    def look_first(self: xgboost.Booster, state: dict[str, Any]) -> None:
+        if state.get("handle") is not None:
+            _refuse_unread(path, bytes(state["handle"]))
+        original(self, state)
+
+    xgboost.Booster.__setstate__ = look_first  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        xgboost.Booster.__setstate__ = original  # type: ignore[method-assign]
+
+
+def _refuse_unread(path: Path, content: bytes) -> None:
+    """What the installed XGBoost would pass over, its writer makes something of. Raises `BadJob`."""
+    version = "of an unknown version"
+    try:
+        document = json.loads(content) if content[1:].lstrip().startswith(b'"') else ubjson.decode(content)
+        model = document.get("Model", document)
+        version = "of XGBoost " + ".".join(map(str, model["version"]))
+        check_fields(model)
+    except Malformed as error:
+        raise BadJob(
+            f"{path}: {error}; the file is {cut(version)}, and its answers would be others here: train it with "
+            f"XGBoost {xgboost.__version__}"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BadJob(f"{path}: expected a model as XGBoost writes it, got another: {cut(error, 200)}") from error

@@ -18,6 +18,7 @@ from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.frozen import FrozenEstimator
 from xgboost.core import XGBoostError
 
+from pipeline.adopt.booster_files import watched
 from serving.training import BadJob
 
 # How a pickle begins, and what joblib may have compressed one with.
@@ -51,7 +52,7 @@ def unpickled(path: Path) -> Any:  # noqa: ANN401
     """The object that joblib or pickle wrote. Raises `BadJob`, also for one of another scikit-learn version."""
     content = read_bytes(path)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), watched(path):
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", InconsistentVersionWarning)
             return within(joblib.load(path))
