@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from serving.errors import cut
 
 NO_PARENT = 2**31 - 1
+DEEPEST = 4096  # levels of a tree: XGBoost walks down by recursion, of some 40 bytes of its stack a level
 _COUNT = re.compile("[0-9]{1,9}")
 _INTEGERS = ("left_children", "right_children", "parents", "split_indices")
 _FLAGS = ("split_type", "default_left")
@@ -107,6 +108,7 @@ def _check_nodes(forest: Forest, features: int, deleted: Integers) -> None:
     forest.refuse(
         (owed != fields["parents"]) & ((parents == 1) | (start == np.arange(len(left)))), "parents", "its parent"
     )
+    _check_depth(forest, leaf, left + start, right + start)
     # those that pruning cut off stay in the arrays
     loose = np.add.reduceat((parents == 0).astype(np.int64), forest.starts[:-1]) - 1
     if (wrong := loose != deleted).any():
@@ -118,6 +120,17 @@ def _check_nodes(forest: Forest, features: int, deleted: Integers) -> None:
     forest.refuse(~leaf & ((split < 0) | (split >= features)), "split_indices", f"a feature below {features}")
     forest.refuse(fields["split_type"] != 0, "split_type", "0, a split by number")
     forest.refuse(fields["default_left"] > 1, "default_left", "0 or 1")
+
+
+def _check_depth(forest: Forest, leaf: NDArray[np.bool_], left: Integers, right: Integers) -> None:
+    """Walk down all trees at once; `left` and `right` are places among all nodes."""
+    level, nodes = 0, forest.starts[:-1]
+    while len(nodes):
+        inner = nodes[~leaf[nodes]]
+        if level > DEEPEST:
+            tree = int(np.searchsorted(forest.starts, nodes[0], side="right")) - 1
+            raise Malformed(f"left_children of tree {tree}: expected at most {DEEPEST} levels, got more")
+        level, nodes = level + 1, np.concatenate([left[inner], right[inner]])
 
 
 def integers(values: Any, field: str) -> Integers:  # noqa: ANN401

@@ -64,6 +64,7 @@ class Predictor:
         except BoosterError as error:
             raise BadArtifact(f"{MODEL} is not a booster that this XGBoost reads: {error}") from error
         _warn_of_version(contract)
+        booster.predict(np.full((1, len(contract.features)), np.nan, np.float32))  # fails here, not with a request
         offered = preferred(OFFERED, default_accept)
         try:
             chosen = choose(output, offered[0], contract)

@@ -13,7 +13,7 @@ import pytest
 import xgboost
 
 from predictor.booster import Booster
-from predictor.forest import Malformed, count, numbers
+from predictor.forest import DEEPEST, Malformed, count, numbers
 from predictor.model import MODEL, Predictor
 from predictor.structure import _check_groups, checked
 from serving import artifact
@@ -325,3 +325,29 @@ def test_a_booster_of_another_patch_is_served_without_a_warning(
     Predictor.load(tmp_path)
 
     assert caplog.messages == []
+
+
+def chain(levels: int) -> bytes:
+    """A model whose only tree goes to the right until so many levels below its root."""
+    model = json.loads(trained("regression").save_raw("json"))
+    forest = model["learner"]["gradient_booster"]["model"]
+    nodes, tree = 2 * levels + 1, forest["trees"][0]
+    tree["left_children"] = [2 * at + 1 if side == 0 else -1 for at in range(levels) for side in (0, 1)] + [-1]
+    tree["right_children"] = [2 * at + 2 if side == 0 else -1 for at in range(levels) for side in (0, 1)] + [-1]
+    tree["parents"] = [2**31 - 1, *(2 * at for at in range(levels) for _ in (0, 1))]
+    for field in ("base_weights", "loss_changes", "sum_hessian", "split_conditions"):
+        tree[field] = [0.5] * nodes
+    for field in ("default_left", "split_indices", "split_type"):
+        tree[field] = [0] * nodes
+    tree["tree_param"] |= {"num_nodes": str(nodes), "num_deleted": "0"}
+    forest["trees"], forest["tree_info"], forest["iteration_indptr"] = [tree], [0], [0, 1]
+    forest["gbtree_model_param"]["num_trees"] = "1"
+    return json.dumps(model).encode()
+
+
+def test_a_tree_may_be_as_deep_as_xgboost_walks_and_no_deeper() -> None:
+    passed = checked(chain(DEEPEST), REGRESSION, MODEL)
+
+    assert np.isfinite(Booster(passed).predict(ROWS)).all()
+    with pytest.raises(BadArtifact, match=f"left_children of tree 0: expected at most {DEEPEST} levels, got more"):
+        checked(chain(DEEPEST + 1), REGRESSION, MODEL)
