@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.cells import LONGEST_FIELD, MISSING, categories, check_strings, numbers_from_json
+from serving.cells import LONGEST_FIELD, categories, check_strings, numbers_from_json, without_words
 from serving.contract import Column, ColumnType, Contract
 from serving.errors import BadPayload, cut
 from serving.formats.csv import Lines, read_csv
@@ -30,8 +30,8 @@ EXACT = 2**53  # from it on a float64 does not hold every whole number
 class Records:
     """Input columns of one kind together, each kind in the order of the contract.
 
-    `numbers`: rows x numeric columns, float64, NaN where missing. `texts`: a list for each categorical column; a
-    missing cell is None or one of `serving.cells.MISSING`.
+    `numbers`: rows x numeric columns, float64, NaN where missing. `texts`: a list for each categorical column, None
+    where missing.
     """
 
     numeric: tuple[str, ...]
@@ -90,7 +90,7 @@ class RecordReader:
         """For each categorical column with some, how many cells hold a category that training has not seen."""
         counts: dict[str, int] = {}
         for column, cells in zip(self.texts, records.texts, strict=True):
-            if column.categories and (unseen := set(cells) - column.known - MISSING - {None}):
+            if column.categories and (unseen := set(cells) - column.known - {None}):
                 counts[column.name] = sum(count for cell, count in Counter(cells).items() if cell in unseen)
         return counts
 
@@ -139,7 +139,8 @@ class RecordReader:
         elif label is not None:
             check_label_numbers(numbers[:, -1], self.label, first_row)
             numbers = numbers[:, :-1]
-        return Records(self.numeric, self.categorical, numbers, texts)
+        there = tuple(without_words(cells, column.words) for column, cells in zip(self.texts, texts, strict=True))
+        return Records(self.numeric, self.categorical, numbers, there)
 
     def _numbers_of(self, columns: Collection[str]) -> Sequence[str]:
         """The numbers among the columns: the numeric ones, and the label last where it is there and no class."""
@@ -175,8 +176,8 @@ def _lacking(records: Records, contract: Contract) -> dict[str, NDArray[np.bool_
     """For each input the rows in which its cell is missing, or a category that training has not seen."""
     lacking = {name: np.isnan(records.numbers[:, at]) for at, name in enumerate(records.numeric)}
     for column, cells in zip(_of_type(contract.inputs, ColumnType.CATEGORICAL), records.texts, strict=True):
-        known = column.known or frozenset(cell for cell in cells if cell)
-        lacking[column.name] = np.array([cell not in known or cell in MISSING for cell in cells], dtype=bool)
+        known = column.known or set(cells) - {None}
+        lacking[column.name] = np.array([cell not in known for cell in cells], dtype=bool)
     return lacking
 
 
@@ -185,7 +186,7 @@ def refusal(row: Records, contract: Contract, number: int, columns: Collection[s
     suspects = [column for column in contract.inputs if not columns or column.name in columns]
     for column in _of_type(suspects, ColumnType.CATEGORICAL):
         cell = row.texts[row.categorical.index(column.name)][0]
-        if column.categories and cell not in column.known and cell is not None and cell not in MISSING:
+        if column.categories and cell not in column.known and cell is not None:
             shown = cut(", ".join(column.categories), 256)
             message = f"expected one of {shown}; got {cut(repr(cell))}"
             return BadPayload(message, code="unknown_category", row=number, column=column.name)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from serving.cells import MISSING, categories, number_column
-from serving.contract import Column, ColumnType, LabelPlace, Task
+from serving.cells import categories, number_column, without_words
+from serving.contract import MISSING, Column, ColumnType, LabelPlace, Task
 from serving.errors import BadPayload
 from serving.tables import read_table
 from serving.training import BadJob
@@ -106,6 +107,15 @@ def typed_frame(raw: pd.DataFrame, schema: Schema) -> pd.DataFrame:
         raise BadDataset(f"data, row {error.row}, column {error.column}: {error.message}") from error
 
 
+def read_as_missing(raw: pd.DataFrame, schema: Schema) -> Iterator[str]:
+    """What to say of each input with missing cells: how many there are, and the words that they were."""
+    for column in schema.inputs:
+        found = Counter(cell for cell in _texts(raw[column.name]) if cell in column.words)
+        if found:
+            words = ", ".join(f"{word or 'empty'} {count:,}" for word, count in found.most_common())
+            yield f"{column.name}: {found.total():,} cells are read as missing ({words})"
+
+
 def labels(
     raw: pd.DataFrame, schema: Schema, classes: tuple[str, ...] = ()
 ) -> tuple[np.ndarray[Any, np.dtype[np.float64]], tuple[str, ...]]:
@@ -158,7 +168,13 @@ def _column(raw: Mapping[str, Any]) -> Column:
     name = _text(raw["name"])
     if raw["type"] not in list(ColumnType):
         raise BadDataset(f"schema, column {name}: expected type {', '.join(ColumnType)}, got {raw['type']!r}")
-    return Column(name, ColumnType(raw["type"]))
+    missing = raw.get("missing")
+    if missing is not None and (raw["type"] != ColumnType.CATEGORICAL or not isinstance(missing, list)):
+        raise BadDataset(
+            f"schema, column {name}: expected `missing` to be a list of texts, and the column categorical; "
+            f"got {missing!r}, type {raw['type']}"
+        )
+    return Column(name, ColumnType(raw["type"]), missing=None if missing is None else tuple(map(_text, missing)))
 
 
 def _text(name: object) -> str:
@@ -180,4 +196,4 @@ def _typed(cells: Sequence[str], column: Column) -> pd.Series[Any]:
     """A column with its type spelled out: pandas would call a column of text `str` or `object` by what is in it."""
     if column.type is ColumnType.NUMERIC:
         return pd.Series(number_column(cells, column.name), dtype="float64")
-    return pd.Series(categories(cells), dtype=object)
+    return pd.Series(categories(without_words([*cells], column.words)), dtype=object)

@@ -27,7 +27,16 @@ from featurizer.model import ENGINE, PREPROCESS
 from featurizer.program import FILE as COMPILED
 from featurizer.proof import prove
 from featurizer.records import Records
-from featurizer.schema import BadDataset, Schema, labels, read_rows, read_schema, read_task, typed_frame
+from featurizer.schema import (
+    BadDataset,
+    Schema,
+    labels,
+    read_as_missing,
+    read_rows,
+    read_schema,
+    read_task,
+    typed_frame,
+)
 from featurizer.transform import Transform
 from serving.artifact import write_manifest
 from serving.contract import FILE, Column, ColumnType, Contract, Task
@@ -141,6 +150,8 @@ def train(job: TrainingJob) -> None:
     raw = read_rows(job.training_files())
     schema = _job_schema(job, list(map(str, raw.columns)))
     fitted = fit(schema, raw, {"seed": job.whole_number("seed", 42)})
+    for told in read_as_missing(raw, schema):
+        print(told)
     write(fitted, job.model_dir)
     job.output_data_dir.mkdir(parents=True, exist_ok=True)
     label = fitted.contract.label

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from featurizer.program import FILE, check_program
 from featurizer.records import Records
-from serving.cells import MISSING
 from serving.errors import BadArtifact
 
 Matrix = NDArray[np.float64]
@@ -175,11 +174,8 @@ def _encoder(column: Mapping[str, Any]) -> Callable[[Sequence[Any]], Matrix]:
     unknown = column["unknown"]
     missing = unknown if column["missing"] is None else column["missing"]
     codes = dict(zip(column["values"], column["codes"], strict=True))
-    if missing is None:
-        for name in MISSING:
-            codes.pop(name, None)
-    else:
-        codes |= dict.fromkeys([None, *MISSING], missing)
+    if missing is not None:
+        codes[None] = missing
     known = _Codes(codes, unknown)
     if "outputs" in column:
         outputs = _values(column["outputs"]).reshape(-1, 1)

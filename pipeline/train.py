@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from xgboost.core import XGBoostError
 
 from featurizer import train as featurizer
-from featurizer.schema import BadDataset, Schema, labels, typed_frame
+from featurizer.schema import BadDataset, Schema, labels, read_as_missing, typed_frame
 from pipeline import kept
 from pipeline.artifacts import STAGES
 from pipeline.data import known_datasets, load_rows, load_schema
@@ -73,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     rows = load_rows(schema, arguments.data)
     with _own(arguments.out):  # now, not when all is trained
         train(schema, rows, arguments.out, schema.seed if arguments.seed is None else arguments.seed)
+    for told in read_as_missing(rows, schema):
+        print(told)
     print((arguments.out / "report.txt").read_text(encoding="utf-8").partition("\nTried")[0])
     print(f"Wrote to {arguments.out}/: featurizer/model.tar.gz, predictor/model.tar.gz, test.csv, report.txt, "
           "predicted_vs_actual.png, feature_importance.png")  # fmt: skip

@@ -11,32 +11,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from serving.contract import MISSING
 from serving.errors import BadPayload, cut
-
-# What `pandas.read_csv` takes as missing, so that a row is read in serving as it was in training.
-MISSING = frozenset(
-    [
-        "",
-        "#N/A",
-        "#N/A N/A",
-        "#NA",
-        "-1.#IND",
-        "-1.#QNAN",
-        "-NaN",
-        "-nan",
-        "1.#IND",
-        "1.#QNAN",
-        "<NA>",
-        "N/A",
-        "NA",
-        "NULL",
-        "NaN",
-        "None",
-        "n/a",
-        "nan",
-        "null",
-    ]
-)
 
 
 class Beyond(float):
@@ -135,10 +111,15 @@ def numbers_from_json(cells: Sequence[Any], names: Sequence[str], first_row: int
 
 
 def categories(cells: Sequence[str | None]) -> NDArray[np.object_]:
-    """Cells as an object array of `str`; None and what CSV takes as missing are NaN."""
+    """Cells as an object array of `str`; None is NaN."""
     array = np.empty(len(cells), dtype=object)
-    array[:] = [np.nan if cell is None or cell in MISSING else cell for cell in cells]
+    array[:] = [np.nan if cell is None else cell for cell in cells]
     return array
+
+
+def without_words(cells: list[str | None], words: frozenset[str]) -> list[str | None]:
+    """Cells with None for those that are one of the words; the same list where none is."""
+    return [None if cell in words else cell for cell in cells] if not words.isdisjoint(cells) else cells
 
 
 def check_strings(cells: Sequence[Any], name: str, first_row: int = 1, longest: int = LONGEST_FIELD) -> None:

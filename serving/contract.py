@@ -15,6 +15,30 @@ from serving.errors import BadArtifact
 
 FILE = "contract.json"
 SCHEMA_VERSION = 1
+# What `pandas.read_csv` takes as missing, so that a row is read in serving as it was in training.
+MISSING = frozenset(
+    [
+        "",
+        "#N/A",
+        "#N/A N/A",
+        "#NA",
+        "-1.#IND",
+        "-1.#QNAN",
+        "-NaN",
+        "-nan",
+        "1.#IND",
+        "1.#QNAN",
+        "<NA>",
+        "N/A",
+        "NA",
+        "NULL",
+        "NaN",
+        "None",
+        "n/a",
+        "nan",
+        "null",
+    ]
+)
 
 
 class Task(StrEnum):
@@ -43,6 +67,7 @@ class Column:
 
     `range`: of a label that is a number, the least and the most of the training rows; `whole`: all of them were whole.
     Of another numeric column, `whole`: steps of the user's own get it as int64, as they did in training.
+    `missing`: of a categorical column, its own words for a missing cell, besides the empty text; None for `MISSING`.
     """
 
     name: str
@@ -50,6 +75,12 @@ class Column:
     categories: tuple[str, ...] = ()
     range: tuple[float, ...] = ()
     whole: bool = False
+    missing: tuple[str, ...] | None = None
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """The cells that are missing ones."""
+        return MISSING if self.missing is None else frozenset(["", *self.missing])
 
     @cached_property
     def known(self) -> frozenset[str]:
@@ -156,9 +187,11 @@ def _check_types(contract: Contract) -> None:
     """What is text is text, and what has names is an object. Raises `TypeError` and `ValueError`."""
     texts = [contract.dataset, *contract.features]
     for column in contract.columns:
-        texts += [column.name, *column.categories]
+        texts += [column.name, *column.categories, *(column.missing or ())]
         if column.whole and column.type is ColumnType.CATEGORICAL:
             raise TypeError(f"expected whole numbers in a numeric column, got {column.name}")
+        if column.missing is not None and column.type is not ColumnType.CATEGORICAL:
+            raise TypeError(f"expected words for a missing cell in a categorical column, got {column.name}")
     if wrong := [text for text in texts if not isinstance(text, str)]:
         raise TypeError(f"expected text, got {wrong[0]!r}")
     for names in (contract.features, [column.name for column in contract.columns]):
@@ -177,7 +210,8 @@ def _column(raw: Mapping[str, Any]) -> Column:
     limits, whole = _items(raw.get("range", [])), raw.get("whole", False)
     if not all(type(limit) in (int, float) for limit in limits) or len(limits) not in (0, 2) or type(whole) is not bool:
         raise TypeError(f"expected a range of two numbers, and whole as true or false; got {limits!r}, {whole!r}")
-    return Column(raw["name"], ColumnType(raw["type"]), _items(raw.get("categories", [])), limits, whole)
+    missing = _items(raw["missing"]) if "missing" in raw else None
+    return Column(raw["name"], ColumnType(raw["type"]), _items(raw.get("categories", [])), limits, whole, missing)
 
 
 def _column_as_dict(column: Column) -> dict[str, Any]:
@@ -186,6 +220,8 @@ def _column_as_dict(column: Column) -> dict[str, Any]:
         known |= {"range": list(column.range), "whole": column.whole}
     elif column.whole:
         known["whole"] = True
+    if column.missing is not None:
+        known["missing"] = list(column.missing)
     return {"name": column.name, "type": column.type.value} | known
 
 

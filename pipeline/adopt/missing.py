@@ -14,7 +14,6 @@ from pipeline.adopt.columns import Derived
 from pipeline.adopt.raw import Transform
 from pipeline.adopt.rows import sample
 from pipeline.adopt.transformers import dense
-from serving.cells import MISSING
 from serving.contract import Column
 from serving.training import BadJob
 
@@ -24,7 +23,8 @@ def refuse(columns: Sequence[Derived]) -> None:
     for column, texts in _such(columns):
         raise BadJob(
             f"column {column}: expected categories that are none of serving's words for a missing value, got {texts}: "
-            "rows with it would be answered otherwise than by the model; give it another name and fit again, or give "
+            "rows with it would be answered otherwise than by the model; give the column its own words "
+            "in a schema of --contract (missing = []), or the category another name and fit again, or give "
             "--missing-categories if that may be"
         )
 
@@ -42,7 +42,7 @@ def notes(transform: Transform, rows: Path | None) -> Iterator[str]:
 
 def _such(columns: Sequence[Derived]) -> Iterator[tuple[str, str]]:
     for derived in columns:
-        if texts := sorted({text for text in derived.column.categories if text in MISSING}):
+        if texts := sorted({text for text in derived.column.categories if text in derived.column.words}):
             yield derived.column.name, ", ".join(map(repr, texts))
 
 

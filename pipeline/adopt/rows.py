@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from featurizer.fitted import REFUSALS, whole_numbers
 from pipeline.adopt.boosters import Matrix
 from pipeline.adopt.columns import Derived
-from serving.cells import MISSING, number_column
+from serving.cells import categories, number_column, without_words
 from serving.contract import Column, ColumnType
 from serving.errors import BadPayload
 from serving.tables import read_table
@@ -48,6 +48,8 @@ def sample(
 
 def _typed(cells: list[str], read: pd.Series[Any], column: Column, path: Path, as_written: bool) -> pd.Series[Any]:
     if column.type is ColumnType.CATEGORICAL:
+        if column.missing is not None:
+            return pd.Series(categories(without_words([*cells], column.words)), dtype="str")
         kept = [c if c in column.categories else r for c, r in zip(cells, read, strict=True)]
         return pd.Series(kept, dtype="str") if as_written else read
     try:
@@ -86,7 +88,7 @@ def _raw_column(derived: Derived, random: np.random.Generator) -> pd.Series[Any]
     missing = random.random(COUNT) < 0.1
     missing[: COUNT // 4] = False  # some rows are whole
     if derived.column.type is ColumnType.CATEGORICAL:
-        known = [text for text in derived.column.categories if text not in MISSING] or ["a", "b"]
+        known = [text for text in derived.column.categories if text not in derived.column.words] or ["a", "b"]
         texts = np.array(known, dtype=object)[random.integers(len(known), size=COUNT)]
         texts[missing] = np.nan
         return pd.Series(texts, dtype="str")

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from serving.cells import MISSING
+from serving.contract import MISSING
 from serving.errors import BadPayload, cut
 from serving.formats.csv import Lines
 from serving.formats.grid import Cells, Grid

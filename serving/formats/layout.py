@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.cells import MISSING, Beyond, is_number, not_finite, shown
-from serving.contract import Column, ColumnType, Contract, LabelPlace
+from serving.cells import Beyond, is_number, not_finite, shown
+from serving.contract import MISSING, Column, ColumnType, Contract, LabelPlace
 from serving.errors import BadPayload, cut
 from serving.formats.csv import WrongWidth
 
@@ -113,7 +113,7 @@ def _place(text: str) -> LabelPlace | None:
 
 
 def _is_value(cell: str, column: Column) -> bool:
-    if cell in MISSING:
+    if cell in column.words:
         return True
     numeric = column.type is ColumnType.NUMERIC or (column.type is ColumnType.LABEL and not column.categories)
     return is_number(cell) if numeric else cell in column.known

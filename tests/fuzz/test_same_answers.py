@@ -25,8 +25,7 @@ from numpy.typing import NDArray
 
 from featurizer.model import Featurizer
 from predictor.model import Predictor
-from serving.cells import MISSING
-from serving.contract import ColumnType
+from serving.contract import MISSING, ColumnType
 from serving.payload import CSV, JSON, JSONLINES, NPY, Payload, Stage, run_serially
 from tests.fuzz.conftest import SEED, Budget
 from tests.fuzz.oracle import Oracle

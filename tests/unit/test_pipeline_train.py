@@ -332,6 +332,7 @@ def test_a_training_prints_its_report_without_what_it_tried_and_where_all_is(flo
     report, tried, _ = (tmp_path / "deep" / "again" / "report.txt").read_text().partition("\nTried")
     assert tried
     assert printed.out == (
+        "height: 7 cells are read as missing (empty 7)\nsoil: 20 cells are read as missing (empty 20)\n"
         f"{report}\nWrote to {tmp_path}/deep/again/: featurizer/model.tar.gz, predictor/model.tar.gz, test.csv, "
         "report.txt, predicted_vs_actual.png, feature_importance.png\n"
     )
