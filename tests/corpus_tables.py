@@ -146,6 +146,8 @@ SAY_NOTHING: Mapping[str, Mapping[str, str]] = {
         ["C31-1e308", "C31-after-header", "C31-in-row-2", "C31-minus-1e308", "F4-npy-beyond-float32", "J5-1e308",
          "J5-1e308-in-row-2", "L3-1e308", "J28-5000-decimals", "J29-decimal-commas", "J29-exponent-missing",
          "J29-leading-zero", "J29-no-decimals", "C44-17-digits", "C44-savetxt", "X73-numpy-savetxt",
+         "X112-space-after-commas", "X113-trailing-spaces", "X114-trailing-tab-crlf", "C50-quoted-number-with-spaces",
+         "X232-numbers-of-many-forms",
          "C44-all-digits-of-a-double"], _NUMBERS) | dict.fromkeys(
         ["J15-csv-in-a-string", "J15-twice-encoded", "J17-features-string", "J17-instances-csv",
          "J17-instances-of-strings", "J17-sagemaker-request", "J22-list-then-string", "L3-csv-in-quotes"],
