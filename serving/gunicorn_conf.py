@@ -17,7 +17,7 @@ from typing import Any
 from gunicorn import glogging, util
 from gunicorn.errors import HaltServer
 
-from serving import garbage, logs, metrics
+from serving import garbage, handover, logs, metrics
 from serving.errors import code_of, cut
 from serving.scoreboard import VARIABLE, Scoreboard
 from serving.settings import MOST_HEADERS, Settings
@@ -26,6 +26,7 @@ from serving.tied import tie
 settings = Settings.from_env(os.environ)
 board = Scoreboard.attach(int(os.environ[VARIABLE]))
 page = metrics.Page.attach(int(os.environ[metrics.VARIABLE])) if metrics.VARIABLE in os.environ else None
+channel = socket.socket(fileno=int(os.environ[handover.VARIABLE])) if handover.VARIABLE in os.environ else None
 slots: dict[int, int] = {}  # worker's age, its name in gunicorn -> its slot
 never_loaded: list[int] = []  # process ids
 GIVE_UP_AFTER = 3 + 2 * settings.workers  # lost before the first start is through; a reload costs all of them once
@@ -102,7 +103,7 @@ def post_fork(_server: object, worker: Any) -> None:  # noqa: ANN401
 def post_worker_init(worker: Any) -> None:  # noqa: ANN401
     """The model is loaded: only now does this worker count."""
     garbage.keep_what_is_loaded()
-    worker.since, worker.slot = board.since, slots[worker.age]
+    worker.since, worker.slot, worker.channel = board.since, slots[worker.age], channel
     board.mark_ready(slots[worker.age])
     if page:
         metrics.record_into(page.slot(slots[worker.age]))

@@ -7,13 +7,13 @@ count ever goes back.
 from __future__ import annotations
 
 import mmap
-import os
-import tempfile
 import threading
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+
+from serving.memory import shared_memory
 
 VARIABLE = "SERVING_METRICS"
 SLOTS = 1015
@@ -93,14 +93,7 @@ class Page:
 
     @classmethod
     def create(cls) -> Page:
-        if hasattr(os, "memfd_create"):
-            fd = os.memfd_create("metrics")
-        else:
-            with tempfile.TemporaryFile() as file:
-                fd = os.dup(file.fileno())
-        os.truncate(fd, SLOTS * _SIZE)
-        os.set_inheritable(fd, True)
-        return cls.attach(fd)
+        return cls.attach(shared_memory("metrics", SLOTS * _SIZE))
 
     @classmethod
     def attach(cls, fd: int) -> Page:

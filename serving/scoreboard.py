@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from serving.memory import shared_memory
 
 VARIABLE = "SERVING_SCOREBOARD"
 SLOTS = 1023
@@ -33,12 +34,9 @@ class Scoreboard:
     model: memoryview
 
     @classmethod
-    def create(cls, run_dir: Path) -> Scoreboard:
-        with tempfile.TemporaryFile(dir=run_dir) as file:
-            file.truncate(_PAGE)
-            fd = os.dup(file.fileno())
-        os.set_inheritable(fd, True)
-        return cls.attach(fd)
+    def create(cls) -> Scoreboard:
+        """In memory: a disk that is full or stands still would take the whole server with it."""
+        return cls.attach(shared_memory("scoreboard", _PAGE))
 
     @classmethod
     def attach(cls, fd: int) -> Scoreboard:

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from serving import logs, metrics, output
+from serving import handover, logs, metrics, output
 from serving.children import Children
+from serving.handover import start_sender
 from serving.health import start_health_server
 from serving.nginx import find_nginx, read_timeout, write_config
 from serving.privileges import Refused, give_up
@@ -53,13 +54,16 @@ def serve(env: Mapping[str, str]) -> int:
 
 def _supervise(settings: Settings, env: dict[str, str], run_dir: Path, nginx: str | None) -> int:
     children = Children()
-    board = Scoreboard.create(run_dir)
+    board = Scoreboard.create()
     page = metrics.Page.create() if settings.metrics_port or settings.metrics != "off" else None
     env |= {VARIABLE: str(board.fd), "MODEL_SERVER_RUN_DIR": str(run_dir)}
     keep = [board.fd]
     if page:
         env[metrics.VARIABLE] = str(page.fd)
         keep.append(page.fd)
+    if nginx and (channel := start_sender()):
+        env[handover.VARIABLE] = str(channel.fileno())
+        keep.append(channel.fileno())
     env = ONE_THREAD | env
     start_health_server(run_dir / "health.sock", lambda: _healthy(board, settings))
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""gunicorn's sync worker, which behind nginx reads plain invocations itself and writes a response in one piece."""
+"""gunicorn's sync worker, which behind nginx reads plain invocations itself and lets no kill divide a response."""
 
 from __future__ import annotations
 
@@ -6,53 +6,50 @@ import contextlib
 import select
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from gunicorn.workers.sync import SyncWorker
 
+from serving.handover import hand_over
 from serving.plain import MOST, plain_environ
 
-_LARGE = 1 << 16  # bytes that are not worth another copy
+_LARGE = 1 << 16  # bytes; what is smaller has room in a socket's buffer, so that one write is enough
 LONG = 1.0  # seconds after which a caller may have gone
 
 
 class Connection(socket.socket):
-    """Holds the head of a response back until its body: a worker that is killed has sent all of it or nothing."""
+    """Holds a response back until it is whole: a worker that is killed has sent all of it or nothing."""
 
     _seen = b""
-    _head = b""
-    _begun = False
+    _parts: list[bytes]
+    _channel: socket.socket | None
+    _over = False  # somebody else sends the response
 
     @classmethod
-    def of(cls, client: socket.socket, seen: bytes) -> Connection:
-        """`seen`: what was received already and is to be received once more."""
+    def of(cls, client: socket.socket, seen: bytes, channel: socket.socket | None = None) -> Connection:
+        """`seen`: what was received already and is to be received once more. `channel`: see `hand_over`."""
         connection = cls(client.family, client.type, client.proto, client.detach())
-        connection._seen = seen
+        connection._seen, connection._channel, connection._parts = seen, channel, []
         return connection
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         if self._seen:
             data, self._seen = self._seen[:size], self._seen[size:]
             return data
-        return super().recv(size, flags)
+        return b"" if self._over else super().recv(size, flags)
 
-    def sendall(self, data: bytes, flags: int = 0) -> None:  # type: ignore[override]
-        if not self._begun:
-            self._begun, self._head = True, data
-            return
-        head, self._head = self._head, b""
-        if len(data) < _LARGE:
-            head, data = b"", head + data
-        if head:
-            super().sendall(head, flags)
-        super().sendall(data, flags)
+    def sendall(self, data: bytes, _flags: int = 0) -> None:  # type: ignore[override]
+        self._parts.append(data)
 
     def shutdown(self, how: int) -> None:
-        """What comes before gunicorn closes a connection; a response without a body ends here."""
-        if self._head:
-            self.sendall(b"")
-        super().shutdown(how)
+        """What comes before gunicorn closes a connection: the response is whole."""
+        if self._parts:
+            head, *body = self._parts
+            self._parts = []
+            self._over = _respond(super().sendall, self, head, b"".join(body), self._channel)
+        if not self._over:
+            super().shutdown(how)
 
 
 class Worker(SyncWorker):  # type: ignore[misc] # gunicorn is untyped
@@ -60,6 +57,7 @@ class Worker(SyncWorker):  # type: ignore[misc] # gunicorn is untyped
 
     since = memoryview(bytearray(8)).cast("d")  # gunicorn_conf.py puts the scoreboard here
     slot = 0
+    channel: socket.socket | None = None  # and this
     _took = 0.0  # when the last request was begun; the next may have waited for it
 
     def accept(self, listener: Any) -> None:  # noqa: ANN401
@@ -86,7 +84,7 @@ class Worker(SyncWorker):  # type: ignore[misc] # gunicorn is untyped
         except OSError as error:
             self.log.debug("nginx closed the connection: %s", error)
             return
-        self.handle(listener, Connection.of(client, data), address)
+        self.handle(listener, Connection.of(client, data, self.channel), address)
 
     def _answer(self, client: socket.socket, environ: dict[str, Any]) -> None:
         """Nothing of the request is unread, so that the connection may be closed without waiting for nginx."""
@@ -106,8 +104,18 @@ class Worker(SyncWorker):  # type: ignore[misc] # gunicorn is untyped
             if hasattr(answer, "close"):
                 answer.close()
         head = "\r\n".join([*lines, "", ""]).encode("latin-1")
-        for part in [head + body] if len(body) < _LARGE else [head, body]:
-            client.sendall(part)
+        _respond(client.sendall, client, head, body, self.channel)
+
+
+def _respond(
+    send: Callable[[bytes], None], client: socket.socket, head: bytes, body: bytes, channel: socket.socket | None
+) -> bool:
+    """Send a response, or hand it over. Returns whether somebody else sends it."""
+    if len(body) < _LARGE or not channel:
+        send(head + body)
+        return False
+    hand_over(channel, client, head, body)
+    return True
 
 
 def _gone(client: socket.socket) -> bool:

@@ -21,6 +21,7 @@ from tools.chaos.scenarios import crowds, hanging, limits, processes, routing, s
 
 TRIED = {
     "worker-killed": 0.01,
+    "worker-killed-beside-large-answers": 0.03,
     "one-worker-killed": 0.1,
     "container-restarted": 0.1,
     "sigterm-with-200-accepted": 0.1,
@@ -40,6 +41,15 @@ def test_the_promise_of_a_fault_holds(name: str, artifacts: Path, tmp_path: Path
     outcome = scenario.run(Given(artifacts, tmp_path, TRIED[name]))
 
     assert outcome.broken == [], outcome.figures
+
+
+def test_no_process_maps_a_file_of_the_run_directory(tmp_path: Path) -> None:
+    """A full disk ends whoever writes to such a page, and one that stands still stops all answers."""
+    with running(ECHO, {"MODEL_SERVER_RUN_DIR": str(tmp_path / "run"), "MODEL_SERVER_WORKERS": "1"}) as server:
+        mapped = [Path(f"/proc/{pid}/maps").read_text() for pid in server.processes()]
+
+    assert len(mapped) >= 3
+    assert not [line for text in mapped for line in text.splitlines() if str(tmp_path) in line]
 
 
 @pytest.mark.long  # they keep all cores busy; tests/integration/test_lifecycle.py has one that hangs

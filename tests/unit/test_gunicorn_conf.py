@@ -26,8 +26,8 @@ Load = Callable[..., ModuleType]
 
 
 @pytest.fixture
-def board(tmp_path: Path) -> Iterator[Scoreboard]:
-    board = Scoreboard.create(tmp_path)
+def board() -> Iterator[Scoreboard]:
+    board = Scoreboard.create()
     yield board
     os.close(board.fd)
 

@@ -17,8 +17,8 @@ from tests.servers import started
 
 
 @pytest.fixture
-def board(tmp_path: Path) -> Iterator[Scoreboard]:
-    board = Scoreboard.create(tmp_path)
+def board() -> Iterator[Scoreboard]:
+    board = Scoreboard.create()
     yield board
     os.close(board.fd)
 

@@ -149,7 +149,6 @@ class Family:
     ],
 )
 def test_a_server_that_stops_has_25_seconds_for_its_requests_and_2_and_a_half_for_its_workers(
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     ready: bool,
     event: tuple[list[int], list[str]],
@@ -158,7 +157,7 @@ def test_a_server_that_stops_has_25_seconds_for_its_requests_and_2_and_a_half_fo
     gunicorn_until: float,
 ) -> None:
     monkeypatch.setattr(serve.time, "monotonic", lambda: 100.0)
-    board = Scoreboard.create(tmp_path)
+    board = Scoreboard.create()
     if ready:
         board.mark_ready(1)
     family: Any = Family(([], []), event)
@@ -178,10 +177,10 @@ def test_a_server_that_stops_has_25_seconds_for_its_requests_and_2_and_a_half_fo
 
 
 def test_a_server_says_when_it_is_ready_what_it_lost_and_that_it_stops(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(serve.time, "monotonic", lambda: 100.0)
-    board = Scoreboard.create(tmp_path)
+    board = Scoreboard.create()
     board.mark_ready(1)
     with caplog.at_level(logging.INFO, logger="serving.serve"):
         for event in (([], ["gunicorn"]), ([signal.SIGINT], [])):
@@ -198,8 +197,8 @@ def test_a_server_says_when_it_is_ready_what_it_lost_and_that_it_stops(
     ]
 
 
-def test_a_server_reloads_its_workers_and_stops_at_once_when_it_is_told_to(tmp_path: Path) -> None:
-    board = Scoreboard.create(tmp_path)
+def test_a_server_reloads_its_workers_and_stops_at_once_when_it_is_told_to() -> None:
+    board = Scoreboard.create()
     family: Any = Family(([signal.SIGHUP], []), ([signal.SIGQUIT], []))
 
     assert serve._watch(family, board, Settings(workers=1), started=0.0) == 1
@@ -219,8 +218,8 @@ def test_workers_behind_nginx_are_ended_when_it_has_answered_for_them(tmp_path: 
     assert alone == [*start, "127.0.0.1:8081"]
 
 
-def test_a_server_is_healthy_while_a_worker_is_busy_for_less_than_a_request_may_take(tmp_path: Path) -> None:
-    board = Scoreboard.create(tmp_path)
+def test_a_server_is_healthy_while_a_worker_is_busy_for_less_than_a_request_may_take() -> None:
+    board = Scoreboard.create()
     healthy = [serve._healthy(board, Settings(workers=1, timeout=60))]
     board.mark_ready(1)
     for busy in (0.0, 57.0, 59.0):

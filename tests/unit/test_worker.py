@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,7 @@ import pytest
 from gunicorn.config import Config
 
 from serving.app import create_app
+from serving.handover import hand_over, start_sender
 from serving.payload import Payload
 from serving.worker import Connection, Worker
 
@@ -149,6 +152,46 @@ def test_the_head_of_a_response_goes_with_its_body(size: int) -> None:
 
     assert seen == b"seen"
     assert received == b"head" + b"x" * size
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="this system has no files in memory")
+@pytest.mark.parametrize("whole", ["plain", "read by gunicorn"])
+def test_a_large_answer_outlives_its_worker(worker: Worker, listener: socket.socket, whole: str) -> None:
+    size = 6 << 20  # more than a socket holds: whoever writes it waits for the reader
+    request = invocation(b"%d" % size) if whole == "plain" else invocation(b"%d" % size, b"TE: trailers\r\n")
+    worker.channel = channel = start_sender()
+    assert channel
+    with channel, socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(60)
+        client.connect(listener.getsockname())
+        client.sendall(request)
+        if (child := os.fork()) == 0:
+            with contextlib.suppress(BaseException):
+                worker.accept(listener)
+                signal.pause()
+            os._exit(1)
+        reply = client.recv(1)  # the answer has begun
+        os.kill(child, signal.SIGKILL)
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL
+        reply += b"".join(iter(lambda: client.recv(1 << 20), b""))
+
+    head, _, body = reply.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert body == b"x" * size
+
+
+def test_what_comes_without_its_descriptors_is_passed_over() -> None:
+    channel = start_sender()
+    if channel is None:
+        pytest.skip("this system has no files in memory")
+    ours, theirs = socket.socketpair()
+    with channel, ours, theirs:
+        socket.send_fds(channel, [b"."], [ours.fileno()])
+        hand_over(channel, ours, b"head ", b"body")
+        ours.close()
+        received = b"".join(iter(lambda: theirs.recv(100), b""))
+
+    assert received == b"head body"
 
 
 @pytest.mark.parametrize(("waited", "computed"), [(1.0, 1), (1.0625, 0)])

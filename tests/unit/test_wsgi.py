@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,8 +28,8 @@ class Stage:
 
 
 @pytest.fixture
-def board(tmp_path: Path) -> Iterator[Scoreboard]:
-    board = Scoreboard.create(tmp_path)
+def board() -> Iterator[Scoreboard]:
+    board = Scoreboard.create()
     yield board
     os.close(board.fd)
 

@@ -10,15 +10,18 @@ import signal
 import statistics
 import time
 import urllib.request
+from collections.abc import Sequence
 
 from tests.servers import ECHO, free_ports
+from tools.chaos import oracle
 from tools.chaos.client import Load
 from tools.chaos.container import Server, featurizer, running, wait_until
-from tools.chaos.oracle import echoes, unique_rows
+from tools.chaos.oracle import Question, echoes, unique_rows
 from tools.chaos.report import Given, Outcome, scenario
 
 EVERY = 0.3  # seconds
-LONGEST = 600.0  # seconds to wait for 100,000 requests on a busy machine
+LONGEST = 600.0  # seconds to wait for all requests on a busy machine
+LARGE, LARGEST = (800, 2950), 41_200  # rows, whose answers have so much
 
 
 def kill(pid: int) -> None:
@@ -28,18 +31,37 @@ def kill(pid: int) -> None:
 
 @scenario("one of 4 workers is killed every 300 ms: no request is lost")
 def worker_killed(given: Given) -> Outcome:
-    outcome, kills, env = Outcome(), 0, {"MODEL_SERVER_WORKERS": "4"}
     questions = unique_rows(given.artifacts, given.times(20_000))
-    with featurizer(given.artifacts, env) as server, Load(server.port, questions, clients=4) as load:
-        load.wait_for(50)
+    return _killed_beside(given, questions, kills=given.times(1000), requests=given.times(100_000))
+
+
+@scenario("the same beside answers of 120 KiB, 440 KiB and 6 MiB: none cut short; 503 where both workers were killed")
+def worker_killed_beside_large_answers(given: Given) -> Outcome:
+    stage, rows = oracle.featurizer(given.artifacts), list(oracle.raw_rows(LARGEST))
+    small, large, largest = (oracle.ask(stage, b"".join(rows[:count])) for count in (*LARGE, LARGEST))
+    questions = [small, *[large] * 20, largest]
+    return _killed_beside(given, questions, ("not_ready",), kills=given.times(100), requests=given.times(3000))
+
+
+def _killed_beside(
+    given: Given, questions: Sequence[Question], allowed: Sequence[str] = (), *, kills: int, requests: int
+) -> Outcome:
+    outcome, killed, env = Outcome(), 0, {"MODEL_SERVER_WORKERS": "4"}
+    with (
+        featurizer(given.artifacts, env) as server,
+        Load(server.port, questions, clients=4, allowed=allowed) as load,
+    ):
+        load.wait_for(20)
         latest = time.monotonic() + LONGEST
-        while kills < given.times(1000) or (load.tally.requests < given.times(100_000) and time.monotonic() < latest):
+        while killed < kills or (load.tally.requests < requests and time.monotonic() < latest):
             if workers := server.workers():
                 kill(random.choice(workers))  # noqa: S311
-                kills += 1
+                killed += 1
             time.sleep(EVERY)
-        load.wait_for(50)
-    outcome.figures["kills"] = kills
+        load.wait_for(20)
+    outcome.figures["kills"] = killed
+    if allowed:
+        outcome.figures["refused"] = load.tally.refused
     outcome.count(load.tally)
     return outcome
 
