@@ -18,4 +18,6 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     MPLCONFIGDIR=/tmp
+# COPY keeps the modes of a checkout, which under umask 077 nobody else may read.
+RUN chmod -R a+rX /opt/program
 CMD ["python", "-m", "pipeline", "train", "--keep", "--out", "/artifacts"]

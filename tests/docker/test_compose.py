@@ -85,6 +85,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
         ["tar", "-c", "--null", "-T", "-"], cwd=ROOT, input=listed, check=True, capture_output=True
     )
     subprocess.run(["tar", "-x"], cwd=checkout, input=archive.stdout, check=True)
+    (checkout / "artifacts").chmod(0o700)  # as under umask 077
     if os.getuid() == 0:  # a developer is not root, who the containers run as
         os.chown(checkout / "artifacts", 12345, 12345)
     names = ("ROUTER_PORT", "FEATURIZER_PORT", "PREDICTOR_PORT")
@@ -229,9 +230,10 @@ def test_a_service_has_no_right_and_is_reached_from_this_machine_only(chain: Cha
     assert {binding["HostIp"] for bound in bindings.values() for binding in bound} <= {"127.0.0.1"}
 
 
-def test_what_it_trained_belongs_to_the_owner_of_the_directory(chain: Chain) -> None:
+def test_what_it_trained_belongs_to_the_owner_of_the_directory_and_the_containers_read_it(chain: Chain) -> None:
     directory = chain.checkout / "artifacts"
 
+    assert directory.stat().st_mode & 0o777 == 0o755
     assert {path.stat().st_uid for path in directory.rglob("*")} == {directory.stat().st_uid}
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import platform
 import re
+import shutil
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.conftest import ROOT
-from tests.docker.conftest import PROGRAMS, ROW, STAGES, Container, Run, ask, docker, model_mount
+from tests.docker.conftest import DOCKERFILES, PROGRAMS, ROW, STAGES, Container, Run, ask, docker, model_mount
 from tests.servers import wait_until
 
 pytestmark = pytest.mark.docker
@@ -232,6 +234,34 @@ def test_without_a_model_the_container_ends_and_says_why(images: dict[str, str],
     critical = [line for line in map(json.loads, container.logs().splitlines()) if line["level"] == "CRITICAL"]
     assert critical[0]["message"] == "cannot load the model: there is no model directory /opt/ml/model"
     assert critical[-1]["message"] == "lost gunicorn: stopping, so that the platform starts a new container"
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_an_image_of_a_clone_made_under_umask_077_runs(
+    tmp_path: Path, images: dict[str, str], artifacts: Path, run: Run, program: str
+) -> None:
+    """The requirements keep their modes: root reads them, and with others all packages would be installed again."""
+    listed = docker_context()
+    for name in listed:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    for path in (path for path in tmp_path.rglob("*") if "requirements" not in path.parts):
+        path.chmod(path.stat().st_mode & 0o700)
+    name = f"{images[program]}-077"
+    docker("build", "--quiet", "--file", tmp_path / DOCKERFILES[program], "--tag", name, tmp_path, timeout=900)
+    try:
+        docker("run", "--rm", "--user", "10001:10001", name, "python", "-c", f"import {IMPORTS[program]}")
+        if program in STAGES:
+            run(name, "serve", options=model_mount(artifacts, program))
+    finally:
+        docker("rmi", "--force", name)
+
+
+def docker_context() -> list[str]:
+    """The files that are committed or may be, of which an image is made."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return [name for name in done.stdout.splitlines() if (ROOT / name).is_file()]
 
 
 def installed(image: str) -> dict[str, str]:

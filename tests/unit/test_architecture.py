@@ -191,6 +191,21 @@ def test_the_single_containers_dockerfile_is_that_text_with_the_packages_of_both
     assert missing == ["COPY pipeline /opt/program/pipeline"]
 
 
+DOCKERFILES = sorted([*ROOT.glob("*/*Dockerfile"), *ROOT.glob("tests/*/*Dockerfile")])
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_dockerfile_lets_every_user_read_what_it_copies(path: Path) -> None:
+    last = path.read_text(encoding="utf-8").replace("\\\n", " ").rpartition("\nFROM ")[2]
+    copied = re.findall(r"^COPY (?!--from).* (/\S+)$", last, re.MULTILINE)
+    after = last[last.rindex("\nCOPY ") :]
+
+    opened = re.findall(r"^RUN chmod (?:-R a\+rX|a\+rx) (/\S+)", after, re.MULTILINE)
+
+    assert copied
+    assert [target for target in copied if not target.startswith(tuple(opened) or "none")] == []
+
+
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 
 
