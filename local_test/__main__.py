@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from serving.interrupt import INTERRUPTED, raise_when_interrupted
+from serving.proxies import spare_loopback
 
 if TYPE_CHECKING:
     import argparse
@@ -52,4 +53,5 @@ def _run(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     raise_when_interrupted()
+    spare_loopback(os.environ)
     sys.exit(main(sys.argv[1:]))

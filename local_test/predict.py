@@ -12,6 +12,7 @@ from pathlib import Path
 
 from local_test.terminal import printable
 from serving.payload import CSV, JSON, JSONLINES, NPY
+from serving.proxies import advice
 
 BY_SUFFIX = {".csv": CSV, ".json": JSON, ".jsonl": JSONLINES, ".npy": NPY}
 EXAMPLES = """\
@@ -65,11 +66,13 @@ def _send(request: urllib.request.Request) -> int:
     except urllib.error.HTTPError as refusal:
         with refusal:
             name = refusal.headers.get("x-amzn-ErrorType", "refused")
-            print(explain(refusal.code, name, refusal.read()), file=sys.stderr)
+            said = explain(refusal.code, name, refusal.read())
+        print(said, *filter(None, [advice(request.full_url)]), sep="\n", file=sys.stderr)
         return 1
     except OSError as error:
         reason = getattr(error, "reason", error)
-        print(f"no answer from {request.full_url} ({reason}): start the chain with `make up`", file=sys.stderr)
+        next_step = advice(request.full_url) or "start the chain with `make up`"
+        print(f"no answer from {request.full_url} ({reason}): {next_step}", file=sys.stderr)
         return 1
     sys.stdout.flush()
     sys.stdout.buffer.write(answer if answer.endswith(b"\n") else answer + b"\n")

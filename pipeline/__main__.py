@@ -2,9 +2,11 @@ import os
 import sys
 
 from serving.interrupt import INTERRUPTED, raise_when_interrupted
+from serving.proxies import spare_loopback
 
 if __name__ == "__main__":
     raise_when_interrupted()  # a job that is cancelled leaves no more than Ctrl-C does
+    spare_loopback(os.environ)
     try:
         from pipeline.cli import main
 

@@ -20,6 +20,7 @@ from predictor.outputs import Output, classes_of, select
 from serving.contract import ColumnType, Contract, Task
 from serving.media import content_type
 from serving.payload import CSV
+from serving.proxies import advice
 from serving.training import BadJob
 
 HELP = "send held-out rows through a running endpoint and check its answers"
@@ -37,27 +38,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Returns 0 when every answer equals the models' own to the bit. Raises `BadJob` without models or endpoint."""
-    from botocore.exceptions import ClientError, EndpointConnectionError
+    from botocore.exceptions import BotoCoreError, ClientError
 
+    url = arguments.url or f"http://127.0.0.1:{arguments.env.get('ROUTER_PORT') or 8080}"
     try:
-        return _demo(arguments)
+        return _demo(arguments.artifacts, url)
     except FileNotFoundError as error:
         raise BadJob(f"there is no {error.filename}: run `python -m pipeline train`") from error
-    except (EndpointConnectionError, ClientError) as error:
-        raise BadJob(f"{error}; the chain of these artifacts is started with `make up`") from error
+    except (BotoCoreError, ClientError) as error:
+        next_step = advice(url) or "the chain of these artifacts is started with `make up`"
+        raise BadJob(f"{error}; {next_step}") from error
 
 
-def _demo(arguments: argparse.Namespace) -> int:
-    url = arguments.url or f"http://127.0.0.1:{arguments.env.get('ROUTER_PORT') or 8080}"
-    contract = Contract.load(arguments.artifacts / "featurizer" / "model")
-    header, *rows = (arguments.artifacts / "test.csv").read_text(encoding="utf-8").splitlines()
+def _demo(artifacts: Path, url: str) -> int:
+    contract = Contract.load(artifacts / "featurizer" / "model")
+    header, *rows = (artifacts / "test.csv").read_text(encoding="utf-8").splitlines()
     client = runtime_client(url)
     endpoint = contract.dataset.replace("_", "-")
     print(f"\n{SHOWN} of the {len(rows)} rows that training never saw, one at a time through {url}:\n")
     _show_rows(contract, header, rows[:SHOWN], [invoke(client, endpoint, f"{header}\n{row}\n") for row in rows[:SHOWN]])
     body = "\n".join([header, *rows]) + "\n"
     answered, _ = invoke(client, endpoint, body)
-    expected = in_process(arguments.artifacts, body)
+    expected = in_process(artifacts, body)
     if code := _judge(np.asarray(answered, dtype=np.float32), expected):
         return code
     if contract.task is Task.REGRESSION:
@@ -72,7 +74,7 @@ def runtime_client(url: str) -> Any:  # noqa: ANN401 - boto3 is untyped
     from botocore import UNSIGNED
     from botocore.config import Config
 
-    config = Config(signature_version=UNSIGNED, read_timeout=70)
+    config = Config(signature_version=UNSIGNED, read_timeout=70, retries={"total_max_attempts": 1})
     return boto3.client("sagemaker-runtime", endpoint_url=url, region_name="us-east-1", config=config)
 
 

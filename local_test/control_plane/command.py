@@ -81,7 +81,8 @@ def up(arguments: argparse.Namespace, env: Mapping[str, str]) -> int:
             _clear(state, env)
             raise
     print(f"The control plane runs on http://{HOST}:{port} and hosts models in {_kind(found)}. To use it:")
-    for name, value in exports(port).items():
+    spared = {name: env[name] for name in ("NO_PROXY", "no_proxy") if name in env}
+    for name, value in (exports(port) | spared).items():
         print(f"  export {name}={value}")
     if found["registry"]:
         print(f"Images are pushed to {found['registry']}.")

@@ -16,6 +16,7 @@ T = TypeVar("T")
 DONE, FAILED, WRONG, NOT_FOUND, TIMEOUT = range(5)
 EXIT_CODES = "exit codes: 0 done, 1 AWS or the endpoint refused or failed, 2 wrong arguments, 3 not found, 4 timeout"
 LOCAL = "python -m local_test up (and set what it prints)"
+PAST_THE_PROXY = "name in NO_PROXY what a proxy must not be asked for"
 
 # What to do about an error code, by a part of it
 NEXT_STEPS = {
@@ -30,6 +31,7 @@ NEXT_STEPS = {
     "RepositoryNotFound": "push the images first: ./build_and_push.sh",
     "ImageNotFound": "push the images first: ./build_and_push.sh",
     "NoSuchBucket": "check --bucket",
+    **dict.fromkeys(("407", "502", "503", "504"), f"run it again, and check AWS_ENDPOINT_URL; {PAST_THE_PROXY}"),
 }
 MISSING = ("404", "NoSuchEntity", "NoSuchKey", "NoSuchBucket")  # beside those that end in NotFound
 
@@ -65,6 +67,8 @@ def explain(error: BotoCoreError | ClientError) -> PipelineError:
         return PipelineError(
             f"no answer in time: {error}", "run it again; python -m pipeline status says more", TIMEOUT
         )
+    if isinstance(error, boto.ProxyConnectionError):
+        return PipelineError(str(error), f"check HTTP_PROXY and HTTPS_PROXY; {PAST_THE_PROXY}")
     if isinstance(error, boto.HTTPClientError | boto.ConnectionError):
         return PipelineError(str(error), f"check the network, --region and AWS_ENDPOINT_URL; without AWS: {LOCAL}")
     return PipelineError(f"{type(error).__name__}: {error}", "check the AWS configuration: aws sts get-caller-identity")

@@ -7,10 +7,13 @@ import json
 import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -22,7 +25,7 @@ from pipeline.endpoint.comparison import compare
 from pipeline.endpoint.errors import PipelineError
 from pipeline.endpoint.session import Clients
 from tests.scripted_container import Asked, Reply, ScriptedContainer, answer, raw
-from tests.servers import Server, running
+from tests.servers import ROOT, Server, free_ports, running
 
 BROKEN_OFF = raw(b"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\nContent-Length: 9\r\n\r\n1\n")
 
@@ -263,6 +266,30 @@ def test_the_real_chain_answers_as_the_models_do(real, artifacts, tmp_path, caps
     expected = demo.in_process(artifacts, (artifacts / "test.csv").read_text())
     assert np.array_equal(read_answers(out), expected)
     assert json.loads(capsys.readouterr().out)["rows"] == len(expected)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["local_test", "predict", "local_test/payloads/rows.csv"],
+        ["pipeline", "demo", "--artifacts", "ARTIFACTS"],
+        ["pipeline", "invoke", "local_test/payloads/rows.csv", "--endpoint", "abalone"],
+    ],
+    ids=lambda command: command[1],
+)
+def test_no_proxy_stands_before_this_machine(real, artifacts, command):
+    dead = dict.fromkeys(
+        ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"), f"http://127.0.0.1:{free_ports(1)[0]}"
+    )
+    port = str(urlsplit(real["AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME"]).port)
+    words = [str(artifacts) if word == "ARTIFACTS" else word for word in command]
+
+    done = subprocess.run(
+        [sys.executable, "-m", *words], cwd=ROOT, env=os.environ | real | dead | {"ROUTER_PORT": port},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def read_answers(out: Path) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -11,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from serving.interrupt import raise_when_interrupted
+from serving.proxies import spare_loopback
 from tools.chaos import scenarios, soak
 from tools.chaos.report import SCENARIOS, Given, Result, Scenario, Skipped, markdown
 
@@ -85,4 +87,5 @@ def _parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     raise_when_interrupted()
+    spare_loopback(os.environ)
     sys.exit(main(sys.argv[1:]))
