@@ -33,6 +33,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("file", type=Path, help="the payload")
     parser.add_argument("--content-type", help=f"of the payload (by its suffix: {', '.join(BY_SUFFIX)})")
+    parser.add_argument(
+        "--header", choices=("present", "absent"), help="whether CSV begins with one (the endpoint judges)"
+    )
     parser.add_argument("--accept", default=JSON, help="what to answer (%(default)s)")
     parser.add_argument("--url", help="where to (http://127.0.0.1:ROUTER_PORT, 8080)")
     parser.add_argument("--endpoint", help="call it by name, as SageMaker's runtime API does")
@@ -44,6 +47,8 @@ def run(arguments: argparse.Namespace, env: Mapping[str, str]) -> int:
     if not content_type:
         print(f"expected a file that ends in {', '.join(BY_SUFFIX)}, or --content-type", file=sys.stderr)
         return 2
+    if arguments.header:
+        content_type += f"; header={arguments.header}"
     try:
         body = arguments.file.read_bytes()
     except OSError as error:
@@ -67,7 +72,8 @@ def _send(request: urllib.request.Request) -> int:
         with refusal:
             name = refusal.headers.get("x-amzn-ErrorType", "refused")
             said = explain(refusal.code, name, refusal.read())
-        print(said, *filter(None, [advice(request.full_url)]), sep="\n", file=sys.stderr)
+        undecided = "say --header present or --header absent" if "bad_header" in said else ""
+        print(said, *filter(None, [undecided, advice(request.full_url)]), sep="\n", file=sys.stderr)
         return 1
     except OSError as error:
         reason = getattr(error, "reason", error)

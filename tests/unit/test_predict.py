@@ -46,6 +46,7 @@ def test_an_answer_is_printed_with_one_line_end(
         ("rows.npy", ["--accept", "text/csv"], "/invocations", "application/x-npy", "text/csv"),
         ("rows.json", ["--endpoint", "e"], "/endpoints/e/invocations", "application/json", "application/json"),
         ("rows.txt", ["--content-type", "a/b"], "/invocations", "a/b", "application/json"),
+        ("rows.csv", ["--header", "absent"], "/invocations", "text/csv; header=absent", "application/json"),
         ("rows.csv", ["--content-type", "a/b"], "/invocations", "a/b", "application/json"),
     ],
 )
@@ -112,6 +113,13 @@ def test_what_cannot_be_sent_is_said(
             b'{"ErrorCode": "C", "Message": "m", "OriginalStatusCode": 400, "OriginalMessage": "o", '
             b'"LogStreamArn": "l"}',
             "424 C: m\nthe container answered 400: o\nits log: l",
+        ),
+        (
+            424,
+            "ModelError",
+            b'{"Message": "m", "OriginalStatusCode": 400, "OriginalMessage": "{\\"code\\": \\"bad_header\\"}"}',
+            '424 ModelError: m\nthe container answered 400: {"code": "bad_header"}\nits log: None\n'
+            "say --header present or --header absent",
         ),
         (500, "", b"\xff\x1b", "500: \ufffd\\x1b"),
     ],
