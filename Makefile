@@ -19,6 +19,7 @@ $(STAMP): requirements/dev.txt tools/setup.sh
 	@tools/setup.sh
 
 demo: setup ## train on real data, start the chain, check its predictions, stop (DATASET=penguins, DATA=FILE.csv)
+	@$(PYTHON) -m local_test chain ports --state $(DEMO)/run
 	@$(PYTHON) -m pipeline train --out $(DEMO) --dataset $(or $(DATASET),abalone) $(if $(DATA),--data '$(DATA)')
 	@$(PYTHON) -m local_test chain run --state $(DEMO)/run --artifacts $(DEMO) -- $(PYTHON) -m pipeline demo --artifacts $(DEMO)
 
@@ -53,6 +54,7 @@ train: setup ## train both stages anew (DATASET=penguins, DATA=FILE.csv)
 	@$(PYTHON) -m pipeline train $(ROWS)
 
 up: setup ## start the chain in the background; trains first when there are no artifacts, or of others than DATASET, DATA
+	@$(PYTHON) -m local_test chain ports
 	@$(PYTHON) -m pipeline train --keep $(ROWS)
 	@$(PYTHON) -m local_test chain up
 
@@ -87,7 +89,7 @@ soak: setup ## serve for an hour with a fault a minute, and weigh what grows (SE
 	@$(PYTHON) -m pipeline train --keep --out .local_test/chaos
 	@$(PYTHON) -m tools.chaos --artifacts .local_test/chaos --soak $(or $(SECONDS),3600) --json .local_test/soak.json
 
-clean: ## remove what was installed, trained and logged here
+clean: ## remove what was installed and logged here; artifacts/ holds models, and stays
 	@[ ! -x $(PYTHON) ] || $(PYTHON) -m local_test chain down
 	@[ ! -x $(PYTHON) ] || $(PYTHON) -m local_test down
-	@rm -rf .venv .venv-audit .local_test .mypy_cache .pytest_cache .ruff_cache artifacts/*
+	@rm -rf .venv .venv-audit .local_test .mypy_cache .pytest_cache .ruff_cache

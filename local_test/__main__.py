@@ -42,13 +42,18 @@ def main(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     from local_test.state import ChainError
+    from serving.errors import full_disk
 
     known = parser().parse_args(arguments)
     try:
         return int(known.run(known, os.environ))
     except ChainError as error:
         print(error, file=sys.stderr)
-        return 1
+    except OSError as error:
+        if not (said := full_disk(error)):
+            raise
+        print(said, file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from local_test import chain
-from local_test.plan import HOST, STAGES, Ports, plan
+from local_test.plan import HOST, STAGES, Planned, Ports, check_ports, plan
 from local_test.process import CHECKOUT, run_command
 from local_test.state import State
 from serving.nginx import find_nginx
@@ -37,7 +37,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verbs = parser.add_subparsers(metavar="up | down | status | logs | run", required=True)
+    verbs = parser.add_subparsers(metavar="up | down | status | ports | logs | run", required=True)
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(
         "--state", type=Path, default=CHECKOUT / ".local_test", help="where logs and process ids are kept (%(default)s)"
@@ -50,6 +50,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     start.set_defaults(run=_up)
     verbs.add_parser("down", parents=[shared], help="stop; safe to repeat").set_defaults(run=_down)
     verbs.add_parser("status", parents=[shared], help="what runs; exit 0 when all is healthy").set_defaults(run=_status)
+    ports = verbs.add_parser("ports", parents=[shared], help="exit 0 when `up` can have its ports, or runs")
+    ports.set_defaults(run=_ports)
     logs = verbs.add_parser("logs", parents=[shared], help="show the logs")
     logs.add_argument("names", nargs="*", metavar="NAME", help="featurizer, predictor or router (all)")
     logs.add_argument("--lines", type=int, default=50, help="of each log (%(default)s)")
@@ -116,6 +118,14 @@ def _status(arguments: argparse.Namespace, _env: Mapping[str, str]) -> int:
         healthy = healthy and not reason
         print(f"{process.name:<12}{HOST}:{process.port:<7}pid {process.pid:<9}{reason or 'healthy'}")
     return 0 if healthy else 1
+
+
+def _ports(arguments: argparse.Namespace, env: Mapping[str, str]) -> int:
+    """Before something long, such as a training, whose chain could then not start."""
+    ports = Ports.from_env(env)
+    if not State(arguments.state).load()[1]:
+        check_ports([Planned(name, getattr(ports, name), {}) for name in NAMES])
+    return 0
 
 
 def _logs(arguments: argparse.Namespace, _env: Mapping[str, str]) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from local_test.process import Process
+from local_test.process import Process, stop
 from serving.inside import inside
 from serving.run_dir import held
 
@@ -54,8 +54,12 @@ class State:
     def save(self, endpoint: str, processes: Sequence[Process]) -> None:
         whole = {"endpoint": endpoint, "processes": [asdict(process) for process in processes]}
         written = self.directory / f"{FILE}.new"
-        written.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
-        written.replace(self.directory / FILE)
+        try:
+            written.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+            written.replace(self.directory / FILE)
+        except OSError:  # on a full disk; nobody would remember them
+            stop(processes)
+            raise
 
     def clear(self) -> None:
         (self.directory / FILE).unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from pipeline.endpoint.errors import EXIT_CODES, explained
+from serving.errors import full_disk
 from serving.training import BadJob
 
 HERE = ("train", "demo", "package")  # these need no AWS
@@ -50,6 +51,11 @@ def main(arguments: Sequence[str], env: Mapping[str, str] = MappingProxyType({})
     except BadJob as error:
         print(f"pipeline: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if not (said := full_disk(error)):
+            raise
+        print(f"pipeline: {said}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("pipeline: interrupted", file=sys.stderr)
         return 130

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.artifacts import STAGES, files_of_both, verify_both
 from serving import artifact
-from serving.errors import BadArtifact
+from serving.errors import BadArtifact, full_disk
 from serving.training import BadJob
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _adopt(arguments: argparse.Namespace) -> Path:
     try:
         made = adopt(request, out)
     except OSError as error:
-        raise BadJob(f"--out {out}: expected a directory that can be written; {error}") from error
+        raise BadJob(full_disk(error) or f"--out {out}: expected a directory that can be written; {error}") from error
     _show(made, out)
     return out
 
@@ -139,7 +139,8 @@ def _show(made: Made, out: Path) -> None:
         print(f"Serve it: python -m local_test chain up --artifacts {out}")
     else:
         (stage,) = made.stages
-        print(f"Serve it: STAGE={stage} SM_MODEL_DIR={out}/{stage}/model python -m serving serve")
+        env = f"MODEL_SERVER_HOST=127.0.0.1 STAGE={stage} SM_MODEL_DIR={out}/{stage}/model"
+        print(f"Serve it: {env} python -m serving serve")
 
 
 def _listed(prefix: str, names: tuple[str, ...]) -> str:

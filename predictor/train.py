@@ -36,7 +36,7 @@ def with_versions(contract: Contract) -> Contract:
 
 def write(booster: Any, contract: Contract, model_dir: Path) -> None:  # noqa: ANN401
     """Write the artifact's files into `model_dir`, the booster in XGBoost's own JSON."""
-    booster.save_model(model_dir / MODEL)
+    (model_dir / MODEL).write_bytes(booster.save_raw("json"))  # a full disk is no OSError of save_model
     (model_dir / FILE).write_text(contract.to_json(), encoding="utf-8")
     write_manifest(model_dir)
 

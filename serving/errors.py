@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from http import HTTPStatus
 
 SHOWN = 64  # characters of a caller's value that an error repeats
@@ -50,6 +51,15 @@ class UnsupportedMediaType(ServingError):
 
 class BadArtifact(Exception):
     """A model directory that must not be served: a file is missing, damaged or of another run."""
+
+
+def full_disk(error: OSError) -> str:
+    """What to say of a full disk; empty for another error."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return ""
+    written = error.filename2 or error.filename  # of a copy, where it goes
+    where = f" for {written}" if written else ""
+    return f"no space is left on the disk{where}: free some, or put the output, or TMPDIR, on another one"
 
 
 def code_of(status: int) -> str:

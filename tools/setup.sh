@@ -10,14 +10,16 @@ least="3.11"
 say() { printf 'setup: %s\n' "$*" >&2; }
 
 find_python() { # the newest Python that the locked packages have wheels for
-  local name
+  local name older=""
   for name in python3.13 python3.12 python3.11 python3.14 python3; do
     if "$name" -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; then
       command -v "$name"
       return
     fi
   done
-  say "expected Python $least or newer on PATH, found none; on Debian or Ubuntu: apt-get install python3 python3-venv"
+  older=$(python3 --version 2>/dev/null) && older+=" ($(command -v python3))"
+  say "expected Python $least or newer on PATH, found ${older:-none}; Debian 12, Ubuntu 24.04 and newer have it:" \
+    "apt-get install python3 python3-venv"
   exit 1
 }
 
@@ -32,8 +34,27 @@ make_venv() {
       exit 1
     fi
   fi
-  say "installing the locked packages (a minute or two)"
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+  local all
+  all=$(grep -c '^[A-Za-z0-9].*==' requirements/dev.txt)
+  say "installing $all locked packages into .venv, about 1 GB: two or three minutes, and more on a slow network"
+  .venv/bin/python -m pip install --progress-bar off --disable-pip-version-check --require-hashes \
+    -r requirements/dev.txt 2>&1 | told "$all"
+}
+
+told() { # ALL; what pip is at, and its errors after a line of ours
+  local line fetched=0 failed=""
+  while IFS= read -r line; do
+    case $failed$line in
+      Collecting* | Processing*) if ((++fetched % 10 == 0)); then say "fetched $fetched of $1"; fi ;;
+      "Installing collected packages"*) say "fetched all; writing them takes about as long" ;;
+      *"Retrying (Retry(total=4"*) say "the package index does not answer; pip tries again for a while" ;;
+      ERROR*)
+        failed=yes
+        say "the packages were not installed; pip needs a network, or an index of yours (PIP_INDEX_URL). It says:"
+        printf '%s\n' "$line" >&2 ;;
+      yes*) printf '%s\n' "$line" >&2 ;;
+    esac
+  done
 }
 
 install_program() { # PROGRAM PACKAGE WITHOUT_IT

@@ -17,6 +17,7 @@ from local_test.recording.capture import read_capture
 from local_test.recording.exchanges import Asked, BadRecording, Exchange, Recording, Unwritable, counted
 from local_test.recording.targets import Endpoint, Target, Unanswered, Url
 from local_test.state import ChainError
+from serving.errors import full_disk
 from serving.payload import CSV, JSON, JSONLINES
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def run(arguments: argparse.Namespace, env: Mapping[str, str]) -> int:
     except (BadRecording, Unwritable) as error:
         raise ChainError(str(error)) from error
     except OSError as error:
-        raise ChainError(f"{error.filename or arguments.recording}: {error.strerror}") from error
+        raise ChainError(full_disk(error) or f"{error.filename or arguments.recording}: {error.strerror}") from error
 
 
 def _keep(arguments: argparse.Namespace, source: str, exchanges: Iterable[Exchange]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,6 +81,20 @@ def test_the_commands_print_what_the_readme_shows(checkout: Path, env: dict[str,
             shown_lines += 1
             assert CHANGING.sub("", line) in CHANGING.sub("", printed), command
     assert shown_lines >= 10
+
+
+@pytest.mark.parametrize("target", ["demo", "up"])
+def test_a_port_in_use_is_seen_before_anything_is_trained(checkout: Path, target: str) -> None:
+    (port,) = free_ports(1)
+    with socket.create_server(("127.0.0.1", port)):
+        done = subprocess.run(
+            ["make", target, "DATASET=penguins"], cwd=checkout, env=os.environ | {"PREDICTOR_PORT": str(port)},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    assert done.returncode != 0
+    assert "set PREDICTOR_PORT to another port" in done.stderr
+    assert "cross-validation" not in done.stdout + done.stderr
 
 
 def test_the_python_example_prints_what_its_comment_says(checkout: Path, env: dict[str, str]) -> None:

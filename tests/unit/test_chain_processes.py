@@ -12,10 +12,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from local_test import chain
+from local_test import chain, chain_command
 from local_test.__main__ import main
 from local_test.plan import Planned
 from local_test.ports import free_ports
+from local_test.process import Process
 from local_test.state import ChainError, State
 from tests.scripted_container import ScriptedContainer, answer, raw
 from tests.servers import wait_until
@@ -104,6 +105,37 @@ def test_another_chain_is_not_taken_for_the_one_that_runs(state: State, plan: Pl
         assert str(refused.value).startswith(
             f"another chain runs already: endpoint e ({listed}). `python -m local_test"
         )
+
+
+def test_its_own_ports_are_not_in_use_for_a_chain_that_runs(
+    state: State, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = plan()
+    for one in planned:
+        monkeypatch.setenv(f"{one.name.upper()}_PORT", str(one.port))
+    ports = ["chain", "ports", "--state", str(state.directory)]
+
+    free = main(ports)
+    chain.up(state, "e", planned)
+
+    assert (free, main(ports)) == (0, 0)
+
+
+def test_a_disk_that_is_full_leaves_no_server(
+    state: State, plan: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(chain_command, "plan", lambda *_: ("e", plan()))
+    state.directory.mkdir()
+    (state.directory / "chain.json.new").symlink_to("/dev/full")
+    waiting = Process.start("a", ["sleep", "600"], os.environ, 1, state.log("a"))
+
+    code = main(["chain", "up", "--state", str(state.directory)])
+    with pytest.raises(OSError, match="No space left"):
+        state.save("e", [waiting])
+
+    assert (code, capsys.readouterr().err.partition(":")[0]) == (1, "no space is left on the disk")
+    assert state.log("featurizer").exists()
+    assert not waiting.is_alive()
 
 
 def test_a_chain_that_is_not_seen_from_here_keeps_its_directory(state: State, plan: Plan) -> None:

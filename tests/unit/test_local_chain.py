@@ -177,14 +177,16 @@ def test_down_leaves_a_process_alone_that_got_the_id_of_one_of_ours(tmp_path):
         assert stranger.poll() is None
 
 
+@pytest.mark.parametrize("verb", ["up", "ports"])
 @pytest.mark.parametrize("variable", ["ROUTER_PORT", "FEATURIZER_PORT", "PREDICTOR_PORT"])
-def test_up_names_a_port_in_use_with_its_variable_and_starts_nothing(tmp_path, monkeypatch, capsys, variable):
+def test_a_port_in_use_is_named_with_its_variable_and_nothing_started(tmp_path, monkeypatch, capsys, variable, verb):
     for name, port in zip(PORTS, free_ports(3), strict=True):
         monkeypatch.setenv(name, str(port))
     port = int(os.environ[variable])
 
     with socket.create_server(("127.0.0.1", port)):
-        code = main(["chain", "up", "--state", str(tmp_path / "run"), "--artifacts", str(write_models(tmp_path))])
+        more = ["--artifacts", str(write_models(tmp_path))] if verb == "up" else []
+        code = main(["chain", verb, "--state", str(tmp_path / "run"), *more])
 
     assert code == 1
     assert f"port {port} of 127.0.0.1 is in use" in (said := capsys.readouterr().err)

@@ -97,7 +97,8 @@ def test_a_featurizer_is_told_of_in_full(models: Path, tmp_path: Path, capsys: p
         "note: column land: serving takes 'NA' as a missing value: rows with it are answered otherwise than by the "
         "model",
         f"Wrote to {out}/: featurizer/model.tar.gz",
-        f"Serve it: STAGE=featurizer SM_MODEL_DIR={out}/featurizer/model python -m serving serve",
+        f"Serve it: MODEL_SERVER_HOST=127.0.0.1 STAGE=featurizer "
+        f"SM_MODEL_DIR={out}/featurizer/model python -m serving serve",
     ]
 
 

@@ -81,6 +81,18 @@ def train(flowers: Path, out: Path, task: str = "regression", label: str = "age"
     return main(["train", "--data", str(flowers), "--schema", str(schema), "--out", str(out), *more])
 
 
+def test_a_full_disk_is_one_sentence(flowers, tmp_path, capsys):
+    out = tmp_path / "other"
+    out.mkdir()
+    (out / ".test.csv.new").symlink_to("/dev/full")
+
+    assert train(flowers, out) == 1
+
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("pipeline: no space is left on the disk")
+    assert said.endswith(": free some, or put the output, or TMPDIR, on another one")
+
+
 def files(out: Path) -> dict[str, bytes]:
     return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
