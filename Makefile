@@ -22,6 +22,7 @@ demo: setup ## train on real data, start the chain, check its predictions, stop 
 	@$(PYTHON) -m local_test chain ports --state $(DEMO)/run
 	@$(PYTHON) -m pipeline train --out $(DEMO) --dataset $(or $(DATASET),abalone) $(if $(DATA),--data '$(DATA)')
 	@$(PYTHON) -m local_test chain run --state $(DEMO)/run --artifacts $(DEMO) -- $(PYTHON) -m pipeline demo --artifacts $(DEMO)
+	@echo "The chain is stopped. Next: 'make up$(if $(DATASET), DATASET=$(DATASET))$(if $(DATA), DATA=$(DATA))' starts one that stays; then open http://127.0.0.1:$${ROUTER_PORT:-8080}/"
 
 test: setup ## run the tests that need no Docker (TESTS=tests/unit for some of them)
 	@$(PYTEST) -m "not docker and not long" $(TESTS)
@@ -53,8 +54,10 @@ lint: setup ## check style, types and shell scripts
 train: setup ## train both stages anew (DATASET=penguins, DATA=FILE.csv)
 	@$(PYTHON) -m pipeline train $(ROWS)
 
-up: setup ## start the chain in the background; trains first when there are no artifacts, or of others than DATASET, DATA
+up: setup ## start the chain in the background, of artifacts/ or the demo's; trains first when they are of others than DATASET, DATA
 	@$(PYTHON) -m local_test chain ports
+	@[ -e artifacts/featurizer ] || [ ! -e $(DEMO)/report.txt ] \
+	  || cp -R $(addprefix $(DEMO)/,featurizer predictor test.csv report.txt) $(DEMO)/*.png artifacts/
 	@$(PYTHON) -m pipeline train --keep $(ROWS)
 	@$(PYTHON) -m local_test chain up
 

@@ -71,7 +71,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _up(arguments: argparse.Namespace, env: Mapping[str, str]) -> int:
     state = State(arguments.state)
-    _announce(state, _start(state, arguments, env))
+    endpoint, port = _announce(state, _start(state, arguments, env))
+    sample = "local_test/payloads/rows.csv" if endpoint == "abalone" else "FILE.csv"
+    print(f"Try:\n  curl http://{HOST}:{port}/endpoints/{endpoint}/invocations -H 'Content-Type: text/csv' \\")
+    print(f"    --data-binary @{sample}")
+    print(f"or open http://{HOST}:{port}/ in a browser.")
     return 0
 
 
@@ -90,11 +94,7 @@ def _announce(state: State, took: float | None) -> tuple[str, int]:
     port = processes[-1].port
     happened = "is already running" if took is None else f"is healthy after {took:.1f} s"
     listed = ", ".join(f"{process.name} {process.port}" for process in processes)
-    print(f"The chain {happened}: endpoint {endpoint} on http://{HOST}:{port} ({listed}). Try:")
-    print(f"  curl http://{HOST}:{port}/endpoints/{endpoint}/invocations -H 'Content-Type: text/csv' \\")
-    sample = "local_test/payloads/rows.csv" if endpoint == "abalone" else "FILE.csv"
-    print(f"    --data-binary @{sample}")
-    print(f"or open http://{HOST}:{port}/ in a browser.", flush=True)
+    print(f"The chain {happened}: endpoint {endpoint} on http://{HOST}:{port} ({listed}).", flush=True)
     return endpoint, port
 
 

@@ -344,9 +344,7 @@ def test_run_ends_as_its_command_did_and_stops_only_a_chain_that_it_started(
     assert printed.err == ("there is no program it\n" if ended is None else "")
     assert printed.out == (
         f"The chain {'is healthy after 2.0 s' if fresh else 'is already running'}: endpoint e on http://127.0.0.1:80 "
-        "(featurizer 81, router 80). Try:\n"
-        "  curl http://127.0.0.1:80/endpoints/e/invocations -H 'Content-Type: text/csv' \\\n"
-        "    --data-binary @FILE.csv\nor open http://127.0.0.1:80/ in a browser.\n"
+        "(featurizer 81, router 80).\n"
     )
 
 
