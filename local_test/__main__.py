@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from serving.interrupt import INTERRUPTED, raise_when_interrupted
 from serving.proxies import spare_loopback
+from serving.python import refuse_bare
 
 if TYPE_CHECKING:
     import argparse
@@ -58,5 +59,6 @@ def _run(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     raise_when_interrupted()
+    refuse_bare("local_test")
     spare_loopback(os.environ)
     sys.exit(main(sys.argv[1:]))

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from serving.interrupt import exit_when_told
+from serving.python import refuse_bare
 
 if TYPE_CHECKING:
     from serving.settings import Settings
@@ -60,4 +61,5 @@ def ping(settings: Settings) -> int:
 
 if __name__ == "__main__":
     exit_when_told(0 if sys.argv[1:] == ["serve"] else 1)
+    refuse_bare("serving")
     sys.exit(main(sys.argv[1:]))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
+import subprocess
+import sys
 
 import pytest
 
 from pipeline import cli, demo
 from pipeline.cli import main
 from serving.training import BadJob
+from tests.servers import ROOT
 
 
 @pytest.mark.parametrize(
@@ -21,13 +23,24 @@ from serving.training import BadJob
 def test_the_command_line_ends_with_a_code_and_a_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, message: str
 ) -> None:
-    def fail(_: argparse.Namespace) -> int:
+    def fail(*_: object) -> int:
         raise error
 
     monkeypatch.setattr(demo, "_demo", fail)
 
     assert main(["demo"]) == code
     assert capsys.readouterr().err == message
+
+
+@pytest.mark.parametrize("program", ["pipeline", "local_test", "serving"])
+def test_a_python_without_the_packages_is_told_in_one_line(program: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", program, "--help"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith(f"{program}: expected Python 3.11 or newer with the locked packages, got Python 3.")
+    assert done.stderr.endswith(f"run `make setup`, then `.venv/bin/python -m {program}`\n")
 
 
 def test_only_the_verbs_of_aws_have_its_exit_codes_and_each_is_known(capsys: pytest.CaptureFixture[str]) -> None:
