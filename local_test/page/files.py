@@ -29,8 +29,16 @@ class Files:
     artifacts: Path | None = None
     logs: Path | None = None
 
-    def pictures(self) -> list[str]:
-        return [name for name in PICTURES if self.artifacts and _may_read(self.artifacts / name)]
+    def pictures(self, contract: Contract | None = None) -> list[str]:
+        """Those that are there; none of another training run than `contract` is of, where that is known."""
+        if not self.artifacts or (contract and not self._is_of(contract)):
+            return []
+        return [name for name in PICTURES if _may_read(self.artifacts / name)]
+
+    def _is_of(self, contract: Contract) -> bool:
+        report = self.artifacts / "report.txt" if self.artifacts else None
+        told = report.read_text(encoding="utf-8", errors="replace") if report and _may_read(report) else ""
+        return f"Training run {contract.hash[:12]}," in told
 
     def picture(self, name: str) -> bytes | None:
         return (self.artifacts / name).read_bytes() if self.artifacts and name in self.pictures() else None

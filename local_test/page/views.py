@@ -79,7 +79,7 @@ class Page:
             few=FEW,
             address=addresses(records),
             failure_of=failure_of,
-            pictures={name: PICTURES[name] for name in self.files.pictures()},
+            pictures={name: PICTURES[name] for name in self.files.pictures(first.contract or last.contract)},
             has_artifacts=self.files.artifacts is not None,
             form=filled(first, last, self.files, _chosen(records)),
             host=request.host,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from local_test.__main__ import parser as local_parser
+from local_test.recording import record
 from pipeline.cli import parser as pipeline_parser
 from serving.errors import code_of
 from tests.corpus_format import load_corpus
@@ -121,6 +123,17 @@ def test_the_readmes_commands_stand_in_documents_whose_commands_are_tested() -> 
 
     assert len(lines) >= 10
     assert [line for line in lines if line not in walks] == []
+
+
+def test_what_the_documents_record_leaves_the_checkout_clean() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")] + [record.EXAMPLES]
+    names = set(re.findall(r"local_test record ([\w./]+)", "\n".join(texts)))
+    done = subprocess.run(
+        ["git", "check-ignore", *sorted(names)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert names
+    assert set(done.stdout.split()) == names
 
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

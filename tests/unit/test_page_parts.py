@@ -7,6 +7,7 @@ import re
 import struct
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
@@ -510,6 +511,10 @@ def test_pictures_are_those_that_are_there(tmp_path: Path) -> None:
     assert files.pictures() == ["predicted_vs_actual.png"]
     assert files.picture("predicted_vs_actual.png") == b"png"
     assert files.picture("feature_importance.png") is None
+    assert files.pictures(CONTRACT) == []
+    (tmp_path / "report.txt").write_text(f"d\nTraining run {CONTRACT.hash[:12]}, rows 0123\n")
+    assert files.pictures(CONTRACT) == ["predicted_vs_actual.png"]
+    assert files.pictures(replace(CONTRACT, dataset="another")) == []
     assert (Files().pictures(), Files().picture("predicted_vs_actual.png")) == ([], None)
 
 
