@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 DEMO := .local_test/demo
 PYTEST := $(PYTHON) -m pytest -n auto --dist loadfile
 # what `train` and `up` are of, in the words of `python -m pipeline train`
-ROWS := $(if $(DATASET),--dataset '$(DATASET)') $(if $(DATA),--data '$(DATA)')
+ROWS := $(if $(SCHEMA),--schema '$(SCHEMA)') $(if $(DATASET),--dataset '$(DATASET)') $(if $(DATA),--data '$(DATA)')
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-docker test-all mutants lint train up down clean
@@ -18,11 +18,11 @@ setup: $(STAMP) ## install what development needs into .venv, and nginx where th
 $(STAMP): requirements/dev.txt tools/setup.sh
 	@tools/setup.sh
 
-demo: setup ## train on real data, start the chain, check its predictions, stop (DATASET=penguins, DATA=FILE.csv)
+demo: setup ## train on real data, start the chain, check its predictions, stop (DATASET=penguins, or SCHEMA=FILE.toml DATA=FILE.csv)
 	@$(PYTHON) -m local_test chain ports --state $(DEMO)/run
-	@$(PYTHON) -m pipeline train --out $(DEMO) --dataset $(or $(DATASET),abalone) $(if $(DATA),--data '$(DATA)')
+	@$(PYTHON) -m pipeline train --out $(DEMO) $(ROWS)
 	@$(PYTHON) -m local_test chain run --state $(DEMO)/run --artifacts $(DEMO) -- $(PYTHON) -m pipeline demo --artifacts $(DEMO)
-	@echo "The chain is stopped. Next: 'make up$(if $(DATASET), DATASET=$(DATASET))$(if $(DATA), DATA=$(DATA))' starts one that stays; then open http://127.0.0.1:$${ROUTER_PORT:-8080}/"
+	@echo "The chain is stopped. To keep one running: $(strip make up $(foreach name,DATASET SCHEMA DATA,$(if $($(name)),$(name)='$($(name))'))); then open http://127.0.0.1:$${ROUTER_PORT:-8080}/"
 
 test: setup ## run the tests that need no Docker (TESTS=tests/unit for some of them)
 	@$(PYTEST) -m "not docker and not long" $(TESTS)
@@ -51,10 +51,10 @@ lint: setup ## check style, types and shell scripts
 	@.venv/bin/mypy
 	@.venv/bin/shellcheck build_and_push.sh tools/*.sh requirements/*.sh serving/bin/* .ci/run
 
-train: setup ## train both stages anew (DATASET=penguins, DATA=FILE.csv)
+train: setup ## train both stages anew (DATASET=penguins, or SCHEMA=FILE.toml DATA=FILE.csv)
 	@$(PYTHON) -m pipeline train $(ROWS)
 
-up: setup ## start the chain in the background, of artifacts/ or the demo's; trains first when they are of others than DATASET, DATA
+up: setup ## start the chain in the background, of artifacts/ or the demo's; trains first when they are not of DATASET, SCHEMA, DATA
 	@$(PYTHON) -m local_test chain ports
 	@[ -e artifacts/featurizer ] || [ ! -e $(DEMO)/report.txt ] \
 	  || cp -R $(addprefix $(DEMO)/,featurizer predictor test.csv report.txt) $(DEMO)/*.png artifacts/

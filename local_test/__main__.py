@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from serving.interrupt import INTERRUPTED, raise_when_interrupted
-from serving.proxies import spare_loopback
-from serving.python import refuse_bare
 
+TYPE_CHECKING = False  # without `typing`: Ctrl-C while that is imported would be a traceback
 if TYPE_CHECKING:
     import argparse
 
@@ -59,6 +57,13 @@ def _run(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     raise_when_interrupted()
-    refuse_bare("local_test")
-    spare_loopback(os.environ)
-    sys.exit(main(sys.argv[1:]))
+    try:
+        from serving.proxies import spare_loopback
+        from serving.python import refuse_bare
+
+        refuse_bare("local_test")
+        spare_loopback(os.environ)
+        code = main(sys.argv[1:])
+    except KeyboardInterrupt:  # before a command has begun
+        code = INTERRUPTED
+    sys.exit(code)

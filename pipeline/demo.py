@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from featurizer.model import Featurizer
 from featurizer.records import ACCEPTED, read_records
+from pipeline.endpoint.payloads import csv_records
 from predictor.model import MODEL
 from predictor.outputs import Output, classes_of, select
 from serving.contract import ColumnType, Contract, Task
@@ -52,7 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _demo(artifacts: Path, url: str) -> int:
     contract = Contract.load(artifacts / "featurizer" / "model")
-    header, *rows = (artifacts / "test.csv").read_text(encoding="utf-8").splitlines()
+    with (artifacts / "test.csv").open("rb") as file:
+        header, *rows = [record.decode().rstrip("\r\n") for record in csv_records(file)]
     client = runtime_client(url)
     endpoint = contract.dataset.replace("_", "-")
     print(f"\n{SHOWN} of the {len(rows)} rows that training never saw, one at a time through {url}:\n")
@@ -111,12 +114,12 @@ def _show_rows(
     times = list(answers[0][1])
     names, *records = csv.reader([header, *rows])
     del names[_label_at(contract)]
-    titles = [",".join(names), "prediction", "truth", *(f"{name} ms" for name in times)]
+    titles = [_record(names), "prediction", "truth", *(f"{name} ms" for name in times)]
     table = [titles]
     for cells, (predictions, took) in zip(records, answers, strict=True):
         truth = cells.pop(_label_at(contract))
         table.append(
-            [",".join(cells), _shown(contract, predictions[0]), truth, *(f"{took[name]:.1f}" for name in times)]
+            [_record(cells), _shown(contract, predictions[0]), truth, *(f"{took[name]:.1f}" for name in times)]
         )
     widths = [max(len(line[i]) for line in table) for i in range(len(titles))]
     for line in table:
@@ -128,6 +131,12 @@ def _show_rows(
                 ]
             )
         )
+
+
+def _record(cells: Sequence[str]) -> str:
+    written = io.StringIO()
+    csv.writer(written, lineterminator="").writerow(cells)
+    return written.getvalue()
 
 
 def _shown(contract: Contract, prediction: Any) -> str:  # noqa: ANN401

@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.schema and not arguments.data:
         raise BadDataset("expected --data with --schema")
     if arguments.data and not (arguments.schema or arguments.dataset):
-        raise BadDataset("expected --schema or --dataset with --data")
+        raise BadDataset("expected --schema or --dataset with --data (make: SCHEMA=FILE.toml or DATASET=NAME)")
     if arguments.keep and kept.sound(arguments.out) and _keep(arguments):
         return 0
     schema = load_schema(arguments.dataset or DATASET, arguments.schema)

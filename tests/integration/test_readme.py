@@ -107,6 +107,17 @@ def test_the_demo_ends_with_the_next_step(checkout: Path, env: dict[str, str]) -
 
 
 @pytest.mark.parametrize("target", ["demo", "up"])
+def test_rows_of_ones_own_need_to_be_said_of_what_they_are(checkout: Path, env: dict[str, str], target: str) -> None:
+    done = subprocess.run(
+        ["make", target, "DATA=artifacts/test.csv"], cwd=checkout, env=env, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode != 0
+    assert "make: SCHEMA=FILE.toml or DATASET=NAME" in done.stderr
+    assert "cross-validation" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("target", ["demo", "up"])
 def test_a_port_in_use_is_seen_before_anything_is_trained(checkout: Path, target: str) -> None:
     (port,) = free_ports(1)
     with socket.create_server(("127.0.0.1", port)):

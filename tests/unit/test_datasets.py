@@ -194,7 +194,7 @@ def test_a_search_that_cannot_be_made_is_refused(tmp_path, given, reason):
     ("arguments", "reason"),
     [
         (["--dataset", "penguins", "--data", "nowhere.csv"], "nowhere.csv: No such file"),
-        (["--data", "rows.csv"], "expected --schema or --dataset with --data"),
+        (["--data", "rows.csv"], "expected --schema or --dataset with --data (make: SCHEMA="),
         (["--schema", "pipeline/datasets/penguins.toml"], "expected --data with --schema"),
     ],
 )
@@ -207,23 +207,9 @@ def test_rows_of_a_file_need_the_columns_of_a_schema(arguments, reason, capsys, 
 
 
 @pytest.mark.parametrize(
-    ("variables", "arguments"),
-    [
-        ([], "--dataset abalone"),
-        (["DATASET=penguins"], "--dataset penguins"),
-        (["DATASET=california_housing", "DATA=my houses.csv"], "--dataset california_housing --data 'my houses.csv'"),
-    ],
+    ("target", "train"),
+    [("train", ["train"]), ("up", ["train", "--keep"]), ("demo", ["train", "--out", ".local_test/demo"])],
 )
-def test_the_demo_is_of_the_data_set_that_make_is_given(variables, arguments):
-    command = ["make", "--dry-run", "--no-print-directory", "demo", *variables]
-    shown = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-
-    assert f"-m pipeline train --out .local_test/demo {arguments}".rstrip() in [
-        line.strip().removeprefix(".venv/bin/python ") for line in shown.splitlines()
-    ]
-
-
-@pytest.mark.parametrize(("target", "train"), [("train", ["train"]), ("up", ["train", "--keep"])])
 @pytest.mark.parametrize(
     ("variables", "arguments"),
     [
@@ -231,6 +217,7 @@ def test_the_demo_is_of_the_data_set_that_make_is_given(variables, arguments):
         (["DATASET=penguins"], ["--dataset", "penguins"]),
         (["DATASET=california_housing", "DATA=my houses.csv"],
          ["--dataset", "california_housing", "--data", "my houses.csv"]),
+        (["SCHEMA=a.toml", "DATA=a.csv"], ["--schema", "a.toml", "--data", "a.csv"]),
     ],
 )  # fmt: skip
 def test_make_trains_the_data_set_that_it_is_given(target, train, variables, arguments):

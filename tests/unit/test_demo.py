@@ -137,7 +137,7 @@ def test_rows_are_shown_without_the_label_wherever_it_stands(capsys: pytest.Capt
 
     assert capsys.readouterr().out.splitlines() == [
         "size,place  prediction  truth  chain ms",
-        "1,x, y        c (0.70)      c       1.0",
+        '1,"x, y"      c (0.70)      c       1.0',
         "20,z          a (0.60)      b      12.2",
     ]
 

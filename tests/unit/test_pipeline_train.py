@@ -271,7 +271,7 @@ def test_a_failed_training_leaves_the_old_artifacts(flowers, tmp_path, capsys):
     ("arguments", "reason"),
     [
         (["--dataset", "oysters"], "one of abalone, california_housing, penguins, penguins_sex, got oysters"),
-        (["--data", "rows.csv"], "expected --schema or --dataset with --data"),
+        (["--data", "rows.csv"], "expected --schema or --dataset with --data (make: SCHEMA="),
         (["--schema", "pipeline/datasets/abalone.toml"], "expected --data with --schema"),
         (["--data", "nowhere.csv", "--schema", "pipeline/datasets/abalone.toml"], "nowhere.csv: No such file"),
         (["--data", "x.csv", "--schema", "nowhere.toml"], "expected a schema file"),
