@@ -33,6 +33,7 @@ class Children:
 
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _pipe: tuple[int, int] = field(default_factory=os.pipe)
+    _killing: bool = False
 
     def __post_init__(self) -> None:
         os.set_blocking(self._pipe[0], False)
@@ -79,6 +80,7 @@ class Children:
 
     def kill_all(self) -> None:
         """End what is left at once, with everything that the children started."""
+        self._killing = True
         for name, process in list(self.running.items()):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -91,7 +93,8 @@ class Children:
             while (reaped := os.waitpid(-1, os.WNOHANG))[0]:
                 if name := names.get(reaped[0]):
                     code = os.waitstatus_to_exitcode(reaped[1])
-                    killed = ": killed; is the memory limit too small?" if code == -signal.SIGKILL else ""
+                    by_others = code == -signal.SIGKILL and not self._killing
+                    killed = ": killed; is the memory limit too small?" if by_others else ""
                     log.info("%s ended, exit code %s%s", name, code, killed)
                     self.running.pop(name).returncode = code
                     ended.append(name)

@@ -75,6 +75,15 @@ def test_a_child_that_ends_is_told_with_its_exit_code(
     assert [record.getMessage() for record in caplog.records] == [said]
 
 
+def test_memory_is_not_blamed_for_what_was_killed_here(children: Children, caplog: pytest.LogCaptureFixture) -> None:
+    run(children, "sleep 100")
+
+    with caplog.at_level(logging.INFO, logger="serving.serve"):
+        children.kill_all()
+
+    assert [record.getMessage() for record in caplog.records] == ["child ended, exit code -9"]
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # as in a server: where it is an error, nobody else reaps
 def test_a_child_that_ended_before_another_was_started_is_told(children: Children) -> None:
     first = run(children, "exit 0", "first")
