@@ -252,7 +252,8 @@ def test_an_image_of_a_clone_made_under_umask_077_runs(
     try:
         docker("run", "--rm", "--user", "10001:10001", name, "python", "-c", f"import {IMPORTS[program]}")
         if program in STAGES:
-            run(name, "serve", options=model_mount(artifacts, program))
+            container = run(name, "serve", options=model_mount(artifacts, program))
+            docker("rm", "--force", container.name)  # else its image stays, without a name
     finally:
         docker("rmi", "--force", name)
 
