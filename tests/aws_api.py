@@ -20,7 +20,8 @@ from tests.registry_api import TOKEN
 ACCOUNT = "123456789012"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/Given"
 RELEASE = "houses-20260101-000000-abcd"
-IMAGE = {"imageDigest": "sha256:" + "a" * 64, "imageTags": ["houses-" + "a" * 12]}
+IMAGE = {"imageDigest": "sha256:" + "a" * 64,
+         "imageTags": [f"houses.{target}-" + "a" * 12 for target in ("lambda", "ecs", "apprunner")]}  # fmt: skip
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 Answer = Mapping[str, Any]
 Answers = Mapping[str, Any]  # by operation; a function makes one of the requests before

@@ -22,7 +22,7 @@ class HostApis:
     """
 
     url: str = ""
-    express: dict[str, Given] = field(default_factory=dict)
+    express: dict[tuple[str, str], Given] = field(default_factory=dict)
     deployments: list[Given] = field(default_factory=list)
     runner: dict[str, Given] = field(default_factory=dict)
     operations: list[Given] = field(default_factory=list)
@@ -49,8 +49,9 @@ class HostApis:
         for name, one in list(self.express.items()):
             if one["status"] == "DRAINING" and self._soon(f"gone {one['serviceArn']}"):
                 del self.express[name]
-        found = [self.express[name] for name in given["services"] if name in self.express]
-        missing = [{"arn": name, "reason": "MISSING"} for name in given["services"] if name not in self.express]
+        asked = {name: (given.get("cluster", "default"), name) for name in given["services"]}
+        found = [self.express[key] for key in asked.values() if key in self.express]
+        missing = [{"arn": name, "reason": "MISSING"} for name, key in asked.items() if key not in self.express]
         return {"services": found, "failures": [{"arn": self.hidden, "reason": "HIDDEN"}] if self.hidden else missing}
 
     def _CreateExpressGatewayService(self, given: Given) -> Given:
@@ -58,7 +59,7 @@ class HostApis:
             self.assumable = True
             return {"__type": "InvalidParameterException", "message": "ECS was unable to assume the role"}
         arn = f"arn:aws:ecs:{PLACE}:service/{given.get('cluster', 'default')}/{given['serviceName']}"
-        self.express[given["serviceName"]] = {
+        self.express[given.get("cluster", "default"), given["serviceName"]] = {
             "serviceArn": arn, "serviceName": given["serviceName"], "status": "ACTIVE", "runningCount": 1,
             "desiredCount": 1, "given": given,
         }  # fmt: skip

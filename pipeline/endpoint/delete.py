@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from pipeline.endpoint.containers import ENVIRONMENT
 from pipeline.endpoint.deploy import TIMEOUT
 from pipeline.endpoint.errors import PipelineError, found_or_none
 from pipeline.endpoint.hosting import between
+from pipeline.endpoint.images import delete_images
 from pipeline.endpoint.made import Found
 from pipeline.endpoint.release import PREFIX
 from pipeline.endpoint.session import Clients, find_endpoint, say, show_json
@@ -34,7 +35,6 @@ examples:
   python -m pipeline delete --artifacts --images
   python -m pipeline delete --target lambda
 """
-AT_ONCE = 100  # images that BatchDeleteImage takes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,8 +82,10 @@ def find(clients: Clients, arguments: argparse.Namespace, name: str) -> Iterator
         yield Found("scaling target", target["ResourceId"], partial(deregister, clients, target))
     if find_endpoint(clients, name):
         yield Found("endpoint", name, partial(remove_endpoint, clients, name, arguments.timeout))
+    going = []
     for kind in (made.CONFIG, made.MODEL):
-        for one in made.find_made(clients, kind, name):
+        going = made.find_made(clients, kind, name)
+        for one in going:
             yield Found(kind.shown, one, partial(made.remove, clients, kind, one))
     if arguments.artifacts:
         bucket = arguments.bucket or storage.default_bucket(clients)
@@ -92,10 +94,7 @@ def find(clients: Clients, arguments: argparse.Namespace, name: str) -> Iterator
             yield Found("artifacts", shown, partial(storage.delete_keys, clients, bucket, keys))
     if arguments.images:
         prefix = arguments.repository_prefix or arguments.env.get("REPOSITORY_PREFIX") or PREFIX
-        for repository in (f"{prefix}/{name}" for name in ENVIRONMENT):
-            if (images := find_images(clients, repository)) is not None:
-                shown = f"{repository} ({len(images)}, but those that other models or hosts use)"
-                yield Found("images", shown, partial(remove_images, clients, repository))
+        yield from _unused_images(clients, [f"{prefix}/{stage}" for stage in ENVIRONMENT], going)
 
 
 def find_images(clients: Clients, repository: str) -> list[dict[str, Any]] | None:
@@ -104,22 +103,33 @@ def find_images(clients: Clients, repository: str) -> list[dict[str, Any]] | Non
     return found_or_none(lambda: [image for page in pages for image in page["imageDetails"]])
 
 
-def remove_images(clients: Clients, repository: str) -> None:
-    """Delete the images that no model of the account uses, by now, and the repository once it is empty.
+def _unused_images(clients: Clients, repositories: Sequence[str], going: Sequence[str]) -> Iterator[Found]:
+    """The images that nothing uses but the models that go, each repository with them once nothing else is in it.
 
-    Release images stay: a function or service runs them, and `delete --target` deletes them with it.
+    A model that may not be described may use all of them. Release images stay: a function or service runs them, and
+    `delete --target` deletes them with it.
     """
-    used = {image.rpartition("@")[2]: f"model {name}" for name, image in made.images_of_all_models(clients)}
-    images = find_images(clients, repository) or []
-    used |= {image["imageDigest"]: "another host" for image in images if release_image.is_release(image)}
-    digests = [image["imageDigest"] for image in images]
-    for digest in digests:
-        if digest in used:
-            say(f"keeping {repository}@{digest[:19]}: {used[digest]} uses it")
-    unused = [{"imageDigest": digest} for digest in digests if digest not in used]
-    for begin in range(0, len(unused), AT_ONCE):
-        clients.client("ecr").batch_delete_image(repositoryName=repository, imageIds=unused[begin : begin + AT_ONCE])
-    if len(unused) == len(digests):
+    found = {name: images for name in repositories if (images := find_images(clients, name)) is not None}
+    models = list(made.images_of_models(clients, but=going)) if any(found.values()) else []
+    hidden = next((f"model {name}, which you may not describe, may use it" for name, image in models if not image), "")
+    used = {image.rpartition("@")[2]: f"model {name} uses it" for name, image in models if image}
+    for repository, images in found.items():
+        unused = []
+        for image in images:
+            digest = image["imageDigest"]
+            why = "another host uses it" if release_image.is_release(image) else used.get(digest, hidden)
+            if why:
+                say(f"keeping {repository}@{digest[:19]}: {why}")
+            else:
+                unused.append({"imageDigest": digest})
+        if unused or not images:
+            remove = partial(_remove_images, clients, repository, unused, whole=len(unused) == len(images))
+            yield Found("images", f"{repository} ({len(unused)} of {len(images)})", remove)
+
+
+def _remove_images(clients: Clients, repository: str, unused: Sequence[dict[str, str]], *, whole: bool) -> None:
+    delete_images(clients, repository, unused)
+    if whole:
         clients.client("ecr").delete_repository(repositoryName=repository)
 
 

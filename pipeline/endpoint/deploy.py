@@ -97,7 +97,7 @@ def create(ready: Plan, timeout: float) -> dict[str, Any]:
     name = ready.release.endpoint
     with leaving_nothing() as undo:
         build(ready, undo)
-        undo(f"endpoint {name}", partial(_remove_own_endpoint, ready, timeout))
+        undo(f"endpoint {name}", partial(_remove_own_endpoint, ready, timeout), uses=True)
         say(f"creating endpoint {name}")
         plan.make_endpoint(ready.clients, ready.release)
         return wait_until_serving(ready.clients, name, timeout)

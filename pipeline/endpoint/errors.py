@@ -100,6 +100,11 @@ def is_missing(error: ClientError) -> bool:
     return code in MISSING or code.endswith(("NotFoundException", "NotFound"))
 
 
+def is_denied(error: ClientError) -> bool:
+    """Whether AWS said that one may not ask this."""
+    return any(word in code_of(error) for word in ("AccessDenied", "UnauthorizedOperation", "NotAuthorized"))
+
+
 def found_or_none(ask: Callable[..., T], **asked: Any) -> T | None:  # noqa: ANN401
     """What AWS says of a thing, or of its end. None when there is none."""
     from botocore.exceptions import ClientError

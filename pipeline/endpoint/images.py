@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.endpoint.errors import NOT_FOUND, PipelineError, found_or_none
@@ -16,6 +16,7 @@ PUSH = "build and push them: ./build_and_push.sh, or ./build_and_push.sh pipelin
 URI = re.compile(
     r"(?P<repository>(?P<host>[^/@]+)/(?P<name>[^:@]+))(:(?P<tag>[\w.-]+))?(@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
+AT_ONCE = 100  # images that BatchDeleteImage takes
 ECR_HOST = re.compile(r"(\d{12})\.dkr\.ecr\.")
 
 
@@ -66,6 +67,21 @@ def _refuse_list_without_amd64(clients: Clients, shown: str, asked: Mapping[str,
         raise PipelineError(
             f"image {shown} is not for linux/amd64", f"{PUSH} (on any machine it builds for linux/amd64)"
         )
+
+
+def delete_images(clients: Clients, repository: str, images: Sequence[Mapping[str, str]]) -> None:
+    """Delete images by tag or digest; one that is gone is no error. Raises `PipelineError` for one that stays."""
+    for begin in range(0, len(images), AT_ONCE):
+        some = [dict(image) for image in images[begin : begin + AT_ONCE]]
+        answer = clients.client("ecr").batch_delete_image(repositoryName=repository, imageIds=some)
+        for kept in answer.get("failures", ()):
+            if kept.get("failureCode") != "ImageNotFound":
+                which = kept.get("imageId", {})
+                raise PipelineError(
+                    f"ECR kept {repository} {which.get('imageTag') or which.get('imageDigest')}: "
+                    f"{kept.get('failureReason')} ({kept.get('failureCode')})",
+                    "remove what needs it, and run it again",
+                )
 
 
 def _ask(clients: Clients, operation: str, what: str, **asked: Any) -> Any:  # noqa: ANN401 - boto3 is untyped

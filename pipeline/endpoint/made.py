@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.endpoint.errors import NOT_FOUND, PipelineError, found_or_none
+from pipeline.endpoint.errors import NOT_FOUND, PipelineError, found_or_none, is_denied
 from pipeline.endpoint.release import (
     CONTRACT_TAG,
     ENDPOINT_TAG,
@@ -88,11 +88,20 @@ def retag(clients: Clients, arn: str, tags: Mapping[str, str]) -> None:
     clients.client("sagemaker").add_tags(ResourceArn=arn, Tags=as_tags(tags))
 
 
-def images_of_all_models(clients: Clients) -> Iterator[tuple[str, str]]:
-    """The name of each model of the account and region, with each image it uses."""
+def images_of_models(clients: Clients, but: Collection[str]) -> Iterator[tuple[str, str | None]]:
+    """The name of each other model of the account and region, with each image it uses; None where one may not look."""
+    from botocore.exceptions import ClientError
+
     pages = clients.client("sagemaker").get_paginator("list_models").paginate()
-    for name in [one["ModelName"] for page in pages for one in page["Models"]]:
-        for container in containers_of(describe(clients, MODEL, name) or {}):
+    for name in [one["ModelName"] for page in pages for one in page["Models"] if one["ModelName"] not in but]:
+        try:
+            model = describe(clients, MODEL, name) or {}
+        except ClientError as error:
+            if not is_denied(error):
+                raise
+            yield name, None
+            continue
+        for container in containers_of(model):
             if "Image" in container:
                 yield name, container["Image"]
 

@@ -81,7 +81,7 @@ def deploy(ready: Ready, undo: Undo) -> Answering:
     if current:
         _update(ready, current, wanted, undo)
     else:
-        undo(f"service {name}", partial(remove, clients, name, ready.timeout))
+        undo(f"service {name}", partial(remove, clients, name, ready.timeout), uses=True)
         say(f"creating service {name}")
         request = {"ServiceName": name, "Tags": as_tags(ready.release.tags), **wanted}
         _run(ready, partial(once_the_role_is_known, clients, partial(_apprunner(clients).create_service, **request)))

@@ -79,6 +79,12 @@ def _tags(ready: Ready) -> list[dict[str, str]]:
     return [{"key": key, "value": value} for key, value in ready.release.tags.items()]
 
 
+def other_cluster(cluster: str | None) -> str:
+    """The name of a cluster as roles and images have it in theirs; nothing for the one that ECS takes by itself."""
+    name = (cluster or "").rpartition("/")[2]
+    return "" if name == CLUSTER else name
+
+
 def log_group(name: str) -> str:
     return f"/aws/ecs/{name}"
 
@@ -91,13 +97,14 @@ def deploy(ready: Ready, undo: Undo) -> Answering:
         current = None
     if current:
         refuse_another(f"service {name}", name, _tags_of(clients, current))
-    execution = roles.ensure(ready, roles.ECS_EXECUTION, ready.wanted.role, undo)
+    more = other_cluster(cluster)
+    execution = roles.ensure(ready, roles.ECS_EXECUTION, ready.wanted.role, undo, more)
     if current:
         _update(ready, current["serviceArn"], configuration(ready, execution), undo)
     else:
-        infrastructure = roles.ensure(ready, roles.ECS_INFRASTRUCTURE, ready.wanted.infrastructure_role, undo)
+        infrastructure = roles.ensure(ready, roles.ECS_INFRASTRUCTURE, ready.wanted.infrastructure_role, undo, more)
         _ensure_log_group(ready)
-        undo(f"service {name}", partial(remove, clients, name, cluster, ready.timeout))
+        undo(f"service {name}", partial(remove, clients, name, cluster, ready.timeout), uses=True)
         say(f"creating service {name}")
         request = creation(ready, execution, infrastructure)
         once_the_role_is_known(clients, partial(clients.client("ecs").create_express_gateway_service, **request))
@@ -175,7 +182,7 @@ def find(clients: Clients, name: str, cluster: str, timeout: float) -> Iterator[
     current = _service(clients, name, cluster or CLUSTER)
     if current and _tags_of(clients, current).get(ENDPOINT_TAG) == name:
         yield Found("service", name, partial(remove, clients, name, cluster or CLUSTER, timeout))
-    yield from roles.find(clients, name, roles.ECS_EXECUTION, roles.ECS_INFRASTRUCTURE)
+    yield from roles.find(clients, name, roles.ECS_EXECUTION, roles.ECS_INFRASTRUCTURE, cluster=other_cluster(cluster))
 
 
 def remove(clients: Clients, name: str, cluster: str, timeout: float) -> None:

@@ -58,7 +58,7 @@ def deploy(ready: Ready, undo: Undo) -> Answering:
     if current:
         _update(ready, current, configuration(ready, role), undo)
     else:
-        undo(f"function {ready.name}", partial(remove, ready.clients, ready.name))
+        undo(f"function {ready.name}", partial(remove, ready.clients, ready.name), uses=True)
         say(f"creating function {ready.name}")
         create = partial(ready.clients.client("lambda").create_function, **creation(ready, role))
         once_the_role_is_known(ready.clients, create)

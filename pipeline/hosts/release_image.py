@@ -19,7 +19,7 @@ from typing import Any
 
 from pipeline.artifacts import files_of_both
 from pipeline.endpoint.errors import NOT_FOUND, WRONG, PipelineError, found_or_none
-from pipeline.endpoint.images import DOCKER_LIST, DOCKER_MANIFEST, URI
+from pipeline.endpoint.images import DOCKER_LIST, DOCKER_MANIFEST, URI, delete_images
 from pipeline.endpoint.release import CONTRACT_TAG
 from pipeline.endpoint.session import Clients
 from pipeline.hosts.registry import OCI_INDEX, OCI_MANIFEST, Manifest, Registry, digest_of
@@ -32,7 +32,6 @@ LAYERS = {
 WHERE = "opt/ml/model"
 PUSH = "build and push it: ./build_and_push.sh pipeline"
 PLATFORM = {"os": "linux", "architecture": "amd64"}
-AT_ONCE = 100  # images that BatchDeleteImage takes
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,12 @@ def make_layer(artifacts: Path) -> Layer:
         return Layer((Path(scratch) / "layer").read_bytes())
 
 
-def compose(registry: Registry, base: Base, layer: Layer, service: str, contract: str) -> Composed:
+def owner(service: str, target: str, cluster: str = "") -> str:
+    """Who runs a release image, as its tags say it: one image may have tags of several."""
+    return ".".join(filter(None, (service, target, cluster)))
+
+
+def compose(registry: Registry, base: Base, layer: Layer, owner: str, contract: str) -> Composed:
     """The base with the layer on top. Raises `PipelineError` for a base that cannot be served so."""
     manifest = _manifest_of(registry, base)
     content = manifest.parsed
@@ -128,7 +132,7 @@ def compose(registry: Registry, base: Base, layer: Layer, service: str, contract
         {"mediaType": LAYERS[manifest.media_type], "size": len(layer.content), "digest": layer.digest}
     )
     new = Manifest(manifest.media_type, json.dumps(content, indent=3).encode())
-    return Composed(ReleaseImage(base.host, base.name, tag_of(service, new.digest), new.digest), new, written, layer)
+    return Composed(ReleaseImage(base.host, base.name, tag_of(owner, new.digest), new.digest), new, written, layer)
 
 
 def push(registry: Registry, composed: Composed) -> None:
@@ -144,18 +148,18 @@ def is_pushed(registry: Registry, image: ReleaseImage) -> bool:
     return registry.manifest(image.name, image.tag) is not None
 
 
-def tag_of(service: str, digest: str) -> str:
+def tag_of(owner: str, digest: str) -> str:
     """Of a release image. ECR's tags are immutable here, so each image has its own."""
-    return f"{service}-{digest.partition(':')[2][:12]}"
+    return f"{owner}-{digest.partition(':')[2][:12]}"
 
 
-def find_tags(clients: Clients, repository: str, service: str) -> list[str]:
-    """The tags of all release images of a service; none where there is no such repository."""
+def find_tags(clients: Clients, repository: str, owner: str) -> list[str]:
+    """The tags of all release images of an owner; none where there is no such repository."""
     pages = clients.client("ecr").get_paginator("describe_images")
     listed = pages.paginate(repositoryName=repository, filter={"tagStatus": "TAGGED"})
     images = found_or_none(lambda: [image for page in listed for image in page["imageDetails"]]) or []
     tags = [tag for image in images for tag in image.get("imageTags", ())]
-    return [tag for tag in tags if re.fullmatch(re.escape(service) + "-[0-9a-f]{12}", tag)]
+    return [tag for tag in tags if re.fullmatch(re.escape(owner) + "-[0-9a-f]{12}", tag)]
 
 
 def is_release(image: Mapping[str, Any]) -> bool:
@@ -165,10 +169,8 @@ def is_release(image: Mapping[str, Any]) -> bool:
 
 
 def remove(clients: Clients, repository: str, tags: list[str]) -> None:
-    """Delete images by their tags; one that is gone already is no error."""
-    for begin in range(0, len(tags), AT_ONCE):
-        some = [{"imageTag": tag} for tag in tags[begin : begin + AT_ONCE]]
-        clients.client("ecr").batch_delete_image(repositoryName=repository, imageIds=some)
+    """Delete images by their tags; an image stays for as long as it has a tag of somebody else."""
+    delete_images(clients, repository, [{"imageTag": tag} for tag in tags])
 
 
 def _manifest_of(registry: Registry, base: Base) -> Manifest:

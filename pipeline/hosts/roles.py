@@ -50,8 +50,9 @@ class Role:
     statements: tuple[Statement, ...] = ()
     managed: str | None = None
 
-    def name(self, service: str) -> str:
-        return f"{service[: LONGEST_NAME - len(self.suffix) - 1]}-{self.suffix}"
+    def name(self, service: str, cluster: str = "") -> str:
+        suffix = f"-{cluster}-{self.suffix}" if cluster else f"-{self.suffix}"
+        return service[: LONGEST_NAME - len(suffix)] + suffix
 
     @property
     def trust(self) -> dict[str, Any]:
@@ -88,11 +89,14 @@ def partition(clients: Clients) -> str:
     return str(clients.session.get_partition_for_region(clients.region))
 
 
-def ensure(ready: Ready, role: Role, given: str | None, undo: Undo) -> str:
-    """The ARN of the role `given`, or of the service's own, made when it is missing and mended when it is half-made."""
+def ensure(ready: Ready, role: Role, given: str | None, undo: Undo, cluster: str = "") -> str:
+    """The ARN of the role `given`, or of the service's own, made when it is missing and mended when it is half-made.
+
+    `cluster`: one that may have a service of the same name as another.
+    """
     if given:
         return find_role(ready.clients, given)
-    name, iam = role.name(ready.name), ready.clients.client("iam")
+    name, iam = role.name(ready.name, cluster), ready.clients.client("iam")
     if found := found_or_none(iam.get_role, RoleName=name):
         refuse_another(f"role {name}", ready.name, as_dict(found["Role"].get("Tags", ())))
         arn = str(found["Role"]["Arn"])
@@ -120,10 +124,10 @@ def _allow(ready: Ready, role: Role, name: str) -> None:
             iam.put_role_policy(RoleName=name, PolicyName=POLICY, PolicyDocument=json.dumps(wanted))
 
 
-def find(clients: Clients, service: str, *roles: Role) -> Iterator[Found]:
+def find(clients: Clients, service: str, *roles: Role, cluster: str = "") -> Iterator[Found]:
     """Those of these roles that deploy has made for the service."""
     for role in roles:
-        name = role.name(service)
+        name = role.name(service, cluster)
         found = found_or_none(clients.client("iam").get_role, RoleName=name)
         if found and as_dict(found["Role"].get("Tags", ())).get(ENDPOINT_TAG) == service:
             yield Found("role", name, partial(remove, clients, name))

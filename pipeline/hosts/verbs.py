@@ -89,10 +89,11 @@ def _image(
     tag = arguments.tag or ("" if arguments.image else commit_tag())
     base = release_image.find_base(clients, _prefix(arguments), tag, arguments.image)
     layer = release_image.make_layer(arguments.artifacts)
+    owner = release_image.owner(release.endpoint, arguments.target, on_ecs.other_cluster(arguments.cluster))
     if recorder:
-        return recorder.note_image(base, layer, release.endpoint)
+        return recorder.note_image(base, layer, owner)
     registry = Registry.of_ecr(clients, base.host)
-    composed = release_image.compose(registry, base, layer, release.endpoint, release.contract)
+    composed = release_image.compose(registry, base, layer, owner, release.contract)
     image = composed.image
     if release_image.is_pushed(registry, image):
         say(f"image {image.by_tag} is there already")
@@ -110,8 +111,9 @@ def find(clients: Clients, arguments: argparse.Namespace, name: str) -> Iterator
             raise PipelineError(f"--{option} is not for {arguments.target}", "leave it out", WRONG)
     yield from HOSTS[arguments.target].find(clients, name, arguments.cluster or "", arguments.timeout)
     repository = f"{_prefix(arguments)}/pipeline"
-    if tags := release_image.find_tags(clients, repository, name):
-        shown = f"{repository}:{name}-... ({len(tags)})"
+    owner = release_image.owner(name, arguments.target, on_ecs.other_cluster(arguments.cluster))
+    if tags := release_image.find_tags(clients, repository, owner):
+        shown = f"{repository}:{owner}-... ({len(tags)})"
         yield Found("release images", shown, partial(release_image.remove, clients, repository, tags))
 
 

@@ -24,6 +24,7 @@ from pipeline.cli import main, parser
 from pipeline.endpoint import autoscale, delete, deploy, errors, images, made, release, storage, undo, update
 from pipeline.endpoint.errors import FAILED, NOT_FOUND, TIMEOUT, WRONG, PipelineError
 from pipeline.endpoint.hosting import Hosting, current_hosting
+from pipeline.endpoint.made import Found
 from pipeline.endpoint.plan import Plan
 from pipeline.endpoint.session import Clients
 from serving import artifact
@@ -389,7 +390,8 @@ class Aws:
         self.asked.append(model.name)
         assert len(self.asked) < 300, "it asks for ever"
         known = self.answers.get(model.name, {})
-        if model.name == "DescribeEndpoint" and "DeleteEndpoint" in self.asked:
+        deleted = "DeleteEndpoint" in self.asked and "Error" not in self.answers.get("DeleteEndpoint", {})
+        if model.name == "DescribeEndpoint" and deleted:
             known = GONE
         answer = (known.pop(0) if len(known) > 1 else known[0]) if isinstance(known, list) else known
         status = 400 if "Error" in answer else 200
@@ -639,6 +641,47 @@ def test_what_cannot_be_deleted_again_is_named_and_the_first_error_stays(capsys:
     ]
 
 
+def test_what_an_endpoint_uses_stays_for_as_long_as_the_endpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    deleted: list[str] = []
+
+    def refuse() -> None:
+        raise PipelineError("endpoint houses is still Creating after 1800 s", "give a longer --timeout")
+
+    def fail() -> None:
+        with undo.leaving_nothing() as made_here:
+            made_here("model m", lambda: deleted.append("model m"))
+            made_here("endpoint config c", lambda: deleted.append("endpoint config c"))
+            made_here("endpoint houses", refuse, uses=True)
+            made_here("scaling target", lambda: deleted.append("scaling target"))
+            raise PipelineError("it failed", "try again")
+
+    with pytest.raises(PipelineError, match="it failed"):
+        fail()
+
+    assert deleted == ["scaling target"]
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "endpoint houses is left: endpoint houses is still Creating after 1800 s; python -m pipeline delete finds it",
+        "what it uses stays with it: endpoint config c, model m; it may cost until that is deleted: "
+        "python -m pipeline delete",
+    ]
+
+
+def test_an_endpoint_that_stays_in_creating_keeps_its_config_and_its_model(
+    untrained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws = Aws(
+        GetCallerIdentity=IDENTITY,
+        DescribeEndpoint=described("Creating"),
+        DeleteEndpoint=refused("ValidationException", "Cannot update in-progress endpoint"),
+    )
+
+    with pytest.raises(PipelineError, match="still Creating"):
+        deploy.create(plan(aws, untrained), timeout=0)
+
+    assert {"DeleteEndpointConfig", "DeleteModel", "DeleteObjects"}.isdisjoint(aws.asked)
+    assert "what it uses stays with it" in capsys.readouterr().err
+
+
 def test_who_has_made_nothing_does_not_speak_of_deleting(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(PipelineError), undo.leaving_nothing():
         raise PipelineError("refused", "give another")
@@ -737,29 +780,60 @@ def test_an_update_keeps_the_number_of_containers_unless_it_is_given(
     assert Hosting(single=given).over(now).single is single
 
 
-def test_all_images_go_but_those_that_models_and_other_hosts_run(capsys: pytest.CaptureFixture[str]) -> None:
-    digests = [f"sha256:{digit * 64}" for digit in "abc"]
-    tagged = [["0123456789ab"], ["other"], ["houses-" + "c" * 12]]
-    aws = Aws(
-        DescribeImages={
-            "imageDetails": [{"imageDigest": d, "imageTags": t} for d, t in zip(digests, tagged, strict=True)]
+DIGESTS = [f"sha256:{digit * 64}" for digit in "abc"]
+
+
+def _images_to_delete(aws: Aws, used: Clients) -> list[Found]:
+    tagged = [["0123456789ab"], ["other"], ["houses.lambda-" + "c" * 12]]
+    aws.answers |= {
+        "DescribeImages": {
+            "imageDetails": [{"imageDigest": d, "imageTags": t} for d, t in zip(DIGESTS, tagged, strict=True)]
         },
-        ListModels={"Models": [{"ModelName": "villas"}]},
-        DescribeModel={"PrimaryContainer": {"Image": f"{REGISTRY}/pipeline@{digests[1]}"}},
-    )
+        "ListModels": {"Models": [{"ModelName": "villas"}]},
+    }
+    return list(delete._unused_images(used, ["serial-inference/pipeline"], going=["houses"]))
+
+
+def test_all_images_go_but_those_that_models_and_other_hosts_run(capsys: pytest.CaptureFixture[str]) -> None:
+    aws = Aws(DescribeModel={"PrimaryContainer": {"Image": f"{REGISTRY}/pipeline@{DIGESTS[1]}"}})
+
     deleted: list[Any] = []
     used = clients(aws)
     used.client("ecr").meta.events.register(
         "provide-client-params.ecr.BatchDeleteImage", lambda params, **_: deleted.append(params["imageIds"])
     )
 
-    delete.remove_images(used, "serial-inference/pipeline")
+    (found,) = _images_to_delete(aws, used)
+    found.delete()
 
-    assert deleted == [[{"imageDigest": digests[0]}]]
+    assert found.name == "serial-inference/pipeline (1 of 3)"
+    assert deleted == [[{"imageDigest": DIGESTS[0]}]]
     assert "DeleteRepository" not in aws.asked
     said = capsys.readouterr().err
-    assert f"keeping serial-inference/pipeline@{digests[1][:19]}: model villas uses it" in said
-    assert f"keeping serial-inference/pipeline@{digests[2][:19]}: another host uses it" in said
+    assert f"keeping serial-inference/pipeline@{DIGESTS[1][:19]}: model villas uses it" in said
+    assert f"keeping serial-inference/pipeline@{DIGESTS[2][:19]}: another host uses it" in said
+
+
+def test_an_image_that_a_model_may_use_which_nobody_may_look_at_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    aws = Aws(DescribeModel=refused("AccessDeniedException", "no"))
+
+    assert _images_to_delete(aws, clients(aws)) == []
+
+    assert not [operation for operation in aws.asked if operation.startswith(("BatchDelete", "Delete"))]
+    why = "model villas, which you may not describe, may use it"
+    assert capsys.readouterr().err.count(why) == 2
+
+
+def test_an_image_that_ecr_keeps_is_named() -> None:
+    kept = {
+        "imageId": {"imageTag": "abc"},
+        "failureCode": "ImageReferencedByManifestList",
+        "failureReason": "a list has it",
+    }
+    aws = Aws(BatchDeleteImage={"failures": [{**kept, "failureCode": "ImageNotFound"}, kept]})
+
+    with pytest.raises(PipelineError, match="ECR kept houses abc: a list has it"):
+        images.delete_images(clients(aws), "houses", [{"imageTag": "abc"}])
 
 
 def test_a_bucket_of_another_account_is_never_written(untrained: Path) -> None:

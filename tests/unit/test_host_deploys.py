@@ -244,7 +244,9 @@ def test_nothing_is_asked_of_a_host_before_the_image_is_there(account: Account) 
     assert code == FAILED
     error = account.said()[1]
     assert "let your identity pull and push there" in error
-    assert re.search(r"(?m)^pushing \S+/pipeline:houses-[0-9a-f]{12}: \S+ and [1-9]\d+ bytes of artifacts$", error)
+    assert re.search(
+        r"(?m)^pushing \S+/pipeline:houses\.lambda-[0-9a-f]{12}: \S+ and [1-9]\d+ bytes of artifacts$", error
+    )
     assert account.changes() == ["BatchDeleteImage"]
     assert account.everything() == []
 
@@ -296,6 +298,25 @@ def test_another_image_is_all_that_an_update_changes(account: Account, target: s
     assert {key for key in after if after[key] != before[key]} - {"changed"} == {"image", "release"}
 
 
+def test_a_delete_keeps_the_image_and_the_roles_that_another_deployment_uses(account: Account) -> None:
+    account.deploy("--target=lambda")
+    (tag,) = account.tags()
+    for target in ("ecs", "apprunner"):
+        assert account.run("delete", f"--target={target}", "--yes") == 0
+        assert account.changes() == []
+    account.deploy("--target=ecs")
+    account.deploy("--target=ecs", "--cluster=busy")
+    assert len(account.tags()) == 3
+
+    assert account.run("delete", "--target=ecs", "--yes") == 0
+    assert sorted(account.tags()) == sorted([tag, tag.replace("houses.lambda", "houses.ecs.busy")])
+    assert account.client("iam").get_role(RoleName="houses-busy-ecs-execution")
+    assert account.run("delete", "--target=ecs", "--cluster=busy", "--yes") == 0
+
+    assert account.tags() == [tag]
+    assert account.status("lambda")["serves"] is True
+
+
 @pytest.mark.parametrize("target", ["lambda", "ecs", "apprunner"])
 def test_status_says_what_serves(account: Account, target: str) -> None:
     assert account.run("status", f"--target={target}") == NOT_FOUND
@@ -304,7 +325,7 @@ def test_status_says_what_serves(account: Account, target: str) -> None:
     found = account.status(target)
 
     assert found["serves"] is True
-    assert found["release"].startswith("houses-")
+    assert found["release"].startswith(f"houses.{target}-")
     assert found["local_artifacts"] == "the same training run"
     assert found["urls"][0].startswith("https://")
 

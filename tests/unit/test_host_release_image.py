@@ -246,11 +246,17 @@ def test_the_base_is_the_image_that_was_pushed_to_this_account(run: Any) -> None
 
 def test_tags_of_releases_are_the_services_own(run: Any) -> None:
     digest = "sha256:" + "a" * 64
-    tags = ["houses-" + "a" * 12, "houses-" + "a" * 11, "villas-" + "a" * 12, "my-houses-" + "a" * 12, "abc"]
+    names = ("houses.lambda", "houses.ecs", "villas.lambda", "my-houses.lambda", "houses")
+    tags = [
+        "houses.lambda-" + "a" * 12,
+        "houses.lambda-" + "a" * 11,
+        *(f"{name}-{'a' * 12}" for name in names[1:]),
+        "abc",
+    ]
     _, aws = run("delete --dry-run --target lambda", {"DescribeImages": {"imageDetails": [{"imageTags": tags}, {}]}})
     nobody = Clients("us-east-1", {})
 
-    assert release_image.find_tags(nobody, NAME, "houses") == tags[:1]
+    assert release_image.find_tags(nobody, NAME, "houses.lambda") == tags[:1]
     assert aws.requests[-1]["params"] == {"repositoryName": NAME, "filter": {"tagStatus": "TAGGED"}}
     assert release_image.is_release({"imageDigest": digest, "imageTags": ["abc", tags[0]]})
     assert not release_image.is_release({"imageDigest": digest, "imageTags": ["abc", tags[1]]})

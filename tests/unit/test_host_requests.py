@@ -219,7 +219,7 @@ def test_a_dry_run_names_the_image_and_how_much_of_it_is_sent(requests: Any, unt
     assert step["operation"] == "AppendLayer"
     assert step["params"] == {
         "base": f"{host}/serial-inference/pipeline:abc", "layer": layer.digest, "bytes": len(layer.content),
-        "image": f"{host}/serial-inference/pipeline:houses-{'0' * 12}",
+        "image": f"{host}/serial-inference/pipeline:houses.lambda-{'0' * 12}",
     }  # fmt: skip
 
 

@@ -89,9 +89,9 @@ VERBS = [
     Verb(
         "delete --artifacts --images --yes",
         "ListTransformJobs ListTags DescribeScalableTargets DescribeEndpoint ListEndpointConfigs ListTags ListModels "
-        "ListTags GetCallerIdentity ListObjectsV2 DescribeImages DescribeImages DescribeImages StopTransformJob "
-        "DeregisterScalableTarget DescribeEndpoint DeleteEndpoint DescribeEndpoint DeleteEndpointConfig DeleteModel "
-        "DeleteObjects " + "ListModels DescribeModel DescribeImages BatchDeleteImage DeleteRepository " * 3,
+        "ListTags GetCallerIdentity ListObjectsV2 DescribeImages DescribeImages DescribeImages ListModels "
+        "StopTransformJob DeregisterScalableTarget DescribeEndpoint DeleteEndpoint DescribeEndpoint "
+        "DeleteEndpointConfig DeleteModel DeleteObjects " + "BatchDeleteImage DeleteRepository " * 3,
         DELETED,
         RELEASE,
     ),
