@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.endpoint import capacity, invoke, payloads, runtime, session
 from pipeline.endpoint.errors import WRONG, PipelineError, found_or_none
 from pipeline.endpoint.hosting import between
-from pipeline.endpoint.release import ENDPOINT_TAG, VARIANT
+from pipeline.endpoint.release import VARIANT
 from pipeline.endpoint.session import Clients, describe_endpoint, say
 from serving.payload import CSV, JSON
 
@@ -97,10 +97,9 @@ def address(endpoint: str, variant: str) -> dict[str, str]:
     }
 
 
-def target_request(scaling: Scaling, tags: Mapping[str, str]) -> dict[str, Any]:
-    """RegisterScalableTarget. Tags are only for one that is new."""
-    bounds = {"MinCapacity": scaling.least, "MaxCapacity": scaling.most}
-    return {**scaling.address, **bounds, **({"Tags": dict(tags)} if tags else {})}
+def target_request(scaling: Scaling) -> dict[str, Any]:
+    """RegisterScalableTarget, without tags: its name says what it is of, and tags would need one more permission."""
+    return {**scaling.address, "MinCapacity": scaling.least, "MaxCapacity": scaling.most}
 
 
 def policy_request(scaling: Scaling) -> dict[str, Any]:
@@ -136,8 +135,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.scale_in_cooldown,
         arguments.scale_out_cooldown,
     )
-    new = scaling.address["ResourceId"] not in [one["ResourceId"] for one in scaled_variants(clients, endpoint)]
-    register = target_request(scaling, {ENDPOINT_TAG: endpoint} if new else {})
+    register = target_request(scaling)
     if arguments.dry_run:
         say("dry run: nothing was changed")
         _show_requests([("RegisterScalableTarget", register), ("PutScalingPolicy", policy_request(scaling))], measured)

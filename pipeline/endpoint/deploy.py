@@ -29,7 +29,7 @@ examples:
   python -m pipeline deploy --endpoint houses --artifacts artifacts/houses --instance-count 2 --data-capture 10
   ./build_and_push.sh pipeline && python -m pipeline deploy --single
   python -m pipeline deploy --update
-  python -m pipeline deploy --update --strategy canary --step 10 --wait 300 --bake 600 --alarm houses-5xx
+  python -m pipeline deploy --update --strategy canary --wait 300 --bake 600 --alarm serial-inference-houses-5xx
 
 --target puts both stages in one container elsewhere: `deploy` appends the artifacts to the pipeline image in ECR,
 without Docker, and run again it updates what is there. docs/hosting.md compares the hosts. App Runner is closed to new

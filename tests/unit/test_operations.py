@@ -81,7 +81,7 @@ VERBS = [
     ),
     Verb(
         "autoscale --max 3 --target 9",
-        "DescribeEndpoint DescribeScalableTargets RegisterScalableTarget PutScalingPolicy",
+        "DescribeEndpoint RegisterScalableTarget PutScalingPolicy",
         SAGEMAKER,
         RELEASE,
     ),
