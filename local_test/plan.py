@@ -68,7 +68,7 @@ def plan(artifacts: Path, ports: Ports, env: Mapping[str, str], logs: Path | Non
         }
         if name == "featurizer":  # between the containers features travel as float32
             own["SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT"] = "application/x-npy"
-            own["MODEL_SERVER_MAX_RESPONSE"] = "5242880"  # what the platform passes on
+            own["MODEL_SERVER_MAX_RESPONSE"] = "5000000"  # what the platform passes on
         stages.append(Planned(name, port, base | own))
     shown = {"PAGE_ARTIFACTS": str(artifacts.resolve())} | ({"PAGE_LOGS": str(logs.resolve())} if logs else {})
     return endpoint, [*stages, Planned("router", ports.router, base | shown | _router(endpoint, ports))]

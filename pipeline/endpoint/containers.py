@@ -12,7 +12,7 @@ SERIAL: Environments = MappingProxyType(
     {
         "featurizer": {
             "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": "application/x-npy",
-            "MODEL_SERVER_MAX_RESPONSE": "5242880",
+            "MODEL_SERVER_MAX_RESPONSE": "5000000",
         },
         "predictor": {},
     }

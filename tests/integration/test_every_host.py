@@ -40,7 +40,7 @@ def pipeline(stack: ExitStack, known: Golden, _directory: Path) -> Answers:
     first, second, last = free_ports(3)
     reach = {"SAGEMAKER_SAFE_PORT_RANGE": f"{first}-{second}"}
     own = {
-        "featurizer": {"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": NPY, "MODEL_SERVER_MAX_RESPONSE": "5242880"},
+        "featurizer": {"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": NPY, "MODEL_SERVER_MAX_RESPONSE": "5000000"},
         "predictor": {"SAGEMAKER_INFERENCE_OUTPUT": known.outputs[-1]},
     }
     servers = [

@@ -139,7 +139,7 @@ def test_the_contract_says_what_the_endpoint_lets_through(at: Browser) -> None:
     featurizer, predictor = at.run("return [...document.querySelectorAll('.card')].map((card) => card.innerText)")
 
     assert "body\nat most 25.0 MiB\nthrough the endpoint\nat most 6,291,456 bytes" in featurizer
-    assert "body\nat most 25.0 MiB\nthrough the endpoint\nat most 5,242,880 bytes" in predictor
+    assert "body\nat most 25.0 MiB\nthrough the endpoint\nat most 5,000,000 bytes" in predictor
 
 
 HIDDEN = """

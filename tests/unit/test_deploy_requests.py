@@ -92,7 +92,7 @@ def test_the_model_is_two_named_containers_by_digest(requests: Any, untrained: P
                 "ModelDataUrl": f"{where}/featurizer/model.tar.gz",
                 "Environment": {
                     "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": "application/x-npy",
-                    "MODEL_SERVER_MAX_RESPONSE": "5242880",
+                    "MODEL_SERVER_MAX_RESPONSE": "5000000",
                 },
             },
             {

@@ -49,7 +49,7 @@ def test_the_chain_is_two_stages_on_loopback_and_a_router_that_knows_them(tmp_pa
     assert "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT" not in predictor.env
     assert featurizer.env["SAGEMAKER_SAFE_PORT_RANGE"] == predictor.env["SAGEMAKER_SAFE_PORT_RANGE"] == "81-82"
     assert router.env["CONTAINERS"] == "featurizer=http://127.0.0.1:82,predictor=http://127.0.0.1:81"
-    assert featurizer.env["MODEL_SERVER_MAX_RESPONSE"] == "5242880"
+    assert featurizer.env["MODEL_SERVER_MAX_RESPONSE"] == "5000000"
     assert "MODEL_SERVER_MAX_RESPONSE" not in predictor.env
     assert [p.env["SM_MODEL_DIR"] for p in (featurizer, predictor)] == [
         f"{tmp_path}/featurizer/model",

@@ -15,7 +15,7 @@ def test_without_a_setting_the_router_is_abalone_on_the_ports_of_the_chain():
     endpoint = RouterConfig.from_env({}).endpoint()
 
     assert (endpoint.name, endpoint.limits.seconds) == ("abalone", 60)
-    assert (endpoint.variant, endpoint.limits.request, endpoint.limits.between) == ("AllTraffic", 6_291_456, 5_242_880)
+    assert (endpoint.variant, endpoint.limits.request, endpoint.limits.between) == ("AllTraffic", 6_291_456, 5_000_000)
     assert [(c.name, c.host, c.port) for c in endpoint.containers] == [
         ("featurizer", "127.0.0.1", 8081),
         ("predictor", "127.0.0.1", 8082),

@@ -235,14 +235,14 @@ def test_a_model_error_repeats_at_most_2048_bytes(client, featurizer, letter, le
 
 @pytest.mark.parametrize("headers", ["Content-Length: {size}", "Transfer-Encoding: chunked"])
 def test_more_than_5_mb_between_containers_is_refused_in_the_words_of_sagemaker(client, featurizer, predictor, headers):
-    size = 5 * 1024 * 1024 + 1
+    size = 5_000_001
     chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (size, b"x" * size)
     body = chunked if "chunked" in headers else b"x" * size
     featurizer.reply = raw(f"HTTP/1.1 200 OK\r\n{headers.format(size=size)}\r\n\r\n".encode() + body)
 
     response = client.post("/invocations", data=ROW)
 
-    counted = "more than 5242880" if "chunked" in headers else "5242881"
+    counted = "more than 5000000" if "chunked" in headers else "5000001"
     assert response.status_code == 424
     assert response.json["Message"] == (
         "Received response from featurizer with status code 200. However, the request payload from featurizer to "
@@ -252,10 +252,10 @@ def test_more_than_5_mb_between_containers_is_refused_in_the_words_of_sagemaker(
 
 
 def test_5_mb_between_containers_pass(client, featurizer, predictor):
-    featurizer.reply = answer(b"x" * 5 * 1024 * 1024)
+    featurizer.reply = answer(b"x" * 5_000_000)
 
     assert client.post("/invocations", data=ROW).status_code == 200
-    assert len(predictor.asked[0].body) == 5 * 1024 * 1024
+    assert len(predictor.asked[0].body) == 5_000_000
 
 
 def test_a_body_over_the_limit_is_refused_before_any_container(client, featurizer):

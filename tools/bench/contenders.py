@@ -113,7 +113,7 @@ def _ours(setting: Setting, stage: str, port: int, _run_dir: Path) -> list[Comma
         "MODEL_SERVER_WORKERS": str(setting.workers),
     }
     if stage == "featurizer":
-        env |= {"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": NPY, "MODEL_SERVER_MAX_RESPONSE": "5242880"}
+        env |= {"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": NPY, "MODEL_SERVER_MAX_RESPONSE": "5000000"}
     return [Command([sys.executable, "-m", "serving", "serve"], {**setting.env, **env, **setting.ours})]
 
 
