@@ -50,10 +50,16 @@ class Children:
         *,
         keep: Sequence[int] = (),
         relay: bool = False,
+        memory: int = 0,
     ) -> None:
-        """Start a child. `keep`: descriptors it inherits; `relay`: log its standard error line by line."""
+        """Start a child. `keep`: descriptors it inherits; `relay`: log its standard error line by line.
+
+        `memory`: bytes that it and its own children may each have; 0: no limit.
+        """
         reader, writer = _log_pipe() if relay else (None, None)
-        self.running[name] = subprocess.Popen(tied(command), env=env, pass_fds=keep, process_group=0, stderr=writer)
+        self.running[name] = subprocess.Popen(
+            tied(command, memory), env=env, pass_fds=keep, process_group=0, stderr=writer
+        )
         if reader is not None and writer is not None:
             os.close(writer)
             # a client's bytes stand in what nginx logs: if reading them failed, nobody would empty the pipe

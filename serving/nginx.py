@@ -9,11 +9,13 @@ import resource
 import shutil
 from pathlib import Path
 
-from serving.settings import Settings
+from serving.settings import MIB, Settings
 
 TEMPLATE = Path(__file__).with_name("nginx.conf.template")
-CONNECTIONS = 4096
+CONNECTIONS = 16384
 _BUFFER = 64 * 1024  # bytes, as in the template
+_LEAST_MEMORY = 64 * MIB
+_SMALL, _HEAD = 128 * 1024, 40 * 1024  # bytes of a small body, and of a connection with the longest head
 
 
 def find_nginx(path: str) -> str | None:
@@ -26,11 +28,27 @@ def read_timeout(settings: Settings) -> int:
     return max(1, settings.timeout - 2)
 
 
-def write_config(settings: Settings, run_dir: Path) -> Path:
-    """Fill in the template. Returns the path of the configuration."""
+def nginx_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes for all that nginx holds of requests and answers: half of the memory of the container or the machine.
+
+    Who comes when they are in use is refused; otherwise the kernel would end nginx, and everybody's requests with it.
+    """
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            limits.append(int((cgroup / name).read_text()))
+        except (OSError, ValueError):  # of the other version, or "max"
+            continue
+    return max(_LEAST_MEMORY, min(limits) // 2)
+
+
+def write_config(settings: Settings, run_dir: Path, memory: int) -> Path:
+    """Fill in the template. Returns the path of the configuration. `memory`: bytes that nginx may have."""
     open_files = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 65536)
     values = {
-        "connections": str(min(CONNECTIONS, max(64, open_files // 2))),
+        # a quarter of the memory for heads, a quarter for small bodies
+        "connections": str(min(CONNECTIONS, max(64, open_files // 2), memory // 4 // _HEAD)),
+        "requests": str(min(CONNECTIONS, memory // 4 // _SMALL)),
         "answer_buffers": str(max(16, 4 * settings.max_body // _BUFFER)),
         "listen": f"{settings.host}:{settings.port}",
         "max_body": str(settings.max_body),

@@ -15,7 +15,7 @@ from serving import handover, logs, metrics, output
 from serving.children import Children
 from serving.handover import start_sender
 from serving.health import start_health_server
-from serving.nginx import find_nginx, read_timeout, write_config
+from serving.nginx import find_nginx, nginx_memory, read_timeout, write_config
 from serving.privileges import Refused, give_up
 from serving.publish import published
 from serving.run_dir import run_directory
@@ -71,8 +71,10 @@ def _supervise(settings: Settings, env: dict[str, str], run_dir: Path, nginx: st
         try:
             children.start("gunicorn", _gunicorn_command(settings, run_dir, behind_nginx=bool(nginx)), env, keep=keep)
             if nginx:
-                config = write_config(settings, run_dir)
-                children.start("nginx", [nginx, "-p", str(run_dir), "-e", "stderr", "-c", str(config)], env, relay=True)
+                memory = nginx_memory()
+                config = write_config(settings, run_dir, memory)
+                command = [nginx, "-p", str(run_dir), "-e", "stderr", "-c", str(config)]
+                children.start("nginx", command, env, relay=True, memory=memory)
             log.info("serving %s on %s:%s, %s workers", settings.stage, settings.host, settings.port, settings.workers)
             return _watch(children, board, settings, started)
         finally:

@@ -1,6 +1,8 @@
 """A process that ends with the one that started it: run as a program, it becomes the command that follows.
 
-    python serving/tied.py PARENT COMMAND...
+    python serving/tied.py PARENT MEMORY COMMAND...
+
+MEMORY: the bytes of address space that it may have; 0: no limit.
 
 It needs nothing but the standard library, and is there for programs that cannot tie themselves, such as nginx.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -27,13 +30,15 @@ def tie(parent: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def tied(command: Sequence[str]) -> list[str]:
+def tied(command: Sequence[str], memory: int = 0) -> list[str]:
     """The command of a child that is to end with this process. With PID 1 everything ends anyway."""
-    if sys.platform != "linux" or os.getpid() == 1:
+    if sys.platform != "linux" or (os.getpid() == 1 and not memory):
         return list(command)
-    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(memory), *command]
 
 
 if __name__ == "__main__":
     tie(int(sys.argv[1]))
-    os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606
+    if memory := int(sys.argv[2]):
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    os.execvp(sys.argv[3], sys.argv[3:])  # noqa: S606

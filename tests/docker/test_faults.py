@@ -13,6 +13,7 @@ pytestmark = pytest.mark.docker
 
 TRIED = {
     "out-of-memory": 0.02,
+    "unfinished-bodies": 0.1,
     "memory-far-too-small": 1.0,
     "too-few-processes": 1.0,
     "tiny-tmp": 0.05,

@@ -175,6 +175,15 @@ def test_with_pid_1_everything_ends_anyway(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(os, "getpid", lambda: 1)
 
     assert tied(["nginx", "-V"]) == ["nginx", "-V"]
+    assert tied(["nginx", "-V"], 1)[-3:] == ["1", "nginx", "-V"]
+
+
+def test_a_child_gets_no_more_memory_than_it_may_have() -> None:
+    program = "import resource; print(*resource.getrlimit(resource.RLIMIT_AS))"
+
+    ran = subprocess.run(tied([sys.executable, "-c", program], 1 << 30), capture_output=True, text=True, check=True)
+
+    assert ran.stdout.split() == [str(1 << 30)] * 2
 
 
 def test_who_does_not_read_what_a_child_says_does_not_hold_it_up() -> None:

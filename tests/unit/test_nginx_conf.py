@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from serving.nginx import TEMPLATE, find_nginx, write_config
+from serving.nginx import TEMPLATE, find_nginx, nginx_memory, write_config
 from serving.settings import MIB, Settings
 
+MUCH = 8 << 30  # bytes of memory
 SETTINGS = Settings(host="127.0.0.1", port=18080, timeout=30, max_body=6 * MIB)
 
 
@@ -41,7 +42,7 @@ def test_every_location_is_exact_internal_or_the_rest() -> None:
 
 
 def test_every_brace_is_filled_in(tmp_path: Path) -> None:
-    config = write_config(SETTINGS, tmp_path).read_text()
+    config = write_config(SETTINGS, tmp_path, MUCH).read_text()
 
     assert "{{" not in config
     assert "listen 127.0.0.1:18080 " in config
@@ -66,29 +67,60 @@ def test_every_brace_is_filled_in(tmp_path: Path) -> None:
     ],
 )
 def test_a_setting_stands_where_nginx_heeds_it(tmp_path: Path, settings: dict[str, Any], directives: list[str]) -> None:
-    config = write_config(Settings(**settings), tmp_path).read_text()
+    config = write_config(Settings(**settings), tmp_path, MUCH).read_text()
 
     for directive in directives:
         assert config.count(directive) == directives.count(directive)
 
 
 @pytest.mark.parametrize(
-    ("hard", "open_files", "connections"), [(100, 100, 64), (1000, 1000, 500), (10**6, 65536, 4096), (9000, 9000, 4096)]
+    ("hard", "open_files", "connections"),
+    [(100, 100, 64), (1000, 1000, 500), (10**6, 65536, 16384), (9000, 9000, 4500)],
 )
 def test_connections_are_no_more_than_files_that_may_be_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hard: int, open_files: int, connections: int
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _kind: (hard // 2, hard))
 
-    config = write_config(SETTINGS, tmp_path).read_text()
+    config = write_config(SETTINGS, tmp_path, MUCH).read_text()
 
     assert f"worker_rlimit_nofile {open_files};" in config
     assert f"worker_connections {connections};" in config
 
 
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"memory.max": f"{512 * MIB}\n"}, 256 * MIB),
+        ({"memory/memory.limit_in_bytes": f"{512 * MIB}\n"}, 256 * MIB),
+        ({"memory.max": f"{100 * MIB}\n"}, 64 * MIB),
+        ({"memory.max": "max\n"}, None),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, None),
+        ({}, None),
+    ],
+)
+def test_nginx_may_have_half_of_the_memory(tmp_path: Path, files: dict[str, str], expected: int | None) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+    assert nginx_memory(tmp_path) == (expected or machine // 2)
+
+
+@pytest.mark.parametrize(("memory", "connections", "requests"), [(64 * MIB, 409, 128), (256 * MIB, 1638, 512)])
+def test_heads_and_small_bodies_fit_into_the_memory(
+    tmp_path: Path, memory: int, connections: int, requests: int
+) -> None:
+    config = write_config(SETTINGS, tmp_path, memory).read_text()
+
+    assert f"worker_connections {connections};" in config
+    assert f"limit_conn requests {requests};" in config
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only a root has workers of another user")
 def test_workers_are_roots_where_their_master_is(tmp_path: Path) -> None:
-    assert "\nuser root;\n" in write_config(SETTINGS, tmp_path).read_text()
+    assert "\nuser root;\n" in write_config(SETTINGS, tmp_path, MUCH).read_text()
 
 
 def test_nginx_is_found_on_the_path_first(tmp_path: Path) -> None:
@@ -99,7 +131,7 @@ def test_nginx_is_found_on_the_path_first(tmp_path: Path) -> None:
 
 
 def test_nothing_is_written_outside_the_run_directory(tmp_path: Path) -> None:
-    config = re.sub(r"#.*", "", write_config(SETTINGS, tmp_path).read_text())
+    config = re.sub(r"#.*", "", write_config(SETTINGS, tmp_path, MUCH).read_text())
 
     paths = re.findall(r"(?:_temp_path|pid|unix:)\s*([^;:\s]+)", config)
 
@@ -108,7 +140,7 @@ def test_nothing_is_written_outside_the_run_directory(tmp_path: Path) -> None:
 
 
 def test_every_error_of_nginx_is_json_with_a_code_and_an_id(tmp_path: Path) -> None:
-    bodies = re.findall(r"return \d+ '([^']*)'", write_config(SETTINGS, tmp_path).read_text())
+    bodies = re.findall(r"return \d+ '([^']*)'", write_config(SETTINGS, tmp_path, MUCH).read_text())
 
     assert len(bodies) == 11
     for body in bodies:
@@ -120,7 +152,7 @@ def test_nginx_accepts_the_configuration(tmp_path: Path) -> None:
     nginx = find_nginx(os.environ.get("PATH", os.defpath))
     if not nginx:
         pytest.skip("nginx is not on this machine")
-    config = write_config(SETTINGS, tmp_path)
+    config = write_config(SETTINGS, tmp_path, MUCH)
 
     tested = subprocess.run(
         [nginx, "-t", "-p", tmp_path, "-e", "stderr", "-c", config], capture_output=True, text=True, check=False

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from serving.nginx import write_config
+from serving.nginx import nginx_memory, write_config
 from serving.payload import CSV, JSON, NPY
 from serving.settings import Settings
 from tools.bench import sample
@@ -128,7 +128,10 @@ def _floor(worker_class: str | None) -> Callable[[Setting, str, int, Path], list
         options = ["--worker-class", worker_class or settings.worker_class, "--keep-alive", "65"]
         if (worker_class or settings.worker_class) == "gthread":
             options += ["--threads", str(settings.threads)]
-        return [_gunicorn(setting, run_dir, app, options), _nginx(setting, run_dir, write_config(settings, run_dir))]
+        return [
+            _gunicorn(setting, run_dir, app, options),
+            _nginx(setting, run_dir, write_config(settings, run_dir, nginx_memory())),
+        ]
 
     return commands
 

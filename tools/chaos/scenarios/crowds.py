@@ -21,7 +21,7 @@ from tools.chaos.oracle import featurizer as stage_of
 from tools.chaos.report import Given, Outcome, scenario
 from tools.chaos.tally import Tally
 
-SLOW = 3000  # connections
+SLOW = 6000  # connections
 TIMES = 10  # of the capacity
 QUEUE = 256  # the default of MODEL_SERVER_QUEUE
 
@@ -84,7 +84,7 @@ def slow_clients(given: Given) -> Outcome:
     outcome, count = Outcome(), given.times(SLOW)
     with featurizer(given.artifacts) as server:
         questions = unique_rows(given.artifacts, 5000)
-        with Load(server.port, questions, clients=4) as load, _crowd(server, count, _drip) as opened:
+        with Load(server.port, questions, clients=4) as load, crowd(server.port, count, _drip) as opened:
             load.wait_for(100)
             pings = [timed_ping(server) for _ in range(200) if not time.sleep(0.05)]  # type: ignore[func-returns-value]
             load.wait_for(100)
@@ -117,7 +117,7 @@ def slow_readers(given: Given) -> Outcome:
 
 
 @contextlib.contextmanager
-def _crowd(server: Server, count: int, behave: Callable[[Server, int], Awaitable[None]]) -> Iterator[list[int]]:
+def crowd(port: int, count: int, behave: Callable[[int, int], Awaitable[None]]) -> Iterator[list[int]]:
     """So many clients, until the end of the block. Yields a list of one number: how many got a connection."""
     opened, loop = [0], asyncio.new_event_loop()
 
@@ -125,7 +125,7 @@ def _crowd(server: Server, count: int, behave: Callable[[Server, int], Awaitable
         while True:
             with contextlib.suppress(OSError):
                 opened[0] = max(opened[0], number + 1)
-                await behave(server, number)
+                await behave(port, number)
             await asyncio.sleep(0.5)
 
     async def everybody() -> None:
@@ -148,10 +148,10 @@ def _crowd(server: Server, count: int, behave: Callable[[Server, int], Awaitable
         thread.join()
 
 
-async def _drip(server: Server, number: int) -> None:
+async def _drip(port: int, number: int) -> None:
     """A third is silent, a third drips a head, a third drips a body."""
     head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\nContent-Length: 1000\r\n\r\n"
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write((b"", head[:20], head)[number % 3])
         for _ in range(20):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from tools.chaos.client import Load
 from tools.chaos.docker import container, docker
 from tools.chaos.oracle import ask, echoes, featurizer, raw_rows, unique_rows
 from tools.chaos.report import Given, Outcome, scenario
+from tools.chaos.scenarios.crowds import crowd
 
 ECHO = ("--volume", f"{ROOT / 'tests'}:/opt/program/tests:ro", "--env", "STAGE=tests.stages.echo")
 
@@ -44,6 +46,41 @@ def out_of_memory(given: Given) -> Outcome:
     outcome.count(load.tally)
     outcome.expect(alive and set(statuses) == {503}, f"alive: {alive}, statuses {statuses}")
     return outcome
+
+
+UNFINISHED, ANNOUNCED = 40, 24_000_000  # bodies, and the bytes of each: in all twice the memory
+
+
+@scenario("bodies of twice the memory that do not end: /ping and requests unmoved, nothing is killed")
+def unfinished_bodies(given: Given) -> Outcome:
+    outcome = Outcome()
+    questions = unique_rows(given.artifacts, 2000)
+    with container(given, "--memory", "512m", "--memory-swap", "512m") as tried:
+        with crowd(tried.port, UNFINISHED, _unfinished), Load(tried.port, questions, clients=2) as load:
+            pings = [tried.ping() for _ in range(given.times(200)) if not time.sleep(0.05)]  # type: ignore[func-returns-value]
+            load.wait_for(given.times(500))
+        killed = "killed" in tried.logs() or "exited on signal" in tried.logs()
+    outcome.figures |= {"bodies": UNFINISHED, "bytes_of_each": ANNOUNCED, "pings": len(pings)}
+    outcome.count(load.tally)
+    outcome.expect(set(pings) == {200}, f"/ping said {set(pings)}")
+    outcome.expect(not killed, "a process was killed")
+    return outcome
+
+
+async def _unfinished(port: int, number: int) -> None:
+    """All of a body but its end, at once; then silence, until the server has enough of it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        head = (
+            f"POST /invocations HTTP/1.1\r\nHost: {number}\r\nContent-Type: text/csv\r\nContent-Length: {ANNOUNCED}\r\n"
+        )
+        writer.write(head.encode() + b"\r\n")
+        for _ in range(ANNOUNCED // 100_000 - 1):
+            writer.write(b"x" * 100_000)
+            await writer.drain()
+        await asyncio.wait_for(reader.read(), 30)
+    finally:
+        writer.close()
 
 
 def _ends(given: Given, options: Sequence[str], within: float, words: str) -> Outcome:
