@@ -13,6 +13,7 @@ COPY serving /opt/program/serving
 COPY featurizer /opt/program/featurizer
 COPY predictor /opt/program/predictor
 COPY pipeline /opt/program/pipeline
+COPY aws /opt/program/aws
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/program \
     PYTHONUNBUFFERED=1 \

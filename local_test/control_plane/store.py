@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from aws.validation import seconds_of
 from local_test.control_plane.errors import ApiError
-from local_test.control_plane.validation import seconds_of
 
 Fields = dict[str, Any]
 ACCOUNT = "123456789012"

@@ -13,6 +13,7 @@ from pipeline.endpoint.errors import WRONG, PipelineError, found_or_none
 from pipeline.endpoint.hosting import between
 from pipeline.endpoint.release import VARIANT
 from pipeline.endpoint.session import Clients, describe_endpoint, say
+from pipeline.endpoint.valid import check_requests
 from serving.payload import CSV, JSON
 
 HELP = "scale the endpoint by its invocations (target tracking)"
@@ -136,6 +137,9 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.scale_out_cooldown,
     )
     register = target_request(scaling)
+    check_requests(
+        clients, "application-autoscaling", RegisterScalableTarget=register, PutScalingPolicy=policy_request(scaling)
+    )
     if arguments.dry_run:
         say("dry run: nothing was changed")
         _show_requests([("RegisterScalableTarget", register), ("PutScalingPolicy", policy_request(scaling))], measured)

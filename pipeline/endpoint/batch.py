@@ -18,6 +18,7 @@ from pipeline.endpoint.hosting import INSTANCE_TYPE, between
 from pipeline.endpoint.payloads import BY_SUFFIX, by_suffix
 from pipeline.endpoint.session import Clients, describe_endpoint, say
 from pipeline.endpoint.transform import USUAL_MB, Job
+from pipeline.endpoint.valid import check_requests
 from serving.payload import CSV, JSONLINES
 
 HELP = "answer all rows of a file, or of many in S3, with Batch Transform"
@@ -98,6 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     places = _places(clients, arguments, release.scratch_prefix(endpoint) + name)
     job = job_of(arguments, name, model, content_type, places, tags)
     asked = transform.request(job)
+    check_requests(clients, "sagemaker", CreateTransformJob=asked)
     _check_comparison(arguments, job)
     if arguments.dry_run:
         say("dry run: no job was started")

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from pipeline.endpoint import hosting, made, plan, session, update
-from pipeline.endpoint.dry_run import NOTE, Recorder, show
+from pipeline.endpoint.dry_run import Recorder, show
 from pipeline.endpoint.errors import PipelineError
 from pipeline.endpoint.hosting import Hosting, between
 from pipeline.endpoint.plan import Plan
@@ -71,7 +71,6 @@ def run(arguments: argparse.Namespace) -> int:
         ready = plan.make_plan(arguments, clients, release, Hosting.of(arguments))
         described = create(ready, arguments.timeout)
     if recorder:
-        say(NOTE)
         show(recorder)
     elif arguments.json:
         show_json(plan.summary(ready, described))

@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+from pipeline.endpoint.errors import PipelineError
 from pipeline.endpoint.images import DOCKER_MANIFEST
 from pipeline.endpoint.release import VARIANT
+from pipeline.endpoint.session import say
+from pipeline.endpoint.valid import check_request
 
 ACCOUNT = "000000000000"  # when no role names one
 UNKNOWN_DIGEST = f"sha256:{'0' * 64}"
@@ -28,18 +31,25 @@ class Recorder:
     account: str = ACCOUNT
     config: str | None = None  # of the endpoint; None while there is none
     requests: list[dict[str, Any]] = field(default_factory=list)
+    asked: Mapping[str, Any] = field(default_factory=dict)  # the parameters of the last, with what is not shown
+    refused: PipelineError | None = None  # the first request that AWS would refuse
 
     def attach(self, client: Any) -> None:  # noqa: ANN401 - boto3 is untyped
         client.meta.events.register("provide-client-params", self._note)
         client.meta.events.register("before-call", self._answer)
 
     def _note(self, params: Mapping[str, Any], model: Any, **_: object) -> None:  # noqa: ANN401
+        self.asked = params
         shown = {name: _shown(value) for name, value in params.items()}
         service = model.service_model.service_name
         self.requests.append({"service": service, "operation": model.name, "params": shown})
 
     def _answer(self, model: Any, **_: object) -> tuple[SimpleNamespace, Answer]:  # noqa: ANN401
-        """Takes the place of the network. botocore has checked the request against the API's description by now."""
+        """Takes the place of the network. botocore has looked for types and for what is missing by now."""
+        try:
+            check_request(model, self.asked)
+        except PipelineError as error:  # said at the end: there is nothing to undo
+            self.refused = self.refused or error
         answer = self._answers(model.name)
         if model.name in ("CreateEndpoint", "UpdateEndpoint"):
             self.config = str(self.requests[-1]["params"]["EndpointConfigName"])
@@ -84,5 +94,8 @@ def _shown(value: object) -> object:
 
 
 def show(recorder: Recorder) -> None:
-    """Print the requests as one JSON list."""
+    """Print the requests as one JSON list. Raises `PipelineError` when AWS would refuse one."""
+    if recorder.refused:
+        raise recorder.refused
+    say(NOTE)
     print(json.dumps(recorder.requests, indent=2, default=str))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -69,7 +70,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                        help="containers reach nothing, and have no AWS credentials (they need none)")  # fmt: skip
     group.add_argument("--data-capture", type=between(0, 100), metavar="PERCENT",
                        help="of requests and answers to keep in S3; 0: none (default)")  # fmt: skip
-    group.add_argument("--capture-to", metavar="s3://...", help="default s3://BUCKET/serial-inference-capture")
+    group.add_argument(
+        "--capture-to", type=s3_address, metavar="s3://...", help="default s3://BUCKET/serial-inference-capture"
+    )
+
+
+def s3_address(text: str) -> str:
+    if not re.fullmatch("s3://[^/]+(/.*)?", text):  # AWS's description lets https:// pass
+        raise argparse.ArgumentTypeError(f"expected s3://BUCKET/PREFIX, got {text!r}")
+    return text
 
 
 def between(least: int, most: int) -> Any:  # noqa: ANN401 - what argparse calls a type

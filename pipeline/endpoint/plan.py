@@ -18,6 +18,7 @@ from pipeline.endpoint.images import find_images
 from pipeline.endpoint.model import create_model
 from pipeline.endpoint.release import PREFIX, Release, as_tags, commit_tag, new_release, sound_contract, tag
 from pipeline.endpoint.session import ARTIFACTS, Clients, default_endpoint
+from pipeline.endpoint.valid import check_requests
 from pipeline.endpoint.waiting import once_seen
 
 ROLE_ARN = re.compile(r"arn:[\w-]+:iam::\d{12}:role/\S+")
@@ -77,6 +78,10 @@ def make_plan(
     prefix = arguments.repository_prefix or arguments.env.get("REPOSITORY_PREFIX") or PREFIX
     images = find_images(clients, prefix, tag, given)
     bucket = arguments.bucket or storage.default_bucket(clients)
+    model = {"ModelName": release.name, "ExecutionRoleArn": found, "VpcConfig": hosting.vpc_config}
+    check_requests(
+        clients, "sagemaker", CreateModel=model, CreateEndpointConfig=config_request(release, hosting, bucket)
+    )
     return Plan(clients, release, arguments.artifacts, bucket, arguments.kms_key, found, images, hosting)
 
 

@@ -8,7 +8,7 @@ from dataclasses import fields
 from functools import partial
 from typing import Any
 
-from pipeline.endpoint.dry_run import NOTE, account_of, show
+from pipeline.endpoint.dry_run import account_of, show
 from pipeline.endpoint.errors import NOT_FOUND, WRONG, PipelineError
 from pipeline.endpoint.hosting import Hosting
 from pipeline.endpoint.made import Found
@@ -73,7 +73,6 @@ def deploy(arguments: argparse.Namespace) -> int:
         ready = Ready(clients, release, image, wanted, arguments.timeout)
         answering = HOSTS[arguments.target].deploy(ready, undo)
     if recorder:
-        say(NOTE)
         show(recorder)
     elif arguments.json:
         show_json({"target": arguments.target, **_summary(ready, answering)})

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("serving", "featurizer", "predictor", "pipeline", "local_test", "tools")
+PACKAGES = ("serving", "featurizer", "predictor", "pipeline", "local_test", "aws", "tools")
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for package in PACKAGES
@@ -21,8 +21,9 @@ MAY_IMPORT = {
     "serving": {"serving"},
     "featurizer": {"featurizer", "serving"},
     "predictor": {"predictor", "serving"},
-    "local_test": {"local_test", "serving"},
-    "pipeline": {"pipeline", "serving", "featurizer", "predictor"},
+    "local_test": {"local_test", "serving", "aws"},
+    "pipeline": {"pipeline", "serving", "featurizer", "predictor", "aws"},
+    "aws": {"aws"},
     "tools": {"tools", "serving", "featurizer", "predictor"},
 }
 CODECS = ("serving.formats.", "serving.cells")
@@ -102,10 +103,10 @@ def test_the_model_server_needs_flask_and_small_codecs_only(module: str) -> None
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_aws_is_known_to_pipeline_and_local_test_only(module: str) -> None:
+def test_aws_is_known_to_those_who_ask_it_and_to_those_who_play_it(module: str) -> None:
     aws = tops(imported(module)) & {"sagemaker", "boto3", "botocore", "awscli", "moto"}
 
-    assert not aws or module.startswith(("pipeline", "local_test"))
+    assert not aws or module.startswith(("pipeline", "local_test", "aws"))
 
 
 def environment_uses(path: Path) -> Iterator[int]:
@@ -162,6 +163,15 @@ def test_the_single_containers_image_has_those_modules_of_the_pipeline_that_it_i
     copied = set(re.findall(r"pipeline/\w+\.py", dockerfile))
 
     assert copied == {str(MODULES[name].relative_to(ROOT)) for name in needed if name.startswith("pipeline")}
+
+
+def test_the_trainers_image_has_every_package_that_the_pipeline_imports() -> None:
+    dockerfile = (ROOT / "pipeline" / "train.Dockerfile").read_text(encoding="utf-8")
+    sent = re.findall(r"^!(\w+)$", (ROOT / ".dockerignore").read_text(encoding="utf-8"), re.MULTILINE)
+
+    copied = set(re.findall(r"^COPY (\w+) ", dockerfile, re.MULTILINE))
+
+    assert copied == MAY_IMPORT["pipeline"] == copied & set(sent)
 
 
 def test_the_model_server_never_imports_a_stage() -> None:

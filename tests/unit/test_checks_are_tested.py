@@ -8,7 +8,7 @@ import tomllib
 from tests.conftest import ROOT
 from tools.mutation.mutants import find_checks
 
-PACKAGES = ("serving", "featurizer", "predictor", "pipeline", "local_test", "tools")
+PACKAGES = ("serving", "featurizer", "predictor", "pipeline", "local_test", "aws", "tools")
 TABLE = tomllib.loads((ROOT / "tests" / "checks.toml").read_text(encoding="utf-8"))
 
 

@@ -224,7 +224,7 @@ def test_a_dry_run_names_the_image_and_how_much_of_it_is_sent(requests: Any, unt
 
 
 @pytest.mark.parametrize(
-    ("target", "option"), [("ecs", "--least=100"), ("ecs", "--most=1"), ("apprunner", "--least=100")]
+    ("target", "option"), [("ecs", "--least=100"), ("ecs", "--most=1"), ("apprunner", "--least=25")]
 )
 def test_one_bound_of_the_containers_can_be_given_alone(requests: Any, target: str, option: str) -> None:
     operation = {"ecs": "CreateExpressGatewayService", "apprunner": "CreateAutoScalingConfiguration"}[target]

@@ -36,7 +36,7 @@ from serving.interrupt import raise_when_interrupted
 from tools.mutation.mutants import Mutant, find_mutants, is_another_program, without_check
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("serving", "featurizer", "predictor", "pipeline", "local_test")
+PACKAGES = ("serving", "featurizer", "predictor", "pipeline", "local_test", "aws")
 CHECKS = "tests/checks.toml"
 NEAREST = 12  # unit test files that are asked first
 FAILED = ("FAILED tests/", "ERROR tests/")
