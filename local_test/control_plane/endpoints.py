@@ -137,6 +137,8 @@ def _check_steps(policy: Mapping[str, Any], instances: int) -> None:
     for name, size in sizes.items():
         percent = size["Type"] == "CAPACITY_PERCENT"
         step = max(1, instances * size["Value"] // 100) if percent else size["Value"]
+        if name == _SIZES["LINEAR"] and not percent and step * 10 < instances:
+            raise ApiError(f"{name} must be at least 10 percent of the variant's {instances} instances, got {step}.")
         if step * 100 > instances * MOST_AT_ONCE:
             raise ApiError(
                 f"{name} must be at most {MOST_AT_ONCE} percent of the variant's instances: expected at least "

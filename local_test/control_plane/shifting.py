@@ -31,11 +31,12 @@ def _shares(plane: Plane, policy: Mapping[str, Any], config: str) -> Iterator[in
     """The percentages of the requests that go to the new fleet, one after the other."""
     step = next((policy[name] for name in ("CanarySize", "LinearStepSize", "MaximumBatchSize") if name in policy), None)
     if policy.get("Type") != "ALL_AT_ONCE" and step:
-        percent = int(step["Value"])
+        size, whole = int(step["Value"]), 100
         if step["Type"] == "INSTANCE_COUNT":
-            variant = plane.store.find(CONFIG, config).fields["ProductionVariants"][0]
-            percent = min(50, max(1, percent * 100 // variant["InitialInstanceCount"]))
-        yield from [percent] if "CanarySize" in policy else range(percent, 100, percent)
+            whole = plane.store.find(CONFIG, config).fields["ProductionVariants"][0]["InitialInstanceCount"]
+        size = min(size, max(1, whole // 2))
+        moved = [size] if "CanarySize" in policy else range(size, whole, size)
+        yield from (max(1, one * 100 // whole) for one in moved)
     yield 100
 
 

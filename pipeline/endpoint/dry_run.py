@@ -17,8 +17,10 @@ from pipeline.endpoint.valid import check_request
 
 ACCOUNT = "000000000000"  # when no role names one
 UNKNOWN_DIGEST = f"sha256:{'0' * 64}"
+UNKNOWN_COUNT = 2  # instances of an endpoint that nobody asked for
 NOTE = (
-    "dry run: nothing was sent. 000... stands for what only AWS knows: the account, unless --role names it, and digests"
+    "dry run: nothing was sent. 000... stands for what only AWS knows: the account, unless --role names it, and "
+    f"digests; an update counts on {UNKNOWN_COUNT} instances, unless --instance-count says how many"
 )
 Answer = Mapping[str, Any]
 
@@ -74,7 +76,7 @@ class Recorder:
             "DescribeEndpoint": {
                 "EndpointStatus": "InService",
                 "EndpointConfigName": self.config,
-                "ProductionVariants": [{"VariantName": VARIANT}],
+                "ProductionVariants": [{"VariantName": VARIANT, "DesiredInstanceCount": UNKNOWN_COUNT}],
             },
             "DescribeEndpointConfig": {"ProductionVariants": [{"VariantName": VARIANT, "ModelName": "CURRENT-MODEL"}]},
             "ListEndpointConfigs": {"EndpointConfigs": []},

@@ -20,6 +20,7 @@ from pipeline.endpoint.waiting import last_words, once_seen, wait_until_settled
 STRATEGIES = {"all-at-once": "ALL_AT_ONCE", "canary": "CANARY", "linear": "LINEAR"}
 STEPS = {"canary": ("CanarySize", 1, 50), "linear": ("LinearStepSize", 10, 50)}  # percent that SageMaker takes
 DEFAULT_STEP = 10
+LONGEST, TO_START = 28800, 1800  # seconds: of an update, and of what is no waiting in it
 Build = Callable[[Plan, Undo], None]
 
 
@@ -47,17 +48,41 @@ class Rollout:
             raise PipelineError("--step and --wait need shifts", "add --strategy canary or linear", WRONG)
         return cls(strategy, step, arguments.wait or 0, arguments.bake or 0, arguments.alarm)
 
-    @property
-    def seconds(self) -> int:
+    def size(self, instances: int) -> int:
+        """A step in instances; how SageMaker would round percents is written nowhere."""
+        least = STEPS[self.strategy][1]
+        return max(math.ceil(instances * least / 100), instances * self.step // 100)
+
+    def seconds(self, instances: int) -> int:
         """That waiting alone will take."""
-        shifts = {"canary": 1, "linear": math.ceil(100 / self.step)}.get(self.strategy, 0)
+        linear = self.strategy == "linear"
+        shifts = math.ceil(instances / self.size(instances)) if linear else self.strategy in STEPS
         return shifts * self.wait + self.bake
 
-    def deployment_config(self) -> dict[str, Any]:
+    def refuse_unfit(self, instances: int) -> None:
+        """Raise `PipelineError` for an update that SageMaker would refuse or end."""
+        if self.strategy in STEPS and instances == 1:
+            raise PipelineError(
+                f"--strategy {self.strategy} moves half of the instances at most, and there is one",
+                "add --instance-count 2, or leave out --strategy",
+                WRONG,
+            )
+        if (waits := self.seconds(instances)) >= LONGEST:
+            raise PipelineError(
+                f"--wait and --bake take {waits} s in all: expected less than the {LONGEST} s of a whole update",
+                "give shorter ones, or a larger --step",
+                WRONG,
+            )
+
+    def deployment_config(self, instances: int) -> dict[str, Any]:
         routing: dict[str, Any] = {"Type": STRATEGIES[self.strategy], "WaitIntervalInSeconds": self.wait}
         if self.strategy in STEPS:
-            routing[STEPS[self.strategy][0]] = {"Type": "CAPACITY_PERCENT", "Value": self.step}
-        policy = {"TrafficRoutingConfiguration": routing, "TerminationWaitInSeconds": self.bake}
+            routing[STEPS[self.strategy][0]] = {"Type": "INSTANCE_COUNT", "Value": self.size(instances)}
+        policy = {
+            "TrafficRoutingConfiguration": routing,
+            "TerminationWaitInSeconds": self.bake,
+            "MaximumExecutionTimeoutInSeconds": min(LONGEST, self.seconds(instances) + TO_START),
+        }
         alarms = {"Alarms": [{"AlarmName": name} for name in self.alarms]}
         return {"BlueGreenUpdatePolicy": policy, **({"AutoRollbackConfiguration": alarms} if self.alarms else {})}
 
@@ -90,14 +115,15 @@ def run(
         say("--bake without --alarm: the old instances stay for as long, and nothing would bring them back")
     given = Hosting.of(arguments)
     before, role = _current(clients, config, current or {})
-    ready = plan.make_plan(arguments, clients, release, given.over(before), role)
-    if rollout.strategy in STEPS and ready.hosting.instance_count == 1:
-        say(f"one instance is less than a step of {rollout.strategy} needs: at most half of them; --instance-count 2")
+    hosting = given.over(before)
+    instances = hosting.instance_count or 1
+    rollout.refuse_unfit(instances)
+    ready = plan.make_plan(arguments, clients, release, hosting, role)
     with leaving_nothing() as undo:
         build(ready, undo)
         say(f"updating endpoint {release.endpoint}: {rollout.strategy}")
-        _begin(clients, release, request(release, rollout, given))
-    described = _settled(clients, release.endpoint, arguments.timeout + rollout.seconds)
+        _begin(clients, release, request(release, rollout, given, instances))
+    described = _settled(clients, release.endpoint, arguments.timeout + rollout.seconds(instances))
     if (described["EndpointStatus"], described["EndpointConfigName"]) != ("InService", release.name):
         raise _rolled_back(ready, described)
     _clean(ready, described)
@@ -125,7 +151,7 @@ def _settled(clients: Clients, name: str, timeout: float) -> dict[str, Any]:
         raise
 
 
-def request(release: Release, rollout: Rollout, given: Hosting) -> dict[str, Any]:
+def request(release: Release, rollout: Rollout, given: Hosting, instances: int) -> dict[str, Any]:
     """UpdateEndpoint. The number of instances that autoscaling chose stays, unless another one is given."""
     retained = {
         "RetainAllVariantProperties": True,
@@ -135,7 +161,7 @@ def request(release: Release, rollout: Rollout, given: Hosting) -> dict[str, Any
         "EndpointName": release.endpoint,
         "EndpointConfigName": release.name,
         **(retained if given.instance_count is None else {"RetainAllVariantProperties": False}),
-        "DeploymentConfig": rollout.deployment_config(),
+        "DeploymentConfig": rollout.deployment_config(instances),
     }
 
 
@@ -174,8 +200,13 @@ def _check_alarms(clients: Clients, names: Sequence[str]) -> None:
 def _current(clients: Clients, config: str, current: dict[str, Any]) -> tuple[Hosting, str | None]:
     """What the endpoint runs on now, and its role."""
     described = made.describe(clients, made.CONFIG, config)
-    if described is None:  # somebody deleted it under the endpoint; nothing to keep
-        return Hosting(), None
+    if described is None:  # AWS moves from a config that is there only
+        raise PipelineError(
+            f"the endpoint config {config} that {current['EndpointName']} serves is gone: SageMaker cannot update it",
+            f"python -m pipeline delete --endpoint {current['EndpointName']}, then deploy without --update; or make a "
+            "config of that name again: aws sagemaker create-endpoint-config",
+            NOT_FOUND,
+        )
     model = made.describe(clients, made.MODEL, described["ProductionVariants"][0]["ModelName"]) or {}
     instances = current.get("ProductionVariants", [{}])[0].get("DesiredInstanceCount")
     return current_hosting(described, model, instances), model.get("ExecutionRoleArn")

@@ -656,8 +656,9 @@ def instances(value: int) -> dict[str, Any]:
         ({}, [100]),
         (routed("ALL_AT_ONCE"), [100]),
         (routed("CANARY", CanarySize=percent(5)), [5, 100]),
-        (routed("CANARY", CanarySize=instances(1)), [25, 100]),
+        (routed("CANARY", CanarySize=instances(1)), [16, 100]),
         (routed("CANARY", CanarySize=instances(4)), [50, 100]),
+        (routed("LINEAR", LinearStepSize=instances(1)), [16, 33, 50, 66, 83, 100]),
         (routed("LINEAR", LinearStepSize=percent(30)), [30, 60, 90, 100]),
         (routed("LINEAR", LinearStepSize=percent(50)), [50, 100]),
         ({"RollingUpdatePolicy": {"MaximumBatchSize": percent(40), "WaitIntervalInSeconds": 0}}, [40, 80, 100]),
@@ -666,8 +667,8 @@ def instances(value: int) -> dict[str, Any]:
 def test_a_policy_shifts_the_requests_in_its_steps(
     plane: Plane, policy: Mapping[str, Any], shares: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_config(plane, "four", InitialInstanceCount=4)
-    old, new = fleets(plane, "four")
+    make_config(plane, "six", InitialInstanceCount=6)
+    old, new = fleets(plane, "six")
     shifted: list[int] = []
     monkeypatch.setattr(Traffic, "shift", lambda _self, _new, percent: shifted.append(percent))
 

@@ -329,6 +329,8 @@ def count(value: int) -> dict[str, Any]:
         ),
         (blue_green("LINEAR", LinearStepSize=count(3)), 5, "at least 6 instances for a step of 3, got 5"),
         (blue_green("LINEAR", LinearStepSize=count(3)), 6, ""),
+        (blue_green("LINEAR", LinearStepSize=count(1)), 11, "at least 10 percent of the variant's 11 instances, got 1"),
+        (blue_green("LINEAR", LinearStepSize=count(1)), 10, ""),
         (blue_green("LINEAR", LinearStepSize=percent(10)), 3, ""),
         ({"RollingUpdatePolicy": {"MaximumBatchSize": count(2)}}, 3, "MaximumBatchSize must be at most 50 percent"),
         ({"RollingUpdatePolicy": {"MaximumBatchSize": percent(50)}}, 3, ""),

@@ -88,8 +88,8 @@ def test_an_update_deletes_old_releases_and_tags_the_endpoint_as_the_new_one(
         ("", 35),
         ("--bake 100", 135),
         ("--strategy canary --wait 20 --bake 3", 58),
-        ("--strategy linear --step 30 --wait 20 --bake 3", 118),  # four shifts
-        ("--strategy linear --wait 1", 45),
+        ("--strategy linear --step 30 --wait 20 --bake 3 --instance-count 10", 118),  # four shifts
+        ("--strategy linear --wait 1", 37),  # two, of one instance each
     ],
 )
 def test_an_update_is_given_the_time_that_its_waits_take(
@@ -104,52 +104,66 @@ def test_an_update_is_given_the_time_that_its_waits_take(
     assert f"endpoint houses is still Updating after {seconds} s" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("options", "desired", "warns"),
-    [
-        ("--strategy canary", 1, True),
-        ("--strategy linear", 1, True),
-        ("", 1, False),
-        ("--strategy canary", 2, False),
-        ("--strategy canary --instance-count 2", 1, False),
-        ("--strategy canary --instance-count 1", 2, True),
-    ],
-)
-def test_one_instance_is_too_few_to_be_shifted_in_steps(
-    run: Any, capsys: pytest.CaptureFixture[str], options: str, desired: int, warns: bool
-) -> None:
+def instances(desired: int) -> dict[str, Any]:
     one = {**ENDPOINT, "ProductionVariants": [{**VARIANT, "DesiredInstanceCount": desired}]}
+    return {**SAGEMAKER, "DescribeEndpoint": lambda aws: {**one, "EndpointConfigName": aws.config}}
 
-    run(f"{UPDATE} {options}", {**SAGEMAKER, "DescribeEndpoint": lambda aws: {**one, "EndpointConfigName": aws.config}},
-        RELEASE)  # fmt: skip
 
-    assert ("one instance is less than a step of" in capsys.readouterr().err) == warns
+def changed(aws: Aws) -> list[str]:
+    return [one for one in aws.operations if not one.startswith(("Describe", "Get", "List"))]
 
 
 @pytest.mark.parametrize(
-    ("options", "kind", "step"),
+    ("options", "desired", "said"),
     [
-        ("--strategy linear", "LinearStepSize", 10),
-        ("--strategy linear --step 10", "LinearStepSize", 10),
-        ("--strategy linear --step 50", "LinearStepSize", 50),
-        ("--strategy canary", "CanarySize", 10),
-        ("--strategy canary --step 1", "CanarySize", 1),
-        ("--strategy canary --step 50", "CanarySize", 50),
-        ("--strategy linear --step 9", "LinearStepSize", None),
+        ("--strategy canary", 1, "--strategy canary moves half of the instances at most, and there is one"),
+        ("--strategy linear", 1, "add --instance-count 2, or leave out --strategy"),
+        ("--strategy canary --instance-count 1", 2, "and there is one"),
+        ("--strategy linear --wait 3600 --bake 3600", 10, "take 39600 s in all: expected less than the 28800 s"),
+        ("--strategy linear --wait 3600", 8, "give shorter ones, or a larger --step"),
+        ("", 1, None),
+        ("--strategy canary", 2, None),
+        ("--strategy canary --instance-count 2", 1, None),
+        ("--strategy linear --wait 3600", 7, None),
+        ("--strategy canary --wait 3600 --bake 3600", 10, None),
     ],
 )
-def test_a_step_is_a_tenth_of_the_capacity_or_what_sagemaker_takes_of_the_strategy(
-    run: Any, capsys: pytest.CaptureFixture[str], options: str, kind: str, step: int | None
+def test_a_rollout_that_sagemaker_would_not_do_is_refused_before_anything_is_made(
+    run: Any, capsys: pytest.CaptureFixture[str], options: str, desired: int, said: str | None
 ) -> None:
-    code, aws = run(f"{UPDATE} {options}", SAGEMAKER, RELEASE)
+    code, aws = run(f"{UPDATE} {options}", instances(desired), RELEASE)
+
+    assert (code, changed(aws) == []) == ((WRONG, True) if said else (0, False))
+    assert (said or "") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "count", "kind", "step", "longest"),
+    [
+        ("--strategy linear", 2, "LinearStepSize", 1, 1800),
+        ("--strategy linear --step 30 --wait 60 --bake 5", 10, "LinearStepSize", 3, 1800 + 4 * 60 + 5),
+        ("--strategy linear --step 50 --wait 60", 3, "LinearStepSize", 1, 1800 + 3 * 60),
+        ("--strategy linear", 19, "LinearStepSize", 2, 1800),  # one is less than SageMaker takes
+        ("--strategy canary", 2, "CanarySize", 1, 1800),
+        ("--strategy canary --step 1 --wait 300 --bake 600", 100, "CanarySize", 1, 2700),
+        ("--strategy canary --step 50", 9, "CanarySize", 4, 1800),
+        ("--strategy linear --wait 3500", 8, "LinearStepSize", 1, 28800),
+        ("--strategy linear --step 9", 2, "LinearStepSize", None, None),
+    ],
+)
+def test_a_step_is_in_whole_instances_and_an_update_is_given_the_time_of_its_waits(
+    run: Any, capsys: pytest.CaptureFixture[str], options: str, count: int, kind: str, step: int | None, longest: int
+) -> None:
+    code, aws = run(f"{UPDATE} {options}", instances(count), RELEASE)
 
     if step is None:
         assert (code, aws.operations) == (WRONG, [])
         assert "--step 9\n  next: expected 10 to 50 percent for linear\n" in capsys.readouterr().err
         return
     (asked,) = params(aws, "UpdateEndpoint")
-    routing = asked["DeploymentConfig"]["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]
-    assert (code, routing[kind]) == (0, {"Type": "CAPACITY_PERCENT", "Value": step})
+    policy = asked["DeploymentConfig"]["BlueGreenUpdatePolicy"]
+    assert (code, policy["TrafficRoutingConfiguration"][kind]) == (0, {"Type": "INSTANCE_COUNT", "Value": step})
+    assert policy["MaximumExecutionTimeoutInSeconds"] == longest
 
 
 CONFIG = {
@@ -211,18 +225,15 @@ def test_capture_that_was_switched_off_stays_off(run: Any) -> None:
     assert "DataCaptureConfig" not in params(aws, "CreateEndpointConfig")[0]
 
 
-def test_an_endpoint_whose_config_was_deleted_is_updated_as_a_new_one(run: Any) -> None:
-    gone = {
-        **SAGEMAKER,
-        "DescribeEndpointConfig": refused("ValidationException", "Could not find endpoint configuration"),
-    }
+def test_an_endpoint_whose_config_was_deleted_is_not_updated(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    gone = refused("ValidationException", "Could not find endpoint configuration")
 
-    assert run(UPDATE, gone, RELEASE)[0] == WRONG  # nobody knows its role
-    code, aws = run(f"{UPDATE} --role Given", gone, RELEASE)
+    code, aws = run(f"{UPDATE} --role Given", {**SAGEMAKER, "DescribeEndpointConfig": gone}, RELEASE)
 
-    (config,) = params(aws, "CreateEndpointConfig")
-    assert code == 0
-    assert config["ProductionVariants"][0]["InstanceType"] == "ml.m5.xlarge"
+    assert (code, changed(aws)) == (NOT_FOUND, [])
+    reason, _, next_step = capsys.readouterr().err.partition("next: ")
+    assert f"the endpoint config {RELEASE} that houses serves is gone: SageMaker cannot update it" in reason
+    assert "python -m pipeline delete --endpoint houses, then deploy without --update; or make a config" in next_step
 
 
 @pytest.mark.parametrize(
