@@ -104,7 +104,9 @@ NOTHING: Answers = {
 # What AWS answers where an endpoint or a service of that name is there, made by an earlier run
 SAGEMAKER: Answers = {
     "DescribeEndpoint": lambda aws: {**ENDPOINT, "EndpointConfigName": aws.config},
-    "DescribeEndpointConfig": {"ProductionVariants": [VARIANT]},
+    "DescribeEndpointConfig": {
+        "ProductionVariants": [{"VariantName": "AllTraffic", "ModelName": RELEASE, "InstanceType": "ml.c5.large"}]
+    },
     "DescribeModel": {
         "ModelArn": arn("sagemaker", "model/m"), "ExecutionRoleArn": ROLE,
         "Containers": [{"ContainerHostname": one, "Image": f"h/{one}@{UNKNOWN_DIGEST}"} for one in STAGES],

@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--instance-type", default=INSTANCE_TYPE, metavar="TYPE", help="default %(default)s")
     group.add_argument("--instance-count", type=between(1, 100), default=1, metavar="N", help="default %(default)s")
     group.add_argument("--bucket", help="for a local file (default sagemaker-REGION-ACCOUNT, made when missing)")
-    group.add_argument("--kms-key", metavar="KEY", help="KMS key that encrypts input and answers")
+    group.add_argument("--kms-key", metavar="KEY", help="KMS key of input, answers and the instances' disks")
     group.add_argument("--tags", type=release.tag, nargs="+", default=[], metavar="KEY=VALUE", help="for the job")
     group.add_argument("--timeout", type=between(1, 7 * 86400), default=86400, metavar="SECONDS",
                        help="how long it may take (default %(default)s); then it is stopped")  # fmt: skip

@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     session.add_arguments(parser)
     parser.add_argument("--release", required=True, metavar="NAME", help="what create-model printed")
     parser.add_argument("--bucket", help="for captured data (default sagemaker-REGION-ACCOUNT)")
+    parser.add_argument("--kms-key", metavar="KEY", help="KMS key that encrypts captured data")
     add_hosting_arguments(parser)
 
 

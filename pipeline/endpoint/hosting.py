@@ -13,6 +13,17 @@ from pipeline.endpoint.release import VARIANT, Release, as_tags
 
 INSTANCE_TYPE = "ml.m5.xlarge"
 MODES = ("Input", "Output")
+# What a request for a config has from here, by its member and its variant's; all else that Describe shows is kept
+OWN = (
+    *("EndpointConfigName", "ProductionVariants", "DataCaptureConfig", "KmsKeyId"),
+    *("EndpointConfigArn", "CreationTime", "ResponseMetadata"),
+)
+OWN_OF_VARIANT = (
+    *("VariantName", "ModelName", "InitialInstanceCount", "InstanceType", "InitialVariantWeight", "VolumeSizeInGB"),
+    *("ModelDataDownloadTimeoutInSeconds", "ContainerStartupHealthCheckTimeoutInSeconds"),
+)
+# Of a variant that somebody made elsewhere, what another instance type may not have
+OF_THE_INSTANCE = ("InferenceAmiVersion", "CapacityReservationConfig", "AcceleratorType")
 
 
 @dataclass(frozen=True)
@@ -30,11 +41,14 @@ class Hosting:
     network_isolation: bool | None = None
     data_capture: int | None = None
     capture_to: str | None = None
+    kms_key: str | None = None
     single: bool | None = None
+    more: Mapping[str, Any] | None = None  # settings of the config, and those of its variant, that nobody can give here
+    more_of_variant: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> Hosting:
-        given = cls(**{each.name: getattr(arguments, each.name) for each in fields(cls)})
+        given = cls(**{each.name: getattr(arguments, each.name, None) for each in fields(cls)})
         if bool(given.subnets) != bool(given.security_groups):
             raise PipelineError("a VPC needs both", "give --subnets and --security-groups together", WRONG)
         return given
@@ -42,6 +56,9 @@ class Hosting:
     def over(self, current: Hosting) -> Hosting:
         """These settings, and those of the current endpoint where none are given."""
         given = {each.name: getattr(self, each.name) for each in fields(self)}
+        if self.instance_type not in (None, current.instance_type):
+            kept = current.more_of_variant or {}
+            given["more_of_variant"] = {name: kept[name] for name in kept if name not in OF_THE_INSTANCE}
         return replace(current, **{name: value for name, value in given.items() if value is not None})
 
     @property
@@ -107,13 +124,17 @@ def current_hosting(config: Mapping[str, Any], model: Mapping[str, Any], instanc
         network_isolation=model.get("EnableNetworkIsolation"),
         data_capture=capture.get("InitialSamplingPercentage") if capture.get("EnableCapture", True) else None,
         capture_to=capture.get("DestinationS3Uri"),
+        kms_key=capture.get("KmsKeyId"),
         single=bool(model.get("PrimaryContainer")),
+        more={name: value for name, value in config.items() if name not in OWN},
+        more_of_variant={name: value for name, value in variant.items() if name not in OWN_OF_VARIANT},
     )
 
 
 def config_request(release: Release, hosting: Hosting, bucket: str) -> dict[str, Any]:
     """CreateEndpointConfig: one variant of the release's model."""
     variant = {
+        **(hosting.more_of_variant or {}),
         "VariantName": VARIANT,
         "ModelName": release.name,
         "InitialInstanceCount": hosting.instance_count or 1,
@@ -124,6 +145,7 @@ def config_request(release: Release, hosting: Hosting, bucket: str) -> dict[str,
         "ContainerStartupHealthCheckTimeoutInSeconds": hosting.health_check_timeout,
     }
     request = {
+        **(hosting.more or {}),
         "EndpointConfigName": release.name,
         "ProductionVariants": [_given(variant)],
         "DataCaptureConfig": _capture(hosting, bucket),
@@ -141,6 +163,7 @@ def _capture(hosting: Hosting, bucket: str) -> dict[str, Any] | None:
         "EnableCapture": True,
         "InitialSamplingPercentage": hosting.data_capture,
         "DestinationS3Uri": hosting.capture_to or f"s3://{bucket}/serial-inference-capture",
+        **({"KmsKeyId": hosting.kms_key} if hosting.kms_key else {}),
         "CaptureOptions": [{"CaptureMode": mode} for mode in MODES],
         "CaptureContentTypeHeader": {
             "CsvContentTypes": ["text/csv"],

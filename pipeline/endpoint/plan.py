@@ -48,7 +48,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--role", metavar="ARN", help="that SageMaker takes to fetch images and artifacts: ARN or name "
                        "(default SAGEMAKER_ROLE_ARN)")  # fmt: skip
     group.add_argument("--bucket", help="for the artifacts (default sagemaker-REGION-ACCOUNT, made when missing)")
-    group.add_argument("--kms-key", metavar="KEY", help="KMS key that encrypts the artifacts in S3")
+    group.add_argument("--kms-key", metavar="KEY", help="KMS key that encrypts artifacts and captured data in S3")
     group.add_argument("--tags", type=tag, nargs="+", default=[], metavar="KEY=VALUE", help="for everything made")
 
 

@@ -20,6 +20,7 @@ USUAL_MB = 4
 POLL = 10.0  # seconds
 REMINDER = 60.0  # seconds between lines where no terminal shows the time pass
 LAST_WORDS = 20  # lines
+ENCRYPTED = ("g4dn", "g5", "g6", "g6e", "trn1")  # instances with disks of their own, which take no key
 ENDED = ("Completed", "Failed", "Stopped")
 
 
@@ -56,6 +57,7 @@ def request(job: Job) -> dict[str, Any]:
     _check(job)
     processing = {"InputFilter": job.input_filter, "OutputFilter": job.output_filter}
     processing |= {"JoinSource": "Input" if job.join else ""}
+    family = job.instance_type.partition(".")[2].partition(".")[0]
     optional = {
         "BatchStrategy": job.strategy,
         "MaxPayloadInMB": job.payload_mb,
@@ -77,7 +79,11 @@ def request(job: Job) -> dict[str, Any]:
             "AssembleWith": job.assemble,
             **_given({"KmsKeyId": job.kms_key}),
         },
-        "TransformResources": {"InstanceType": job.instance_type, "InstanceCount": job.instance_count},
+        "TransformResources": {
+            "InstanceType": job.instance_type,
+            "InstanceCount": job.instance_count,
+            **_given({"VolumeKmsKeyId": "" if family in ENCRYPTED else job.kms_key}),
+        },
         "Tags": as_tags(job.tags),
     }
 

@@ -41,7 +41,6 @@ _SAGEMAKERS = (
         "featurizer_image",
         "predictor_image",
         "bucket",
-        "kms_key",
     ),
     *(each.name for each in fields(Hosting) if each.name not in OWN["ecs"]),
 )
@@ -53,7 +52,7 @@ def refuse_strangers(arguments: argparse.Namespace) -> None:
     shared = {"role", "subnets", "security_groups"}
     strange = [name for name in _OTHERS if name not in shared] if arguments.target == SAGEMAKER else _SAGEMAKERS
     for name in strange:
-        if getattr(arguments, name) not in (None, False, []):
+        if getattr(arguments, name, None) not in (None, False, []):
             raise PipelineError(f"--{name.replace('_', '-')} is not for {arguments.target}", "leave it out", WRONG)
 
 

@@ -70,6 +70,13 @@ def test_what_is_not_asked_for_is_left_to_the_platform():
     }
 
 
+@pytest.mark.parametrize(("kind", "key"), [("ml.m5.xlarge", "key"), ("ml.g5.xlarge", None), ("ml.g6e.xlarge", None)])
+def test_a_key_is_of_the_disks_too_where_these_take_one(kind: str, key: str | None) -> None:
+    asked = transform.request(replace(JOB, instance_type=kind, kms_key="key"))
+
+    assert (asked["TransformOutput"]["KmsKeyId"], asked["TransformResources"].get("VolumeKmsKeyId")) == ("key", key)
+
+
 @pytest.mark.parametrize(
     ("job", "reason"),
     [

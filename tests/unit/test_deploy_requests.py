@@ -153,7 +153,7 @@ def test_the_endpoint_config_has_what_was_asked_for_and_no_more(requests: Any, u
     }
     given = ("--instance-type", "ml.c5.large", "--instance-count", "3", "--health-check-timeout", "90",
              "--download-timeout", "120", "--volume-kms-key", "key", "--volume-size", "20", "--tags", "team=a b",
-             "--data-capture", "25", "--capture-to", "s3://mine/capture")  # fmt: skip
+             "--data-capture", "25", "--capture-to", "s3://mine/capture", "--kms-key", "other")  # fmt: skip
 
     plain, full = of(requests(), "CreateEndpointConfig"), of(requests(*given), "CreateEndpointConfig")
 
@@ -175,6 +175,7 @@ def test_the_endpoint_config_has_what_was_asked_for_and_no_more(requests: Any, u
             "EnableCapture": True,
             "InitialSamplingPercentage": 25,
             "DestinationS3Uri": "s3://mine/capture",
+            "KmsKeyId": "other",
             "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
             "CaptureContentTypeHeader": {
                 "CsvContentTypes": ["text/csv"],

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.endpoint.errors import FAILED, NOT_FOUND, TIMEOUT, WRONG
-from tests.aws_api import ENDPOINT, RELEASE, ROLE, SAGEMAKER, VARIANT, Aws, arn, refused
+from tests.aws_api import ENDPOINT, RELEASE, ROLE, SAGEMAKER, VARIANT, WHEN, Aws, arn, refused
 
 UPDATE = "deploy --artifacts ARTIFACTS --update --tag abc"
 DEPLOY = "deploy --artifacts ARTIFACTS --tag abc"
@@ -214,6 +214,33 @@ def test_an_update_keeps_what_it_is_not_given(run: Any, options: str, changed: d
         "vpc": model.get("VpcConfig"), "isolation": model.get("EnableNetworkIsolation"),
         "role": model["ExecutionRoleArn"],
     } == {**usual, **changed}  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "lost"), [("", set()), ("--instance-type ml.m5.large", {"InferenceAmiVersion"})])
+def test_an_update_keeps_what_somebody_set_elsewhere(run: Any, options: str, lost: set[str]) -> None:
+    of_variant = {
+        "RoutingConfig": {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"}, "EnableSSMAccess": True,
+        "ManagedInstanceScaling": {"Status": "ENABLED", "MinInstanceCount": 1, "MaxInstanceCount": 3},
+        "InferenceAmiVersion": "al2-ami-sagemaker-inference-gpu-2",
+    }  # fmt: skip
+    of_config = {"MetricsConfig": {"EnableEnhancedMetrics": True}, "EnableNetworkIsolation": False}
+    shown = {
+        **CONFIG, **of_config, "EndpointConfigName": RELEASE, "EndpointConfigArn": "a", "CreationTime": WHEN,
+        "ProductionVariants": [CONFIG["ProductionVariants"][0] | of_variant],  # type: ignore[operator]
+        "DataCaptureConfig": {**CONFIG["DataCaptureConfig"], "KmsKeyId": "captures"},  # type: ignore[dict-item]
+    }  # fmt: skip
+
+    code, aws = run(f"{UPDATE} {options}", {**SAGEMAKER, "DescribeEndpointConfig": shown}, RELEASE)
+
+    (config,) = params(aws, "CreateEndpointConfig")
+    (variant,) = config["ProductionVariants"]
+    assert code == 0
+    assert {name: config[name] for name in of_config} == of_config
+    assert {name: variant[name] for name in of_variant if name in variant} == {
+        name: value for name, value in of_variant.items() if name not in lost
+    }
+    assert config["DataCaptureConfig"]["KmsKeyId"] == "captures"
+    assert (config["EndpointConfigName"], variant["ModelName"]) != (RELEASE, RELEASE)
 
 
 def test_capture_that_was_switched_off_stays_off(run: Any) -> None:
