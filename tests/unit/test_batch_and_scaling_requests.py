@@ -295,7 +295,7 @@ def test_a_sample_is_the_same_each_time_and_never_more_than_there_is():
 def test_the_scaling_requests_are_what_the_api_takes():
     service = "application-autoscaling"
 
-    assert faults(service, "RegisterScalableTarget", autoscale.target_request(SCALING, {"key": "value"})) == ""
+    assert faults(service, "RegisterScalableTarget", autoscale.target_request(SCALING)) == ""
     assert faults(service, "PutScalingPolicy", autoscale.policy_request(SCALING)) == ""
     assert faults(service, "DeregisterScalableTarget", SCALING.address) == ""
 
@@ -311,10 +311,6 @@ def test_the_policy_tracks_invocations_per_instance():
         "ScaleInCooldown": 300,
         "ScaleOutCooldown": 60,
     }
-
-
-def test_a_known_target_gets_no_tags():
-    assert "Tags" not in autoscale.target_request(SCALING, {})
 
 
 @pytest.mark.parametrize(

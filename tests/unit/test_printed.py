@@ -32,7 +32,7 @@ DEPLOY = "deploy --artifacts ARTIFACTS --role Given --tag abc"
 HOSTED = "deploy --artifacts ARTIFACTS --image IMAGE --target"
 STATUS = "status --artifacts ARTIFACTS"
 SCALE = "autoscale --max 3 --target 9"
-STAMP = re.compile(rf"(?!{RELEASE})houses-\d{{8}}-\d{{6}}-[0-9a-f]{{4}}|houses-[0-9a-f]{{12}}")
+STAMP = re.compile(rf"(?!{RELEASE})houses-\d{{8}}-\d{{6}}-[0-9a-f]{{4}}|houses\.[a-z]+-[0-9a-f]{{12}}")
 TWO = ("featurizer", "predictor")
 
 
@@ -63,7 +63,7 @@ ADDRESS = {
 LEFT = kinds(
     ("running transform job", RELEASE), ("scaling target", ADDRESS["ResourceId"]), ("endpoint", "houses"),
     ("endpoint config", RELEASE), ("model", RELEASE), ("artifacts", f"{BUCKET}/ (1 objects)"),
-    *(("images", f"serial-inference/{name} (1, but those that other models or hosts use)")
+    *(("images", f"serial-inference/{name} (1 of 1)")
       for name in (*TWO, "pipeline")),
 )  # fmt: skip
 SERVES = {"serves": True, "reason": None, "local_artifacts": OTHER}
@@ -115,15 +115,15 @@ JSON: list[tuple[str, Answers, str | None, Any]] = [
     ("delete --target lambda", LAMBDA, None,
      {"endpoint": "houses", "deleted": kinds(
          ("HTTP API", "houses (h)"), ("REST API", "houses (r)"), ("function", "houses"), ("role", "houses-lambda"),
-         ("release images", "serial-inference/pipeline:houses-... (1)"))}),
+         ("release images", "serial-inference/pipeline:houses.lambda-... (1)"))}),
     ("delete --target ecs", ECS, None,
      {"endpoint": "houses", "deleted": kinds(
          ("service", "houses"), ("role", "houses-ecs-execution"), ("role", "houses-ecs-infrastructure"),
-         ("release images", "serial-inference/pipeline:houses-... (1)"))}),
+         ("release images", "serial-inference/pipeline:houses.ecs-... (1)"))}),
     ("delete --target apprunner", APPRUNNER, None,
      {"endpoint": "houses", "deleted": kinds(
          ("service", "houses"), ("scaling", "houses/1/0"), ("role", "houses-apprunner-access"),
-         ("release images", "serial-inference/pipeline:houses-... (1)"))}),
+         ("release images", "serial-inference/pipeline:houses.apprunner-... (1)"))}),
     (f"{HOSTED} lambda", NOTHING, None, hosted("lambda", "https://0000000000.lambda-url.us-east-1.on.aws")),
     (f"{HOSTED} lambda --api http", NOTHING, None,
      hosted("lambda", "https://0000000000.execute-api.us-east-1.amazonaws.com")),
