@@ -56,6 +56,12 @@ def budget(request: pytest.FixtureRequest) -> Budget:
     return Budget(config.stash[SHARE], request.node.name.removeprefix("test_"), config.stash[FIGURES])
 
 
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> list[str]:
+    """What is said last, for tests that count otherwise than by seconds."""
+    return request.config.stash[FIGURES]
+
+
 @pytest.fixture(scope="session")
 def single(artifacts: Path) -> Iterator[Server]:
     """The single container behind nginx. It answers CSV unless asked otherwise, as a featurizer does."""
