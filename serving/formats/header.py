@@ -135,9 +135,9 @@ def _check(header: Sequence[str], names: Sequence[str], every: Sequence[str]) ->
 
 
 def _may_be_header(lines: Lines, names: Sequence[str]) -> bool:
-    """Whether the first line holds one of the first names, as a header does. A quote is written twice."""
-    line = lines.first_line
-    return any('"' in name or name in line for name in names[:3])
+    """Whether the first line has one of the names, as a header does. CSV writes quotes twice and commas in quotes."""
+    cells = lines.first_line.replace('"', "").split(",", 2 * len(names))
+    return not set(cells).isdisjoint(names) or any('"' in name or "," in name for name in names)
 
 
 def _looks_like_names(lines: Lines, most: int) -> bool:

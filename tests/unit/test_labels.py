@@ -213,6 +213,19 @@ def test_a_header_with_one_wrong_name_names_it() -> None:
     assert len(read(DIGITS, "0,5\n1,6\n")) == 2, "one cell of two is a name, and both are numbers"
 
 
+@pytest.mark.parametrize("first", ["x,y,z,3,4,5,6,7", 'x,y,z,3,4,5,6,"7,8"'])
+def test_a_header_whose_first_names_are_wrong_is_no_row(first: str) -> None:
+    """Its other names are numbers, and the wrong ones stand where a category may be any text."""
+    last = "7,8" if "7,8" in first else "7"
+    kinds = dict.fromkeys("abc", ColumnType.CATEGORICAL) | dict.fromkeys(["3", "4", "5", "6"], ColumnType.NUMERIC)
+    inputs = [Column(name, kind, ("r",) * (kind is ColumnType.CATEGORICAL)) for name, kind in kinds.items()]
+    contract = replace(DIGITS, columns=(*inputs, Column(last, ColumnType.CATEGORICAL, ("r",)), PRICE))
+
+    error = refusal(contract, f"{first}\nr,r,r,1,2,3,4,r\n")
+
+    assert (error.code, error.column) == ("unknown_column", "x")
+
+
 @pytest.mark.parametrize("body", ["20\n70\n\n", "20\n70\n\n\n", "20\r\n70\r\n\r\n", "20\n70\r\n\n"])
 def test_of_one_column_a_blank_line_at_the_end_is_refused(body: str) -> None:
     for start, said in (("", "text/csv"), ("age\n", "text/csv"), ("x\n", "text/csv; header=present")):
