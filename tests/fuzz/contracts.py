@@ -332,6 +332,13 @@ def _header_one_wrong(draft: Draft, chance: Random) -> None:
     draft.header[at] = chance.choice([old.upper(), old + " ", "", "other", chance.choice(draft.header), old.title()])
 
 
+def _header_partly(draft: Draft, chance: Random) -> None:
+    """The first names wrong, or some."""
+    names = [column.name for column in draft.table.inputs]
+    wrong = chance.choice([range(3), range(len(names) // 2), chance.sample(range(len(names)), len(names) // 3)])
+    draft.header = [chance.choice([f"x{at}", ""]) if at in wrong else name for at, name in enumerate(names)]
+
+
 def _header_other(draft: Draft, chance: Random) -> None:
     width = len(draft.table.inputs)
     numbers, words = list(map(str, range(width))), [f"c{at}" for at in range(width)]
@@ -417,6 +424,7 @@ DAMAGES: dict[str, Callable[[Draft, Random], None]] = {
     "a parameter": _parameter,
     "header said": _honest_header,
     "header with a wrong name": _header_one_wrong,
+    "header with wrong names": _header_partly,
     "header of other names": _header_other,
     "header shifted": _header_shifted,
     "header below": _header_later,
