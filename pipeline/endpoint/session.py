@@ -49,7 +49,18 @@ class Clients:
         region = given or cls("", env, arguments.profile).session.region_name
         if not region:
             raise PipelineError("no AWS region is set", "give --region, for example --region us-east-1", WRONG)
-        return cls(region, env, arguments.profile, prepare)
+        clients = cls(region, env, arguments.profile, prepare)
+        clients.say_where()
+        return clients
+
+    def say_where(self) -> None:
+        """Say so when endpoints are called in another place than where they are made, and one is on this machine."""
+        made, called = (self.endpoint_url(service) for service in ("sagemaker", "sagemaker-runtime"))
+        if made != called and {_host(made), _host(called)} & {*LOOPBACK}:
+            say(
+                f"SageMaker is asked at {made or 'AWS'}, but endpoints are called at {called or 'AWS'}; "
+                "if that is not meant, see which variables AWS_ENDPOINT_URL... are set"
+            )
 
     @cached_property
     def session(self) -> Any:  # noqa: ANN401 - boto3 is untyped
@@ -99,7 +110,7 @@ class Clients:
     @cached_property
     def local(self) -> bool:
         """Whether SageMaker is the stand-in on this machine."""
-        return urlsplit(self.endpoint_url("sagemaker") or "").hostname in LOOPBACK
+        return _host(self.endpoint_url("sagemaker")) in LOOPBACK
 
     def pause(self, seconds: float = POLL) -> None:
         """Wait before AWS is asked for the same again; the stand-in on this machine is asked sooner."""
@@ -108,6 +119,10 @@ class Clients:
     @cached_property
     def account(self) -> str:
         return str(self.client("sts").get_caller_identity()["Account"])
+
+
+def _host(url: str | None) -> str | None:
+    return urlsplit(url or "").hostname
 
 
 def endpoint_name(arguments: argparse.Namespace, artifacts: Path = ARTIFACTS) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 from pipeline.endpoint.dry_run import account_of, show
 from pipeline.endpoint.errors import NOT_FOUND, WRONG, PipelineError
@@ -21,13 +24,14 @@ from pipeline.endpoint.release import (
     new_release,
     sound_contract,
 )
-from pipeline.endpoint.session import Clients, default_endpoint, say, show_json
+from pipeline.endpoint.session import LOOPBACK, Clients, default_endpoint, say, show_json
 from pipeline.endpoint.undo import Undo, leaving_nothing
 from pipeline.hosts import on_apprunner, on_ecs, on_lambda, release_image, sizes
 from pipeline.hosts.dry_run import HostRecorder
 from pipeline.hosts.host import OWN, SAGEMAKER, Answering, Host, Ready, Wanted
 from pipeline.hosts.registry import Registry
 
+WITHIN = 5.0  # seconds for a server on this machine to say what it is
 HOSTS: Mapping[str, Host] = {"lambda": on_lambda, "ecs": on_ecs, "apprunner": on_apprunner}
 # What `deploy` takes for SageMaker only
 _SAGEMAKERS = (
@@ -56,12 +60,27 @@ def refuse_strangers(arguments: argparse.Namespace) -> None:
             raise PipelineError(f"--{name.replace('_', '-')} is not for {arguments.target}", "leave it out", WRONG)
 
 
+def refuse_stand_in(clients: Clients, target: str) -> None:
+    """Raise `PipelineError` where the local control plane would be asked, which hosts for SageMaker only."""
+    url = clients.endpoint_url(target) or ""
+    if urlsplit(url).hostname not in LOOPBACK:
+        return
+    with suppress(OSError), urlopen(f"{url}/_control_plane", timeout=WITHIN):  # noqa: S310 - of this machine
+        raise PipelineError(
+            f"{url} is the local control plane, which stands in for SageMaker and not for {target}",
+            "unset AWS_ENDPOINT_URL to do this on AWS; without AWS run the image, as docs/hosting.md says",
+            WRONG,
+        )
+
+
 def deploy(arguments: argparse.Namespace) -> int:
     wanted = Wanted.of(arguments)
     recorder = HostRecorder(role=arguments.role) if arguments.dry_run else None
     clients = Clients.of(arguments, recorder.attach if recorder else None)
     if recorder:
         recorder.region, recorder.account = clients.region, account_of(arguments.role)
+    else:
+        refuse_stand_in(clients, arguments.target)
     contract = sound_contract(arguments.artifacts)
     name = arguments.endpoint or default_endpoint(contract.dataset)
     checked = new_release(name, contract.hash, dict(arguments.tags))
@@ -107,6 +126,7 @@ def find(clients: Clients, arguments: argparse.Namespace, name: str) -> Iterator
     for option in ("artifacts", "images", "bucket"):
         if getattr(arguments, option):
             raise PipelineError(f"--{option} is not for {arguments.target}", "leave it out", WRONG)
+    refuse_stand_in(clients, arguments.target)
     yield from HOSTS[arguments.target].find(clients, name, arguments.cluster or "", arguments.timeout)
     repository = f"{_prefix(arguments)}/pipeline"
     owner = release_image.owner(name, arguments.target, on_ecs.other_cluster(arguments.cluster))
@@ -117,6 +137,7 @@ def find(clients: Clients, arguments: argparse.Namespace, name: str) -> Iterator
 
 def look(clients: Clients, arguments: argparse.Namespace, name: str) -> dict[str, Any]:
     """All there is to say of a service. Raises `PipelineError` (code 3) when there is none."""
+    refuse_stand_in(clients, arguments.target)
     found = HOSTS[arguments.target].look(clients, name, arguments.cluster or "")
     if found is None:
         raise PipelineError(

@@ -281,11 +281,12 @@ def test_no_proxy_stands_before_this_machine(real, artifacts, command):
     dead = dict.fromkeys(
         ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"), f"http://127.0.0.1:{free_ports(1)[0]}"
     )
-    port = str(urlsplit(real["AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME"]).port)
+    url = real["AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME"]
+    own = {"ROUTER_PORT": str(urlsplit(url).port), "AWS_ENDPOINT_URL": url}
     words = [str(artifacts) if word == "ARTIFACTS" else word for word in command]
 
     done = subprocess.run(
-        [sys.executable, "-m", *words], cwd=ROOT, env=os.environ | real | dead | {"ROUTER_PORT": port},
+        [sys.executable, "-m", *words], cwd=ROOT, env=os.environ | real | dead | own,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
 

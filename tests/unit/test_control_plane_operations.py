@@ -21,6 +21,8 @@ from local_test.control_plane.passed import PASSED
 from local_test.control_plane.plane import Plane
 from local_test.control_plane.protocols import AWS_JSON
 from local_test.control_plane.registry import Registry
+from pipeline.cli import main
+from pipeline.endpoint.errors import WRONG
 from tests.scripted_host import scripted_plane
 
 WALKED = (
@@ -301,3 +303,22 @@ def test_an_image_that_docker_cannot_be_asked_for_is_not_found(tmp_path: Path, i
 def test_a_reference_is_one_part_of_the_registrys_path() -> None:
     with pytest.raises(ConnectionRefusedError):  # and no InvalidURL
         Registry(Path(), 1).manifest("a", "b\r\nX: y")
+
+
+@pytest.mark.parametrize("target", ["lambda", "ecs", "apprunner"])
+@pytest.mark.parametrize("verb", ["deploy --tag t --artifacts ARTIFACTS", "status", "delete --yes"])
+def test_what_only_aws_hosts_is_refused_at_once(
+    plane: Plane, untrained: Path, capsys: pytest.CaptureFixture[str], verb: str, target: str
+) -> None:
+    keys = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
+    env = {"AWS_ENDPOINT_URL": plane.url, "AWS_REGION": plane.region, **keys}
+
+    words = verb.replace("ARTIFACTS", str(untrained)).split()
+    code = main([*words, "--target", target, "--endpoint", "houses"], env)
+
+    reason, _, next_step = capsys.readouterr().err.partition("next: ")
+    assert code == WRONG
+    assert reason.strip() == (
+        f"pipeline: {plane.url} is the local control plane, which stands in for SageMaker and not for {target}"
+    )
+    assert next_step.startswith("unset AWS_ENDPOINT_URL to do this on AWS; ")

@@ -146,6 +146,30 @@ def test_the_stand_in_is_on_this_machine(url: str, local: bool) -> None:
     assert Clients("us-east-1", {"AWS_ENDPOINT_URL_SAGEMAKER": url}).local is local
 
 
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"": "http://127.0.0.1:4566"}, None),
+        ({"": "http://127.0.0.1:4566", "_SAGEMAKER_RUNTIME": "http://127.0.0.1:8080"},
+         "SageMaker is asked at http://127.0.0.1:4566, but endpoints are called at http://127.0.0.1:8080; "),
+        ({"_SAGEMAKER_RUNTIME": "http://localhost:8080"},
+         "SageMaker is asked at AWS, but endpoints are called at http://localhost:8080; "),
+        ({"_SAGEMAKER": "http://[::1]:1"}, "SageMaker is asked at http://[::1]:1, but endpoints are called at AWS; "),
+        ({"_SAGEMAKER": "https://api.example", "_SAGEMAKER_RUNTIME": "https://runtime.example"}, None),
+        ({}, None),
+    ],
+)  # fmt: skip
+def test_who_makes_endpoints_here_and_calls_them_there_is_told(
+    capsys: pytest.CaptureFixture[str], env: dict[str, str], said: str | None
+) -> None:
+    given = {f"AWS_ENDPOINT_URL{name}": url for name, url in env.items()}
+
+    Clients.of(argparse.Namespace(region="us-east-1", profile=None, env=given))
+
+    told = capsys.readouterr().err
+    assert told.startswith(said) if said else told == ""
+
+
 def test_progress_does_not_mix_with_what_a_program_prints(capsys: pytest.CaptureFixture[str]) -> None:
     session.say("on its way")
     session.show_json({"at": Path("x")})
