@@ -154,7 +154,8 @@ find_programs() {
   if [[ $dry ]]; then return; fi
   command -v docker >/dev/null || fail "docker is not on PATH" "install Docker, https://docs.docker.com/get-docker/"
   docker version --format '{{.Server.Version}}' >/dev/null 2>&1 ||
-    fail "the Docker engine does not answer" "start Docker; 'docker version' says more"
+    fail "the Docker engine does not answer" \
+      "start Docker; 'docker version' says more; podman, finch and nerdctl under this name are not tried"
   docker buildx version >/dev/null 2>&1 || builder=classic
   command -v "$aws" >/dev/null ||
     fail "the AWS CLI is not on PATH" "install it, https://docs.aws.amazon.com/cli/, or run 'make setup'"

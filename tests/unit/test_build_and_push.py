@@ -548,6 +548,7 @@ def test_hostile_and_wrong_arguments_end_with_2_before_anything_is_asked(
     ("answer", "says"),
     [
         ("no-engine", "engine does not answer"),
+        ("no-engine", "podman, finch and nerdctl under this name"),
         ("no-registry", "docker-registry"),
         ("build.error", "was not built"),
         ("push.error", "was not pushed"),
