@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, auto
-from itertools import cycle, islice, pairwise
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ EDGES = (
 )
 STRANGERS = ("", "a stranger", " ", "0", "1.0", "M ", "missing", "\u65e5\u672c", "None", "nan", "True")
 ALONE, TOGETHER = 8, 7  # rows compared one by one, and rows in a chunk
+CELLS = 1 << 22  # of a block: some 32 MiB of each kind
 
 
 class NoFeatures(Enum):
@@ -32,35 +34,53 @@ class NoFeatures(Enum):
 def prove(compiled: Transform, fitted: Transform, records: Records) -> int:
     """Compare both on these rows and on edge rows, whole, one by one and in chunks. Returns how many rows.
 
+    No more than `CELLS` cells or features are held at once, for as many columns and categories as there are.
     Raises `NotCovered` naming the first difference.
     """
-    edges = edge_rows(records)
+    most = max(ALONE * TOGETHER, CELLS // _width(compiled, records))
     compared = 0
-    for rows in (records, edges, *_singles(records), *_singles(edges), *_chunks(edges)):
-        _compare(compiled, fitted, rows)
-        compared += len(rows)
+    for start in range(0, len(records), most):
+        block = records[start : start + most]
+        for rows in (block, *_singles(block)):
+            compared += _compare(compiled, fitted, rows)
+    for block in edge_rows(records, most):
+        for rows in (block, *_singles(block), *_chunks(block)):
+            compared += _compare(compiled, fitted, rows)
     return compared
 
 
-def edge_rows(records: Records) -> Records:
-    """Every edge value of each column in a row that is otherwise of the training rows, and all of them mixed."""
+def _width(compiled: Transform, records: Records) -> int:
+    columns = len(records.numeric) + len(records.categorical)
+    with np.errstate(all="ignore"), contextlib.suppress(ValueError):
+        return max(columns, int(compiled(records[:1]).shape[1]))
+    return columns
+
+
+def edge_rows(records: Records, most: int) -> Iterator[Records]:
+    """Every edge value of each column in a row that is otherwise of the training rows, and all of them mixed.
+
+    In blocks of at most so many rows.
+    """
     numbers: list[list[float]] = [_edges_of(records.numbers[:, index]) for index in range(records.numbers.shape[1])]
     texts: list[list[str | None]] = [
         [*sorted({text for text in column if text}), None, *STRANGERS] for column in records.texts
     ]
     longest = max([*map(len, numbers), *map(len, texts)])
     count = longest * (len(numbers) + len(texts) + 1)
-    source = [index % len(records) for index in range(count)]
-    made_numbers = records.numbers[source]
-    made_texts = [[column[index] for index in source] for column in records.texts]
-    for index, values in enumerate(numbers):
-        made_numbers[index * longest : (index + 1) * longest, index] = list(islice(cycle(values), longest))
-        made_numbers[-longest:, index] = list(islice(cycle(values), index, index + longest))
-    for index, strings in enumerate(texts):
-        start = (len(numbers) + index) * longest
-        made_texts[index][start : start + longest] = islice(cycle(strings), longest)
-        made_texts[index][-longest:] = islice(cycle(strings), index, index + longest)
-    return Records(records.numeric, records.categorical, made_numbers, tuple(made_texts))
+    for start in range(0, count, most):
+        # which column has an edge value, and which one; behind the last column, all have
+        column, edge = np.divmod(np.arange(start, min(start + most, count)), longest)
+        source = np.arange(start, start + len(column)) % len(records)
+        made_numbers = records.numbers[source]
+        made_texts = [[cells[index] for index in source] for cells in records.texts]
+        mixed = column == len(numbers) + len(texts)
+        for index, values in enumerate(numbers):
+            rows = np.flatnonzero((column == index) | mixed)
+            made_numbers[rows, index] = np.array(values)[(edge[rows] + index * mixed[rows]) % len(values)]
+        for index, strings in enumerate(texts):
+            for row in np.flatnonzero((column == len(numbers) + index) | mixed):
+                made_texts[index][row] = strings[(edge[row] + index * mixed[row]) % len(strings)]
+        yield Records(records.numeric, records.categorical, made_numbers, tuple(made_texts))
 
 
 def _edges_of(values: NDArray[np.float64]) -> list[float]:
@@ -82,13 +102,14 @@ def _chunks(records: Records) -> Iterator[Records]:
         yield records[start : start + TOGETHER]
 
 
-def _compare(compiled: Transform, fitted: Transform, records: Records) -> None:
+def _compare(compiled: Transform, fitted: Transform, records: Records) -> int:
     with np.errstate(all="ignore"):
         ours = _outcomes(compiled, records)
         theirs = _outcomes(fitted, records, [row for row, outcome in enumerate(ours) if outcome is NoFeatures.REFUSED])
     for row, (got, expected) in enumerate(zip(ours, theirs, strict=True)):
         if got != expected and not (isinstance(got, NoFeatures) and isinstance(expected, NoFeatures)):
             raise NotCovered(f"other features than scikit-learn's for row {row} of {_shown(records, row)}")
+    return len(records)
 
 
 def _outcomes(transform: Transform, records: Records, suspects: Sequence[int] = ()) -> list[bytes | NoFeatures]:

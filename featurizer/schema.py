@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,6 +56,12 @@ class Schema:
             raise BadDataset(f"schema {self.name}: expected a seed from 0 to 2,147,483,647, got {self.seed!r}")
         if not isinstance(self.search, Mapping) or not all(isinstance(one, Mapping) for one in self.references):
             raise BadDataset(f"schema {self.name}: expected tables [search] and [[references]]")
+        try:  # the contract holds them, as JSON
+            json.dumps([self.search, *self.references], allow_nan=False, default=str)
+        except ValueError as error:
+            raise BadDataset(
+                f"schema {self.name}: expected finite numbers in [search] and [[references]], got nan or inf"
+            ) from error
         tables = [self.source, self.source.get("arguments", {})] if isinstance(self.source, Mapping) else [None]
         if not all(isinstance(one, Mapping) for one in tables) or type(self.source.get("decimals", 0)) is not int:
             raise BadDataset(
@@ -74,7 +81,7 @@ def read_schema(text: str) -> Schema:
     """Read a schema's TOML. Raises `BadDataset`."""
     try:
         raw = tomllib.loads(text)
-        columns = tuple(_column(column) for column in _tables(raw["columns"]))
+        columns = tuple(_column(column, number) for number, column in enumerate(_tables(raw["columns"]), 1))
         return Schema(
             name=_text(raw["name"]),
             task=read_task(raw["task"]),
@@ -86,10 +93,12 @@ def read_schema(text: str) -> Schema:
             references=tuple(raw.get("references", ())),
             labelled_rows=_labelled_rows(raw.get("labelled_rows", LabelPlace.NONE)),
         )
+    except BadDataset:
+        raise
     except KeyError as error:
-        raise BadDataset(
-            f"schema: expected name, task and [[columns]] with name and type; {error} is missing"
-        ) from error
+        raise BadDataset(f"schema: expected name, task and [[columns]]; {error} is missing") from error
+    except RecursionError as error:
+        raise BadDataset("schema: expected TOML, got tables or lists too deep within others") from error
     except (TypeError, ValueError, AttributeError) as error:
         raise BadDataset(f"schema: {error}") from error
 
@@ -160,11 +169,13 @@ def _labelled_rows(text: object) -> LabelPlace:
 
 def _tables(columns: object) -> Sequence[Mapping[str, Any]]:
     if not isinstance(columns, list) or not all(isinstance(column, Mapping) for column in columns):
-        raise BadDataset("expected [[columns]] with name and type, one for each column, got columns otherwise")
+        raise BadDataset("schema: expected [[columns]] with name and type, one for each column, got columns otherwise")
     return columns
 
 
-def _column(raw: Mapping[str, Any]) -> Column:
+def _column(raw: Mapping[str, Any], number: int) -> Column:
+    if lacking := [key for key in ("name", "type") if key not in raw]:
+        raise BadDataset(f"schema, [[columns]] number {number}: expected name and type, {lacking[0]} is missing")
     name = _text(raw["name"])
     if raw["type"] not in list(ColumnType):
         raise BadDataset(f"schema, column {name}: expected type {', '.join(ColumnType)}, got {raw['type']!r}")

@@ -40,9 +40,11 @@ from featurizer.schema import (
 from featurizer.transform import Transform
 from serving.artifact import write_manifest
 from serving.contract import FILE, Column, ColumnType, Contract, Task
+from serving.settings import usable_memory
 from serving.training import BadJob, TrainingJob
 
 HYPERPARAMETERS = ("schema", "label", "task", "categorical", "name", "seed")
+COPIES = 4  # of the features, at the most, while they are made, proved and trained on
 PACKAGES = ("joblib", "numpy", "pandas", "scikit-learn")
 
 
@@ -85,6 +87,7 @@ def fit(schema: Schema, raw: pd.DataFrame, run: Mapping[str, Any], classes: tupl
     for name in frame.columns[frame.isna().all()]:
         raise BadDataset(f"data, column {name}: expected a value in at least one training row, got none")
     target, classes = labels(raw, schema, classes)
+    _check_size(frame, schema)
     transformer = make_transformer(schema)
     features = np.asarray(transformer.fit_transform(frame), dtype=np.float64)
     preprocess = dump(transformer)
@@ -103,6 +106,19 @@ def fit(schema: Schema, raw: pd.DataFrame, run: Mapping[str, Any], classes: tupl
     compiled, told = compiled_text(transformer, contract, frame)
     contract = replace(contract, report=transform_report(compiled, told))
     return Fitted(transformer, preprocess, compiled, contract, features, target)
+
+
+def _check_size(frame: pd.DataFrame, schema: Schema) -> None:
+    """Each category is a feature: refuse what would not fit into memory. Raises `BadDataset`."""
+    widths = {c.name: frame[c.name].nunique() + 1 if c.type is ColumnType.CATEGORICAL else 1 for c in schema.inputs}
+    held = len(frame) * sum(widths.values()) * 8 * COPIES
+    if held > usable_memory():
+        widest = max(widths, key=lambda name: widths[name])
+        raise BadDataset(
+            f"data: expected features that fit into memory, got {len(frame):,} rows of {sum(widths.values()):,} "
+            f"features, {held / 2**30:,.0f} GiB with their copies; {widths[widest]:,} of them are of column {widest}: "
+            "leave it out, join its rare categories, or give fewer rows"
+        )
 
 
 def compiled_text(transformer: ColumnTransformer, contract: Contract, frame: pd.DataFrame) -> tuple[str, str]:

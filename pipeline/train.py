@@ -24,6 +24,7 @@ from predictor import search
 from predictor import train as predictor
 from serving import artifact
 from serving.contract import Contract
+from serving.errors import cut
 from serving.run_dir import held
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ EXAMPLES = """examples:
   python -m pipeline train --data houses.csv --schema houses.toml --out artifacts/houses
 """
 DATASET = "abalone"
-FEWEST_ROWS = 20
+FEWEST_ROWS, LONGEST_SEED = 20, 10  # of rows, and of digits
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _seed(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) < 2**31):
-        raise argparse.ArgumentTypeError(f"expected a whole number below 2,147,483,648, got {text!r}")
+    if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_SEED and int(text) < 2**31):
+        raise argparse.ArgumentTypeError(f"expected a whole number below 2,147,483,648, got {cut(repr(text))}")
     return int(text)
 
 

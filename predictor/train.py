@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from predictor.search import learn, learn_given
 from serving.artifact import write_manifest
 from serving.cells import number_column
 from serving.contract import FILE, Column, ColumnType, Contract, Task
-from serving.errors import BadPayload
+from serving.errors import BadPayload, cut
 from serving.tables import Table, read_table
 from serving.training import BadJob, TrainingJob
 
@@ -112,10 +113,13 @@ def _numbers(table: Table, name: str) -> NDArray[np.float64]:
 def _converted(name: str, value: str) -> float:
     kind = int if name in WHOLE else float
     try:
-        return kind(value)
-    except ValueError as error:
-        expected = "a whole number" if name in WHOLE else "a number"
-        raise BadJob(f"hyperparameter {name}: expected {expected}, got {value!r}") from error
+        found = kind(value)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        expected = "a whole number" if name in WHOLE else "a finite number"
+        raise BadJob(f"hyperparameter {name}: expected {expected}, got {cut(repr(value))}")
+    return found
 
 
 def _print_progress(done: int, of: int) -> None:

@@ -28,18 +28,12 @@ def read_timeout(settings: Settings) -> int:
     return max(1, settings.timeout - 2)
 
 
-def nginx_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes for all that nginx holds of requests and answers: half of the memory of the container or the machine.
+def nginx_memory(memory: int) -> int:
+    """Bytes for all that nginx holds of requests and answers: half of the container's `memory`.
 
     Who comes when they are in use is refused; otherwise the kernel would end nginx, and everybody's requests with it.
     """
-    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        try:
-            limits.append(int((cgroup / name).read_text()))
-        except (OSError, ValueError):  # of the other version, or "max"
-            continue
-    return max(_LEAST_MEMORY, min(limits) // 2)
+    return max(_LEAST_MEMORY, memory // 2)
 
 
 def write_config(settings: Settings, run_dir: Path, memory: int) -> Path:

@@ -20,7 +20,7 @@ from serving.privileges import Refused, give_up
 from serving.publish import published
 from serving.run_dir import run_directory
 from serving.scoreboard import VARIABLE, Scoreboard
-from serving.settings import MOST_HEADERS, ONE_THREAD, BadSetting, Settings
+from serving.settings import MOST_HEADERS, ONE_THREAD, BadSetting, Settings, usable_memory
 
 log = logging.getLogger("serving.serve")
 
@@ -71,7 +71,7 @@ def _supervise(settings: Settings, env: dict[str, str], run_dir: Path, nginx: st
         try:
             children.start("gunicorn", _gunicorn_command(settings, run_dir, behind_nginx=bool(nginx)), env, keep=keep)
             if nginx:
-                memory = nginx_memory()
+                memory = nginx_memory(usable_memory())
                 config = write_config(settings, run_dir, memory)
                 command = [nginx, "-p", str(run_dir), "-e", "stderr", "-c", str(config)]
                 children.start("nginx", command, env, relay=True, memory=memory)

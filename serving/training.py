@@ -14,7 +14,9 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from serving.errors import BadArtifact, ServingError
+from serving.errors import BadArtifact, ServingError, cut
+
+_MOST = 2**31 - 1  # of a hyperparameter that counts, or a seed
 
 
 class BadJob(ValueError):
@@ -54,8 +56,8 @@ class TrainingJob:
     def whole_number(self, name: str, default: int) -> int:
         """A hyperparameter that counts something. Raises `BadJob`."""
         text = self.hyperparameters.get(name, str(default))
-        if not (text.isascii() and text.isdigit()):
-            raise BadJob(f"hyperparameter {name}: expected a whole number, got {text!r}")
+        if not (text.isascii() and text.isdigit() and len(text) <= len(str(_MOST)) and int(text) <= _MOST):
+            raise BadJob(f"hyperparameter {name}: expected a whole number up to {_MOST:,}, got {cut(repr(text))}")
         return int(text)
 
 
@@ -90,7 +92,7 @@ def _hyperparameters(path: Path) -> dict[str, str]:
         return {}
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadJob(f"{path.name}: expected JSON, got {error}") from error
     if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
         raise BadJob(f"{path.name}: expected an object whose values are all strings")

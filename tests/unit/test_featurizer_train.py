@@ -13,7 +13,7 @@ from sklearn.preprocessing import FunctionTransformer, MinMaxScaler
 
 from featurizer.compile import compile_transformer
 from featurizer.records import Records
-from featurizer.schema import Schema
+from featurizer.schema import BadDataset, Schema
 from featurizer.train import fit
 from featurizer.transform import Transform
 from serving.contract import Column, ColumnType, Contract, Task
@@ -49,3 +49,15 @@ def test_an_infinite_value_that_a_later_step_would_cut_is_refused_as_scikit_lear
         assert (features(-0.9), features(3)) == ([[0]], [[1]])
         with pytest.raises(ValueError):  # noqa: PT011 - it says nothing
             features(-1)
+
+
+def test_a_column_of_too_many_categories_is_refused_before_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("featurizer.train.usable_memory", lambda: 4 * 5 * 8 * 4)  # rows, features, bytes, copies
+    columns = tuple(Column(name, kind) for name, kind in TYPES.items())
+    rows = pd.DataFrame(ROWS)
+
+    assert fit(Schema("plants", Task.REGRESSION, columns), rows, {}).contract.features[-1] == "soil_sand"
+    with pytest.raises(
+        BadDataset, match="got 4 rows of 6, 0 GiB with their copies, 5 of them for column soil: leave it"
+    ):
+        fit(Schema("plants", Task.REGRESSION, columns), rows.assign(soil=list("abcd")), {})

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from serving.nginx import TEMPLATE, find_nginx, nginx_memory, write_config
-from serving.settings import MIB, Settings
+from serving.settings import MIB, Settings, usable_memory
 
 MUCH = 8 << 30  # bytes of memory
 SETTINGS = Settings(host="127.0.0.1", port=18080, timeout=30, max_body=6 * MIB)
@@ -91,21 +91,24 @@ def test_connections_are_no_more_than_files_that_may_be_open(
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        ({"memory.max": f"{512 * MIB}\n"}, 256 * MIB),
-        ({"memory/memory.limit_in_bytes": f"{512 * MIB}\n"}, 256 * MIB),
-        ({"memory.max": f"{100 * MIB}\n"}, 64 * MIB),
+        ({"memory.max": f"{512 * MIB}\n"}, 512 * MIB),
+        ({"memory/memory.limit_in_bytes": f"{512 * MIB}\n"}, 512 * MIB),
         ({"memory.max": "max\n"}, None),
         ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, None),
         ({}, None),
     ],
 )
-def test_nginx_may_have_half_of_the_memory(tmp_path: Path, files: dict[str, str], expected: int | None) -> None:
+def test_nginx_may_have_half_of_the_containers_memory(
+    tmp_path: Path, files: dict[str, str], expected: int | None
+) -> None:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
-    assert nginx_memory(tmp_path) == (expected or machine // 2)
+    assert usable_memory(tmp_path) == (expected or machine)
+    assert nginx_memory(usable_memory(tmp_path)) == (expected or machine) // 2
+    assert nginx_memory(100 * MIB) == 64 * MIB
 
 
 @pytest.mark.parametrize(("memory", "connections", "requests"), [(64 * MIB, 409, 128), (256 * MIB, 1638, 512)])

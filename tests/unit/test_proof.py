@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from featurizer import proof
 from featurizer.compile import NotCovered
 from featurizer.proof import ALONE, STRANGERS, TOGETHER, edge_rows, prove
 from featurizer.records import Records
@@ -19,7 +21,7 @@ ROWS = Records(
     ("size",), ("kind",), np.where(np.arange(COUNT) % 9, RANDOM.normal(size=COUNT), np.nan)[:, np.newaxis],
     ([None if row % 7 == 0 else "ab"[row % 2] for row in range(COUNT)],),
 )  # fmt: skip
-EDGES = edge_rows(ROWS)
+(EDGES,) = edge_rows(ROWS, 1 << 30)
 
 
 def transform(records: Records) -> Any:
@@ -125,3 +127,25 @@ def test_edges_are_tried_in_each_column_and_mixed() -> None:
     assert set(texts[:third]) == {"a", "b", None}
     assert {1e300, -1e300, 5e-324} <= set(numbers[:third].tolist()) & set(numbers[2 * third :].tolist())
     assert set(np.round(numbers[third : 2 * third][~np.isnan(numbers[third : 2 * third])], 12).tolist()) <= known
+
+
+def test_edge_rows_are_the_same_in_blocks() -> None:
+    blocks = list(edge_rows(ROWS, 7))
+
+    assert max(map(len, blocks)) == 7
+    assert np.concatenate([block.numbers for block in blocks]).tobytes() == EDGES.numbers.tobytes()
+    texts = [list(itertools.chain(*(block.texts[at] for block in blocks))) for at in range(len(EDGES.texts))]
+    assert texts == list(EDGES.texts)
+
+
+def test_a_proof_holds_few_rows_of_many_features_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proof, "CELLS", 1000)
+    held = []
+
+    def wide(records: Records) -> NDArray[np.float64]:
+        held.append(len(records))
+        return np.zeros((len(records), 100))
+
+    prove(wide, wide, ROWS)
+
+    assert max(held) == ALONE * TOGETHER < len(EDGES)

@@ -81,6 +81,7 @@ def test_a_training_that_fails_says_why_in_its_file_and_on_standard_error(
     ("text", "reason"),
     [
         ("{", "hyperparameters.json: expected JSON, got "),
+        ("[" * 100_000, "hyperparameters.json: expected JSON, got "),
         ("[]", "hyperparameters.json: expected an object whose values are all strings"),
         ('{"seed": 5}', "hyperparameters.json: expected an object whose values are all strings"),
         ('{"seed": null}', "hyperparameters.json: expected an object whose values are all strings"),
@@ -139,12 +140,12 @@ def test_a_job_without_rows_says_what_is_there(tmp_path: Path, names: list[str],
         read_job(tmp_path).training_files()
 
 
-@pytest.mark.parametrize("text", ["-1", "1.5", "", "1_0", "\u0663", " 1"])
+@pytest.mark.parametrize("text", ["-1", "1.5", "", "1_0", "\u0663", " 1", "2147483648", "9" * 5000])
 def test_a_number_that_counts_nothing_is_refused(tmp_path: Path, text: str) -> None:
     job = read_job(configure(tmp_path, json.dumps({"seed": text, "other": "0012"})))
 
     assert (job.whole_number("other", 1), job.whole_number("absent", 42)) == (12, 42)
-    with pytest.raises(BadJob, match="hyperparameter seed: expected a whole number, got "):
+    with pytest.raises(BadJob, match="hyperparameter seed: expected a whole number up to 2,147,483,647, got "):
         job.whole_number("seed", 1)
 
 

@@ -18,7 +18,7 @@ import orjson
 
 from serving.nginx import nginx_memory, write_config
 from serving.payload import CSV, JSON, NPY
-from serving.settings import Settings
+from serving.settings import Settings, usable_memory
 from tools.bench import sample
 from tools.bench.processes import HOST, Command, Container, Payload, free_ports, running
 from tools.bench.truth import Truth
@@ -130,7 +130,7 @@ def _floor(worker_class: str | None) -> Callable[[Setting, str, int, Path], list
             options += ["--threads", str(settings.threads)]
         return [
             _gunicorn(setting, run_dir, app, options),
-            _nginx(setting, run_dir, write_config(settings, run_dir, nginx_memory())),
+            _nginx(setting, run_dir, write_config(settings, run_dir, nginx_memory(usable_memory()))),
         ]
 
     return commands
