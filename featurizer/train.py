@@ -40,7 +40,7 @@ from featurizer.schema import (
 from featurizer.transform import Transform
 from serving.artifact import write_manifest
 from serving.contract import FILE, Column, ColumnType, Contract, Task
-from serving.settings import usable_memory
+from serving.memory import usable_memory
 from serving.training import BadJob, TrainingJob
 
 HYPERPARAMETERS = ("schema", "label", "task", "categorical", "name", "seed")

@@ -15,12 +15,13 @@ from serving import handover, logs, metrics, output
 from serving.children import Children
 from serving.handover import start_sender
 from serving.health import start_health_server
+from serving.memory import usable_memory
 from serving.nginx import find_nginx, nginx_memory, read_timeout, write_config
 from serving.privileges import Refused, give_up
 from serving.publish import published
 from serving.run_dir import run_directory
 from serving.scoreboard import VARIABLE, Scoreboard
-from serving.settings import MOST_HEADERS, ONE_THREAD, BadSetting, Settings, usable_memory
+from serving.settings import MOST_HEADERS, ONE_THREAD, BadSetting, Settings
 
 log = logging.getLogger("serving.serve")
 

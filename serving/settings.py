@@ -113,17 +113,6 @@ def usable_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     return max(1, affinity if quota <= 0 else min(affinity, -(-quota // period)))
 
 
-def usable_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes that this container may use: its cgroup's limit, else the machine's memory."""
-    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        try:
-            limits.append(int((cgroup / name).read_text()))
-        except (OSError, ValueError):  # of the other version, or "max"
-            continue
-    return min(limits)
-
-
 def _cgroup_quota(cgroup: Path) -> tuple[int, int]:
     """Quota and period in microseconds; a quota of -1 means none."""
     try:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from serving.memory import usable_memory
 from serving.nginx import TEMPLATE, find_nginx, nginx_memory, write_config
-from serving.settings import MIB, Settings, usable_memory
+from serving.settings import MIB, Settings
 
 MUCH = 8 << 30  # bytes of memory
 SETTINGS = Settings(host="127.0.0.1", port=18080, timeout=30, max_body=6 * MIB)

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import orjson
 
+from serving.memory import usable_memory
 from serving.nginx import nginx_memory, write_config
 from serving.payload import CSV, JSON, NPY
-from serving.settings import Settings, usable_memory
+from serving.settings import Settings
 from tools.bench import sample
 from tools.bench.processes import HOST, Command, Container, Payload, free_ports, running
 from tools.bench.truth import Truth
