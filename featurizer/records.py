@@ -78,7 +78,7 @@ class RecordReader:
         try:
             first, *others = blocks
         except BadPayload as error:
-            layout.hint(error)
+            layout.hint(error, body if media.name == CSV else b"")
             raise
         if not others:
             return first

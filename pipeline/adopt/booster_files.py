@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ def loaded(path: Path, content: bytes) -> Any:  # noqa: ANN401
     expected = f"{path}: expected a model that XGBoost {xgboost.__version__} reads, JSON or UBJSON; got"
     if not content:
         raise BadJob(f"{expected} an empty file")
+    if content.startswith(codecs.BOM_UTF8):
+        raise BadJob(f"{expected} a byte order mark before it: save the file as UTF-8 without one")
     if content.lstrip().startswith(b"["):
         raise BadJob(f"{expected} a list, as dump_model writes it, which nothing reads: save_model('model.json')")
     if not content.startswith(b"{"):  # of some other bytes XGBoost ends the process

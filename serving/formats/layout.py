@@ -80,11 +80,15 @@ class Layout:
         as_rows = [column.name for column in self.cells(len(header))] if len(header) in self.widths else list(header)
         return list(header) == as_rows and [name for name in header if name in self.names] == self.names
 
-    def hint(self, error: BadPayload) -> None:
-        """Say how to ask, where a row has a cell too many and that could be its label."""
+    def hint(self, error: BadPayload, body: bytes) -> None:
+        """Say how to ask for a label where a row has a cell too many, and which line ends are none."""
         unlabelled = self.optional and self.label and self.place is LabelPlace.NONE
         if unlabelled and isinstance(error, WrongWidth) and error.got == len(self.inputs) + 1:
             error.message += "; if one is the label, add label=first or label=last to the Content-Type"
+        if rb"\n" in body and b"\n" not in body:
+            error.message += (
+                r"; the body has \n in two characters: send line ends themselves, as a file or bash's $'...' has them"
+            )
 
 
 @lru_cache(8)

@@ -274,3 +274,12 @@ def test_under_batch_transform_a_header_has_the_order_of_rows_without_one() -> N
         assert len(ask(contract, right)) == 1
         with pytest.raises(BadPayload, match="expected a header in the order income,age,rooms"):
             ask(contract, wrong)
+
+
+def test_a_line_end_that_a_shell_left_in_two_characters_is_named() -> None:
+    said = r"; the body has \n in two characters: send line ends themselves, as a file or bash's $'...' has them"
+
+    assert refusal(HOUSES, r"8.3,41,880\n8.3,41,880").message.endswith(said)
+    assert refusal(HOUSES, r"8.3,41,880\n").message.endswith(said)
+    assert not refusal(HOUSES, "8.3,41,x\n8.3,41,880\\n").message.endswith(said)
+    assert not refusal(HOUSES, r'[["8.3\n", 41, 880]]', "application/json").message.endswith(said)

@@ -198,6 +198,7 @@ def test_what_serving_cannot_answer_is_refused_with_the_reason(
     ("content", "more", "reason"),
     [
         (b"", [], "got an empty file"),
+        (b"\xef\xbb\xbf{}", [], "got a byte order mark before it: save the file as UTF-8 without one"),
         (b"\n" * 200, [], "reads, JSON or UBJSON; got other bytes"),
         (b"binf" + bytes(200), [], "in the binary format that XGBoost 3.1 gave up, load it with XGBoost 3.0 or older"),
         (b"hello", [], "got other bytes: damaged, or no XGBoost model"),
