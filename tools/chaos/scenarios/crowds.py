@@ -136,6 +136,7 @@ def crowd(port: int, count: int, behave: Callable[[int, int], Awaitable[None]]) 
     def run() -> None:
         with contextlib.suppress(asyncio.CancelledError):
             loop.run_until_complete(task)
+        loop.run_until_complete(asyncio.sleep(0))  # the connections are closed in the loop's next turn
         loop.close()
 
     thread = threading.Thread(target=run, name="crowd")
