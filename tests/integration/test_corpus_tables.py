@@ -61,19 +61,32 @@ def smallest(table: str) -> frozenset[str]:
     return frozenset(slice_of([entry.case for entry in entries(table)], "application"))
 
 
-ENTRIES = [entry for table in TABLES for entry in entries(table)]
-SOME = [entry for entry in ENTRIES if str(entry.case) in smallest(entry.case.contract)]
 # Under Batch Transform a header must have the order of rows without one, and here their label stands first.
 ELSEWHERE = ("X67-header-with-label-empty-labels", "first")
-RAW = [entry for entry in SOME if entry.stage == "featurizer" if (entry.case.name, entry.case.contract) != ELSEWHERE]
-ANSWERED = [entry for entry in ENTRIES if entry.case.answer["status"] == 200 and "same_as" in entry.case.answer]
 
 
-def marked(chosen: Sequence[Entry], always: Sequence[Entry]) -> list[object]:
-    kept = set(map(str, always))
-    return [
-        pytest.param(entry, id=str(entry), marks=[] if str(entry) in kept else [pytest.mark.long]) for entry in chosen
-    ]
+def some(table: str) -> list[Entry]:
+    return [entry for entry in entries(table) if str(entry.case) in smallest(table)]
+
+
+def rest(table: str) -> list[Entry]:
+    return [entry for entry in entries(table) if str(entry.case) not in smallest(table)]
+
+
+each_table = pytest.mark.parametrize("table", TABLES)
+of_some_and_of_all = pytest.mark.parametrize("chosen", [some, pytest.param(rest, marks=pytest.mark.long)])
+
+
+def each(chosen: Sequence[Entry], hold: Callable[[Entry], None]) -> None:
+    """Many cases as one test: as a test of its own, each would cost more than it takes. All failures are told."""
+    assert chosen
+    wrong = []
+    for entry in chosen:
+        try:
+            hold(entry)
+        except Exception as error:  # noqa: BLE001 - it is a failure, whatever it is
+            wrong.append(f"{entry}: {type(error).__name__} {error}")
+    assert wrong == []
 
 
 @pytest.fixture(scope="module")
@@ -92,29 +105,46 @@ def test_most_cases_say_something_about_a_table(table: str) -> None:
     assert {entry.case.answer["status"] for entry in entries(table)} >= {200, 400}
 
 
-@pytest.mark.parametrize("entry", marked(ENTRIES, SOME))
-def test_a_case_gets_the_answer_that_it_is_owed_on_a_table(applications: Applications, entry: Entry) -> None:
-    ask = applications.ask(Place("application", entry.stage, contract=entry.case.contract))
-
-    check(ask(entry.case.request, 1), entry.case.expected("application"))
-
-
-@pytest.mark.parametrize("entry", marked(ANSWERED, SOME))
-def test_a_tables_answer_is_that_of_scikit_learn_and_xgboost(
-    applications: Applications, artifacts_of_table: Callable[[str], Path], entry: Entry
+@of_some_and_of_all
+@each_table
+def test_a_case_gets_the_answer_that_it_is_owed_on_a_table(
+    applications: Applications, table: str, chosen: Callable[[str], list[Entry]]
 ) -> None:
-    artifacts, accept = artifacts_of_table(entry.case.contract), {"Accept": NPY}
-    ask = applications.ask(Place("application", entry.stage, contract=entry.case.contract))
-    request = replace(entry.case.request, headers={**entry.case.request.headers, **accept})
+    def hold(entry: Entry) -> None:
+        ask = applications.ask(Place("application", entry.stage, contract=table))
+        check(ask(entry.case.request, 1), entry.case.expected("application"))
 
-    (reply,) = ask(request, 1).responses
+    each(chosen(table), hold)
 
-    owed = by_the_libraries(artifacts, entry.stage, str(entry.case.answer["same_as"]))
-    if np.isinf(owed).any():  # CSV holds it, and NPY has float32
-        assert (reply.status, json.loads(reply.body)["code"]) == (400, "non_finite_after_transform")
-        return
-    answered = np.load(io.BytesIO(reply.body))
-    assert answered.reshape(owed.shape).tobytes() == owed.tobytes()
+
+@of_some_and_of_all
+@each_table
+def test_a_tables_answer_is_that_of_scikit_learn_and_xgboost(
+    applications: Applications,
+    artifacts_of_table: Callable[[str], Path],
+    table: str,
+    chosen: Callable[[str], list[Entry]],
+) -> None:
+    artifacts = artifacts_of_table(table)
+
+    def hold(entry: Entry) -> None:
+        ask = applications.ask(Place("application", entry.stage, contract=table))
+        (reply,) = ask(_accepting(entry.case.request, NPY), 1).responses
+        owed = by_the_libraries(artifacts, entry.stage, str(entry.case.answer["same_as"]))
+        if np.isinf(owed).any():  # CSV holds it, and NPY has float32
+            assert (reply.status, json.loads(reply.body)["code"]) == (400, "non_finite_after_transform")
+            return
+        answered = np.load(io.BytesIO(reply.body))
+        assert answered.reshape(owed.shape).tobytes() == owed.tobytes()
+
+    each(
+        [entry for entry in chosen(table) if "same_as" in entry.case.answer and entry.case.answer["status"] == 200],
+        hold,
+    )
+
+
+def _accepting(request: Request, media: str) -> Request:
+    return replace(request, headers={**request.headers, "Accept": media})
 
 
 def by_the_libraries(artifacts: Path, stage: str, rows: str) -> NDArray[np.float32]:
@@ -181,50 +211,47 @@ def by_one_container(artifacts: Path, request: Request) -> Reply:
 
 
 @pytest.mark.parametrize("ask", [by_one_container, by_batch, by_lambda])
-@pytest.mark.parametrize("entry", RAW, ids=str)
+@each_table
 def test_every_host_refuses_what_the_featurizer_does_and_predicts_what_the_libraries_do(
-    artifacts_of_table: Callable[[str], Path], entry: Entry, ask: Callable[[Path, Request], Reply]
+    artifacts_of_table: Callable[[str], Path], table: str, ask: Callable[[Path, Request], Reply]
 ) -> None:
-    artifacts = artifacts_of_table(entry.case.contract)
-    owed = entry.case.expected("application")
-    expected = owed if owed.status >= 400 else Expected(owed.status, rows=owed.rows)
-    headers = {**entry.case.request.headers, "Accept": CSV} if owed.status == 200 else entry.case.request.headers
+    artifacts = artifacts_of_table(table)
 
-    reply = ask(artifacts, replace(entry.case.request, headers=headers))
+    def hold(entry: Entry) -> None:
+        owed = entry.case.expected("application")
+        expected = owed if owed.status >= 400 else Expected(owed.status, rows=owed.rows)
+        request = _accepting(entry.case.request, CSV) if owed.status == 200 else entry.case.request
+        reply = ask(artifacts, request)
+        check(reply, expected)
+        if owed.status == 200 and owed.same_as:
+            features = by_the_libraries(artifacts, "featurizer", owed.same_as)
+            text = reply.responses[0].body.decode()
+            answered = np.array([line.split(",") for line in text.splitlines()], dtype=np.float32)
+            assert answered.tobytes() == predictions(artifacts, features).reshape(answered.shape).tobytes()
 
-    check(reply, expected)
-    if owed.status == 200 and owed.same_as:
-        features = by_the_libraries(artifacts, "featurizer", owed.same_as)
-        text = reply.responses[0].body.decode()
-        answered = np.array([line.split(",") for line in text.splitlines()], dtype=np.float32)
-        assert answered.tobytes() == predictions(artifacts, features).reshape(answered.shape).tobytes()
+    raw = [entry for entry in some(table) if entry.stage == "featurizer"]
+    each([entry for entry in raw if (entry.case.name, table) != ELSEWHERE], hold)
 
 
 OVER_A_WIRE = [
-    pytest.param(level, table, SOME if (level, table) == ("nginx", "column") else ENTRIES, id=f"{level}-{table}",
+    pytest.param(level, table, id=f"{level}-{table}",
                  marks=[] if (level, table) == ("nginx", "column") else [pytest.mark.long])
     for level in WIRE
     for table in TABLES
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("level", "table", "chosen"), OVER_A_WIRE)
+@pytest.mark.parametrize(("level", "table"), OVER_A_WIRE)
 def test_a_table_is_answered_over_a_wire_as_the_corpus_says(
-    artifacts_of_table: Callable[[str], Path], level: str, table: str, chosen: Sequence[Entry]
+    artifacts_of_table: Callable[[str], Path], level: str, table: str
 ) -> None:
-    asked = [entry for entry in chosen if entry.case.contract == table if level in entry.case.levels]
-    assert len(asked) > 100
-    wrong = []
+    chosen = some(table) if (level, table) == ("nginx", "column") else entries(table)
+    asked = [entry for entry in chosen if level in entry.case.levels]
     with contextlib.ExitStack() as stack:
         fleet = Fleet(artifacts_of_table, stack)
         places = {stage: Place(level, stage, contract=table) for stage in {entry.stage for entry in asked}}
         for place in places.values():
             fleet.launch(place)
         fleet.wait()
-        for entry in asked:
-            try:
-                replay(fleet.ask(places[entry.stage]), entry.case, level)
-            except AssertionError as error:
-                wrong.append(f"{entry}: {error}")
+        each(asked, lambda entry: replay(fleet.ask(places[entry.stage]), entry.case, level))
         fleet.stop()
-    assert wrong == []
